@@ -1,0 +1,113 @@
+"""Every error as `application/problem+json` (RFC 9457): status, a sentence that tells what to do, what is at fault."""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g
+from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from auth import Unauthenticated, redact
+from schemas import JSONRefused, pointers
+
+log = logging.getLogger("cardfile")
+
+PROBLEM_TYPE = "application/problem+json"
+SENTENCES = {
+    404: "There is nothing at this address.",
+    413: "The body is larger than 1 MiB: send less at once.",
+    431: "The headers are too large: send fewer or shorter ones.",
+}
+
+
+class QueryRefused(Exception):
+    """The query string asks for something that isn't known; the message says what is."""
+
+
+def describe(status: int, detail: str, request_id: str, errors: list[dict[str, str]] | None = None) -> str:
+    """Return the JSON that tells of a problem, with the request's id to find it in the log by."""
+    members: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "requestId": request_id,
+    }
+    if errors:
+        members["errors"] = errors
+    # Escaped, so that input that isn't proper text can be named all the same.
+    return redact(json.dumps(members, separators=(",", ":")))
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer that tells of a problem."""
+    return Response(describe(status, detail, g.request_id, errors), status, headers, content_type=PROBLEM_TYPE)
+
+
+def init_problems(app: Flask) -> None:
+    """Have every exception answered here and nowhere else."""
+    app.register_error_handler(HTTPException, answer_http_error)
+    app.register_error_handler(Unauthenticated, answer_unauthenticated)
+    app.register_error_handler(QueryRefused, lambda error: problem(400, str(error)))
+    app.register_error_handler(JSONRefused, lambda error: problem(400, str(error)))
+    app.register_error_handler(ValidationError, answer_invalid)
+    app.register_error_handler(DBAPIError, answer_database_error)
+    app.register_error_handler(PoolTimeout, answer_unavailable)
+    app.register_error_handler(Exception, answer_bug)
+
+
+def answer_http_error(error: HTTPException) -> Response:
+    """Answer what Flask and Werkzeug raise."""
+    status = error.code or 500
+    headers = {}
+    own_words = error.description not in {None, type(error).description}
+    detail = str(error.description) if own_words else SENTENCES.get(status, str(error.description))
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        detail = f"This address takes {allowed}."
+    return problem(status, detail, headers=headers)
+
+
+def answer_unauthenticated(error: Unauthenticated) -> Response:
+    """Answer 401 or 403 with a challenge (RFC 6750 §3)."""
+    members = {"realm": "cardfile"} | error.challenge
+    challenge = ", ".join(f'{name}="{value}"' for name, value in members.items())
+    return problem(error.status, error.detail, headers={"WWW-Authenticate": f"Bearer {challenge}"})
+
+
+def answer_invalid(error: ValidationError) -> Response:
+    """Answer 422 with a pointer to every member at fault."""
+    return problem(422, "Some of what was sent can't be taken: see errors.", list(pointers(error.messages)))
+
+
+def answer_database_error(error: DBAPIError) -> Response:
+    """Answer 507 for a full disk, 503 for a database that is locked or gone, 500 for the rest."""
+    name = getattr(error.orig, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL") or "disk is full" in str(error.orig):
+        log.error("The disk is full")
+        return problem(507, "The disk that holds the database is full.")
+    if isinstance(error, OperationalError):
+        return answer_unavailable(error)
+    return answer_bug(error)
+
+
+def answer_unavailable(error: Exception) -> Response:
+    """Answer 503: the same request may well succeed a moment later."""
+    log.warning("The database is unavailable: %s", getattr(error, "orig", error))
+    return problem(503, "The database is busy or out of reach: try again.", headers={"Retry-After": "1"})
+
+
+def answer_bug(error: Exception) -> Response:
+    """Answer 500 without internals; they go to the log."""
+    log.error("Request %s failed", g.request_id, exc_info=error)
+    return problem(500, "An error occurred on our end; the log tells more under this request's id.")

@@ -1,0 +1,57 @@
+"""What every exchange has, whatever it is about: an id, a sound Host, a line in the access log."""
+
+import logging
+import re
+import time
+from urllib.parse import quote
+
+from flask import Flask, Response, abort, g, request
+
+from auth import redact
+from models import new_id
+
+access_log = logging.getLogger("cardfile.access")
+
+SANE_ID = re.compile("[A-Za-z0-9._-]{1,128}")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{1,5})?")
+
+
+def init_protocol(app: Flask) -> None:
+    """Open and close every exchange of the app."""
+    app.before_request(open_exchange)
+    app.after_request(close_exchange)
+
+
+def open_exchange() -> None:
+    """Give the request its id, the client's own if that is sane; refuse any but one sound Host (RFC 9112 §3.2)."""
+    g.started = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if SANE_ID.fullmatch(given) and redact(given) == given else new_id()
+    # A server joins repeated headers by commas, which no host name contains.
+    if not HOST.fullmatch(request.headers.get("Host", "")):
+        abort(400, "Send exactly one Host header, with the name or address of this server.")
+
+
+def close_exchange(response: Response) -> Response:
+    """Name the request in its answer and in the access log."""
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.method == "OPTIONS" and response.status_code == 200:
+        response.status_code = 204
+    if response.status_code == 204:
+        del response.headers["Content-Type"]
+    log_access(response.status_code)
+    return response
+
+
+def log_access(status: int) -> None:
+    """Write the access log's line: without the query string, where secrets end up, and safe from forged lines."""
+    members = {
+        "method": request.method,
+        "path": redact(quote(request.path)),
+        "status": status,
+        "ms": round((time.perf_counter() - g.started) * 1000, 1),
+        "key": g.key.id if "key" in g else "-",
+        "requestId": g.request_id,
+    }
+    access_log.info(" ".join(map(str, members.values())), extra={"members": members})

@@ -1,0 +1,165 @@
+"""The commands, each as `python service.py NAME`; `serve` is the one meant when none is named."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import click
+from flask import Flask
+from sqlalchemy.exc import DBAPIError
+
+from auth import create_key
+from database import DatabaseRefused, copy_to, db, examine, write_transaction
+from models import SCOPES, ApiKey, now
+from schemas import KeySchema
+from seed import SeedRefused
+from settings import SettingRefused, Settings, load_settings
+
+REFUSALS = (SettingRefused, DatabaseRefused, SeedRefused)
+
+
+class Commands(click.Group):
+    """The group: serves when no command is named, and says in one sentence why a command can't go on."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"}):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except REFUSALS as error:
+            raise click.ClickException(str(error)) from error
+        except DBAPIError as error:
+            raise click.ClickException(f"The database can't be used: {error.orig}.") from error
+
+
+def setting_options(*names: str) -> Callable[[Any], Any]:
+    """Give a command the flags of these settings."""
+
+    def decorate(command: Any) -> Any:
+        for row in reversed([row for row in fields(Settings) if row.name in names]):
+            note = f"{row.metadata['help']}  [{row.name.upper()}; default: {row.metadata['default']}]"
+            command = click.option(row.metadata["flag"], row.name, metavar="VALUE", help=note)(command)
+        return command
+
+    return decorate
+
+
+@contextmanager
+def open_app(**flags: str | None) -> Iterator[Flask]:
+    """Open the app that the flags and the environment describe, its context pushed."""
+    create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
+    app = create_app(load_settings(flags, os.environ))
+    with app.app_context():
+        yield app
+
+
+@click.group(cls=Commands)
+@click.version_option("0.1.0", prog_name="cardfile")
+def cli() -> None:
+    """Serve companies, contacts and conversations as JSON from one SQLite file."""
+
+
+@cli.command()
+@setting_options(*(row.name for row in fields(Settings)))
+@click.option("--demo", is_flag=True, help="Fill an empty database with demo data first.")
+def serve(demo: bool, **flags: str | None) -> None:
+    """Serve the API until Ctrl-C or SIGTERM (the default command)."""
+    from commands.serving import run_server
+
+    settings = load_settings(flags, os.environ)
+    with open_app(**flags) as app:
+        run_server(app, settings, demo)
+
+
+@cli.group()
+def keys() -> None:
+    """Create, list and delete API keys."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--scope", type=click.Choice(SCOPES), default="read", show_default=True)
+@click.option("--expires", type=click.IntRange(1, 36_500), metavar="DAYS", help="Refuse the key after so many days.")
+@setting_options("database_url")
+def create_key_command(name: str, scope: str, expires: int | None, **flags: str | None) -> None:
+    """Create a key and print it, alone; it can't be shown again."""
+    from datetime import timedelta
+
+    if not 1 <= len(name) <= 255 or not name.isprintable():
+        raise click.BadParameter("must be 1 to 255 printable characters.", param_hint="NAME")
+    with open_app(**flags), write_transaction():
+        _record, key = create_key(name, scope, now() + timedelta(days=expires) if expires else None)
+    click.echo(key)
+
+
+@keys.command("list")
+@setting_options("database_url")
+def list_keys(**flags: str | None) -> None:
+    """List the keys' records, oldest first."""
+    columns = {"id": 36, "prefix": 8, "scope": 5, "createdAt": 20, "lastUsedAt": 20, "expiresAt": 20, "name": 0}
+    click.echo("  ".join(name.ljust(width) for name, width in columns.items()))
+    with open_app(**flags):
+        records = db.session.scalars(db.select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))
+        for record in KeySchema().dump(records, many=True):
+            click.echo("  ".join((record[name] or "-").ljust(width) for name, width in columns.items()))
+
+
+@keys.command("delete")
+@click.argument("key_id", metavar="ID")
+@setting_options("database_url")
+def delete_key(key_id: str, **flags: str | None) -> None:
+    """Delete a key; it is refused from the next request on."""
+    with open_app(**flags), write_transaction():
+        if db.session.scalar(db.delete(ApiKey).where(ApiKey.id == key_id).returning(ApiKey.id)) is None:
+            raise click.ClickException(f"There is no key with the id {key_id}: see `keys list`.")
+
+
+@cli.command("seed")
+@click.option("--companies", type=click.IntRange(0, 1_000_000), default=50, show_default=True)
+@click.option("--seed", "number", type=int, default=42, show_default=True, help="The same number gives the same data.")
+@click.option("--until", metavar="DAY", help="The last day of the two years that are filled.  [default: 2026-01-01]")
+@click.option("--from", "path", type=click.Path(exists=True, dir_okay=False), help="Load this JSON file instead.")
+@click.option("--reset", is_flag=True, help="Delete all companies, contacts and conversations first.")
+@click.option("--yes", is_flag=True, help="Don't ask before deleting.")
+@setting_options("database_url")
+def seed_command(
+    companies: int, number: int, until: str | None, path: str | None, reset: bool, yes: bool, **flags: str | None
+) -> None:
+    """Load demo data, or the given data, in one transaction."""
+    import seed
+
+    with open_app(**flags):
+        if reset and not yes and any(seed.count_rows().values()):
+            held = ", ".join(f"{count} {name}" for name, count in seed.count_rows().items())
+            click.confirm(f"Delete {held}?", abort=True)
+        loaded = seed.load_file(path, reset) if path else seed.load_demo(companies, number, until, reset)
+        click.echo("Loaded " + ", ".join(f"{count} {name}" for name, count in loaded.items()) + ".", file=sys.stderr)
+
+
+@cli.command()
+@click.argument("path", metavar="FILE")
+@setting_options("database_url")
+def backup(path: str, **flags: str | None) -> None:
+    """Write a consistent copy of the database to FILE, while it is being served."""
+    with open_app(**flags):
+        copy_to(path, db.engine)
+
+
+@cli.command()
+@setting_options("database_url")
+def check(**flags: str | None) -> None:
+    """Check the file's integrity; say the versions of its schema and of SQLite."""
+    with open_app(**flags):
+        report, faults = examine()
+    for name, value in report.items():
+        click.echo(f"{name}: {value}")
+    for fault in faults:
+        click.echo(f"fault: {fault}", err=True)
+    if faults:
+        raise click.ClickException("The database is damaged: restore a backup.")

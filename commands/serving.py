@@ -1,0 +1,160 @@
+"""`serve`: waitress, its limits, the first key, and an end that finishes what is in flight."""
+
+import json
+import logging
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import click
+from flask import Flask
+from sqlalchemy import select
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask
+
+import seed
+from api.problems import PROBLEM_TYPE, SENTENCES, describe
+from auth import create_key
+from database import db, has_wal_reset_bug, sqlite, write_transaction
+from models import ApiKey, new_id
+from settings import Settings
+
+SECONDS_TO_FINISH = 10
+
+log = logging.getLogger("cardfile")
+
+
+class JSONLine(logging.Formatter):
+    """A log line as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname, "log": record.name}
+        line |= getattr(record, "members", {"message": record.getMessage()})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class ProblemTask(ErrorTask):  # type: ignore[misc]
+    """What waitress answers by itself, a request that it can't read or won't take, in the form of all our errors."""
+
+    def execute(self) -> None:
+        error, request_id = self.request.error, new_id()
+        body = describe(error.code, SENTENCES.get(error.code, f"{error.body}."), request_id).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id)]
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(body)
+
+
+def run_server(app: Flask, settings: Settings, demo: bool) -> None:
+    """Serve until a signal; then stop accepting, finish what is in flight, and return."""
+    set_up_logging(settings.log_format)
+    HTTPChannel.error_task_class = ProblemTask
+    sockets: dict[int, Any] = {}
+    try:
+        server = create_server(
+            app,
+            map=sockets,
+            host=settings.host,
+            port=settings.port,
+            threads=settings.threads,
+            connection_limit=2000,
+            # Without poll(), the connection limit would kill the process past 1,024 descriptors.
+            asyncore_use_poll=True,
+            channel_timeout=10,
+            cleanup_interval=5,
+            max_request_body_size=app.config["MAX_CONTENT_LENGTH"],
+            max_request_header_size=16 * 1024,
+            ident=None,
+        )
+    except OSError as error:
+        message = f"Can't listen on {settings.host} port {settings.port}: {error.strerror or error}."
+        raise click.ClickException(message) from error
+    raise_descriptor_limit()
+    if demo and not any(seed.count_rows().values()):
+        seed.load_demo()
+    # Before the greeting, because who reads it may stop the server at once.
+    signals = catch_signals()
+    greet(settings, next(each for each in sockets.values() if isinstance(each, BaseWSGIServer)).effective_port)
+    db.session.remove()
+    serve_until(signals, server, sockets)
+    app.extensions["last_use"].stop()
+
+
+def set_up_logging(log_format: str) -> None:
+    """Write the log, the access log included, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONLine() if log_format == "json" else logging.Formatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # A queue is how waitress keeps up with a burst, not news.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the connection limit needs, where the system has such a limit."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def greet(settings: Settings, port: int) -> None:
+    """Say where the API is; on the very first start, create an admin key and show it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    click.echo(f"Cardfile serves {url}/api/v1 from {settings.database_url} (SQLite {sqlite.sqlite_version}).")
+    if has_wal_reset_bug():
+        log.warning("SQLite %s can corrupt a file in rare cases: 3.51.3 or newer can't.", sqlite.sqlite_version)
+    with write_transaction():
+        key = None if db.session.scalar(select(ApiKey.id).limit(1)) else create_key("first start", "admin")[1]
+    if key:
+        click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
+        click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
+    sys.stdout.flush()
+
+
+def catch_signals() -> list[int]:
+    """Return a list into which the first Ctrl-C or SIGTERM will go; a second Ctrl-C interrupts as usual."""
+    caught: list[int] = []
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, catch)
+    signal.signal(signal.SIGTERM, catch)
+    return caught
+
+
+def serve_until(signals: list[int], server: Any, sockets: dict[int, Any]) -> None:
+    """Run waitress's loop until a signal was caught, then stop accepting and finish what is in flight."""
+    # waitress's own run() ends by dropping the answers that its loop has yet to send.
+    while not signals:
+        wasyncore.loop(timeout=0.5, use_poll=True, map=sockets, count=1)
+    for each in list(sockets.values()):
+        if isinstance(each, BaseWSGIServer):
+            wasyncore.dispatcher.close(each)
+    deadline = time.monotonic() + SECONDS_TO_FINISH
+    while close_idle(sockets) and time.monotonic() < deadline:
+        wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
+    server.task_dispatcher.shutdown()
+    wasyncore.close_all(sockets)
+
+
+def close_idle(sockets: dict[int, Any]) -> bool:
+    """Close the connections on which nothing is in flight; tell whether any others are left."""
+    channels = [each for each in sockets.values() if isinstance(each, HTTPChannel)]
+    for channel in channels:
+        if not (channel.requests or channel.request or channel.total_outbufs_len):
+            channel.will_close = True
+    return bool(channels)

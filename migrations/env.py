@@ -1,0 +1,11 @@
+"""Run revisions on the connection that database.upgrade() opened, inside its transaction."""
+
+from alembic import context
+
+from database import Base
+
+# The metadata lends its naming convention to what the revisions create.
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
+)
+context.run_migrations()

@@ -1,0 +1,273 @@
+"""What is stored: the three resources, the keys and the change log. Nothing of HTTP is known here."""
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    event,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from database import Base
+
+STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
+SCOPES = ("read", "write", "admin")
+LARGEST_AMOUNT = Decimal("999999999999.99")
+LARGEST_POSITION = 2**31 - 1
+MOST_TAGS = 50
+
+
+def now() -> datetime:
+    """Return the current time in UTC, in whole seconds, as times are stored and shown."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def rising_ticks() -> Iterator[int]:
+    """Yield the time in 48 bits of milliseconds and 12 bits of a fraction of one, each later than the one before."""
+    last = 0
+    while True:
+        last = max(last + 1, time.time_ns() * 4096 // 1_000_000)
+        yield last
+
+
+_ticks = rising_ticks()
+_ticks_lock = threading.Lock()
+
+
+def new_id() -> str:
+    """Return a UUIDv7 that sorts after every one this process made before (RFC 9562 §5.7, §6.2 method 3)."""
+    with _ticks_lock:
+        tick = next(_ticks)
+    bits = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
+    return str(UUID(int=bits))
+
+
+class Time(TypeDecorator[datetime]):
+    """A time in UTC and whole seconds; on SQLite the text that the API shows, which sorts as the times do."""
+
+    impl = TIMESTAMP(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return Text() if dialect.name == "sqlite" else self.impl_instance
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        value = value.astimezone(UTC).replace(microsecond=0)
+        return f"{value.replace(tzinfo=None).isoformat()}Z" if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Amount(TypeDecorator[Decimal | int | float]):
+    """A number with at most two decimals, exact: SQLite keeps it as an integer or a double, PostgreSQL as NUMERIC."""
+
+    impl = Numeric(14, 2, asdecimal=False)
+    cache_ok = True
+
+
+def string(length: int) -> String:
+    """Return a text type that sorts by code point on every database."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", **options: Any) -> Any:
+    """Declare a column with a CHECK that holds its rule against any writer, each {} standing for the column.
+
+    `sqlite` and `postgresql` add what is said differently there, or left open by the type.
+    """
+    return mapped_column(type_, info={"rule": rule, "sqlite": sqlite, "postgresql": postgresql}, **options)
+
+
+@event.listens_for(Table, "after_parent_attach")
+def hold_rules(table: Table, _metadata: MetaData) -> None:
+    """Turn the rules of the table's columns into named CHECK constraints."""
+    for each in table.columns:
+        for dialect in ("sqlite", "postgresql"):
+            rules = [each.info[part] for part in ("rule", dialect) if each.info.get(part)]
+            if rules:
+                check = CheckConstraint(" AND ".join(rules).replace("{}", each.name), name=each.name)
+                table.append_constraint(check.ddl_if(dialect=dialect))
+
+
+def text(longest: int, shortest: int = 0, rule: str = "", sqlite: str = "", **options: Any) -> Any:
+    """Declare a text column, its length in characters."""
+    rule = f"length({{}}) BETWEEN {shortest} AND {longest}{rule}"
+    return column(
+        string(longest), rule, f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}", **options
+    )
+
+
+def url() -> Any:
+    """Declare a column for an http or https URL."""
+    return text(2048, 1, " AND (lower({}) LIKE 'http://_%' OR lower({}) LIKE 'https://_%')")
+
+
+def choice(choices: tuple[str, ...], **options: Any) -> Any:
+    """Declare a column that holds one of a few words."""
+    return column(string(16), f"{{}} IN ({', '.join(map(repr, choices))})", **options)
+
+
+def flag() -> Any:
+    """Declare a boolean column, false unless it is said otherwise."""
+    return column(Boolean(), "", "{} IN (0, 1)", default=False)
+
+
+def moment(**options: Any) -> Any:
+    """Declare a column for a time."""
+    return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", **options)
+
+
+def company_id() -> Any:
+    """Declare the reference to a company, which becomes null when the company is deleted."""
+    return mapped_column(ForeignKey("companies.id", ondelete="SET NULL"), index=True)
+
+
+class Row(Base):
+    """What the resources and keys have in common: a public id, and the time of their creation."""
+
+    __abstract__ = True
+
+    id: Mapped[str] = text(
+        64,
+        1,
+        sqlite=" AND {} NOT GLOB '*[^A-Za-z0-9._~-]*'",
+        postgresql="{} ~ '^[A-Za-z0-9._~-]+$'",
+        primary_key=True,
+        default=new_id,
+        sort_order=-1,
+    )
+    created_at: Mapped[datetime] = moment(default=now, sort_order=1)
+
+
+class Resource(Row):
+    """What companies, contacts and conversations have in common."""
+
+    __abstract__ = True
+
+    updated_at: Mapped[datetime] = moment(sort_order=2)
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[Index, ...]:
+        # The order of every list.
+        return (Index(None, "created_at", "id"),)
+
+
+class Company(Resource):
+    """A company, with the deal that is under way with it."""
+
+    __tablename__ = "companies"
+
+    name: Mapped[str] = text(255, 1)
+    website: Mapped[str | None] = url()
+    industry: Mapped[str | None] = text(255)
+    deal_value: Mapped[Decimal | int | float | None] = column(
+        Amount(),
+        f"{{}} BETWEEN 0 AND {LARGEST_AMOUNT}",
+        "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
+    )
+    stage_id: Mapped[str | None] = text(255)
+    position: Mapped[int] = column(
+        Integer(), f"{{}} BETWEEN 0 AND {LARGEST_POSITION}", "typeof({}) = 'integer'", default=0
+    )
+    logo_url: Mapped[str | None] = url()
+    notes: Mapped[str | None] = text(10_000)
+    last_contact: Mapped[datetime | None] = moment()
+    is_customer: Mapped[bool] = flag()
+    created_by: Mapped[str | None] = text(255)
+
+
+class Contact(Resource):
+    """A person, at a company or at none."""
+
+    __tablename__ = "contacts"
+
+    company_id: Mapped[str | None] = company_id()
+    name: Mapped[str] = text(255, 1)
+    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'")
+    phone: Mapped[str | None] = text(255)
+    title: Mapped[str | None] = text(255)
+    role: Mapped[str | None] = text(255)
+    notes: Mapped[str | None] = text(10_000)
+    is_primary: Mapped[bool] = flag()
+    user_id: Mapped[str | None] = text(255)
+
+
+class Conversation(Resource):
+    """A chat that a visitor of the website began."""
+
+    __tablename__ = "conversations"
+
+    company_id: Mapped[str | None] = company_id()
+    visitor_name: Mapped[str | None] = text(255)
+    visitor_email: Mapped[str | None] = text(255)
+    visitor_ip: Mapped[str | None] = text(45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'")
+    user_agent: Mapped[str | None] = text(2048)
+    referrer_url: Mapped[str | None] = text(2048)
+    page_url: Mapped[str | None] = text(2048)
+    status: Mapped[str] = choice(STATUSES, default="open")
+    assigned_to_user_id: Mapped[str | None] = text(255)
+    is_read: Mapped[bool] = flag()
+    trust_uploads: Mapped[bool] = flag()
+    tags: Mapped[list[str]] = column(
+        JSON().with_variant(JSONB(), "postgresql"),
+        "",
+        f"json_valid({{}}) AND json_type({{}}) = 'array' AND json_array_length({{}}) <= {MOST_TAGS}",
+        f"jsonb_typeof({{}}) = 'array' AND jsonb_array_length({{}}) <= {MOST_TAGS}",
+        default=list,
+    )
+    last_message_at: Mapped[datetime | None] = moment()
+
+
+class ApiKey(Row):
+    """A key's record: its SHA-256, never the key."""
+
+    __tablename__ = "api_keys"
+
+    name: Mapped[str] = text(255, 1)
+    scope: Mapped[str] = choice(SCOPES, default="read")
+    prefix: Mapped[str] = text(8, 8)
+    sha256: Mapped[str] = text(64, 64, unique=True)
+    expires_at: Mapped[datetime | None] = moment()
+    last_used_at: Mapped[datetime | None] = moment()
+
+
+class Change(Base):
+    """A row's creation, update or deletion, numbered in commit order; only the database's triggers write here."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index(None, "resource", "seq"), Index(None, "resource", "row_id", "seq"))
+
+    seq: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    resource: Mapped[str] = mapped_column(string(16))
+    row_id: Mapped[str] = mapped_column(string(64))
+    action: Mapped[str] = choice(("created", "updated", "deleted"))
+    at: Mapped[datetime] = mapped_column(Time())
+    data: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))

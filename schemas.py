@@ -1,0 +1,374 @@
+"""The public JSON of every resource, declared once: names, order, types and rules, in and out."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, ClassVar
+
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validate
+from sqlalchemy import Column, String
+
+from models import (
+    LARGEST_AMOUNT,
+    LARGEST_POSITION,
+    MOST_TAGS,
+    SCOPES,
+    STATUSES,
+    ApiKey,
+    Company,
+    Contact,
+    Conversation,
+    Row,
+)
+
+RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.A
+)
+
+
+class JSONRefused(Exception):
+    """The text is not JSON; the message says where it stops being so."""
+
+
+class Members(dict[str, Any]):
+    """A JSON object as it was read, with the names that stood in it more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _value in pairs]
+        self.repeated = {name for name in names if names.count(name) > 1} if len(self) < len(pairs) else set()
+
+
+def read_json(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8, its objects as Members and its decimal numbers exact.
+
+    Raises JSONRefused for anything that RFC 8259 doesn't allow but NaN and infinities: a schema's fields name those.
+    """
+    try:
+        return json.loads(text.decode(), object_pairs_hook=Members, parse_float=Decimal)
+    except UnicodeDecodeError as error:
+        raise JSONRefused(f"The text is not UTF-8 at byte {error.start}.") from None
+    except json.JSONDecodeError as error:
+        raise JSONRefused(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise JSONRefused("The text is nested too deeply.") from None
+    except (ValueError, ArithmeticError):
+        raise JSONRefused("A number in the text is too long.") from None
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return a sentence that says what was probably meant, or else what is known."""
+    # Imported here because only mistakes need it.
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    if close := get_close_matches(word.lower(), names, 1):
+        return f"Did you mean {names[close[0]]}?"
+    return f"Known: {', '.join(names.values())}." if names else "None is known here."
+
+
+def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
+    """Yield marshmallow's messages one by one, each with a JSON Pointer to what is at fault (RFC 6901)."""
+    if isinstance(messages, Mapping):
+        for name, inner in messages.items():
+            step = "" if name == "_schema" else "/" + str(name).replace("~", "~0").replace("/", "~1")
+            yield from pointers(inner, pointer + step)
+    else:
+        for message in messages:
+            yield {"pointer": pointer, "detail": message}
+
+
+class Text(fields.String):
+    """Text that any database can hold: as long as its column allows, without NUL or half a surrogate pair."""
+
+    default_error_messages = {"invalid": "Must be text.", "null": "Must not be null."}  # noqa: RUF012
+
+    def __init__(self, shortest: int = 0, longest: int = 255, **options: Any) -> None:
+        super().__init__(**options)
+        self.shortest, self.longest = shortest, longest
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if len(text) < self.shortest:
+            raise ValidationError("Must not be empty.")
+        if len(text) > self.longest:
+            raise ValidationError(f"Must have at most {self.longest} characters, not {len(text)}.")
+        if "\0" in text:
+            raise ValidationError("Must not contain the character NUL.")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValidationError("Must not contain half of a surrogate pair.")
+        return text
+
+
+class Id(Text):
+    """An id: 1 to 64 characters that need no escape in a URL (RFC 3986 §2.3)."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not is_id(text):
+            raise ValidationError("Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'.")
+        return text
+
+
+def is_id(text: str) -> bool:
+    """Tell whether the text can be the id of a row."""
+    return re.fullmatch("[A-Za-z0-9._~-]{1,64}", text) is not None
+
+
+class Url(Text):
+    """An http or https URL."""
+
+    def __init__(self, **options: Any) -> None:
+        rule = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must be an http or https URL.")
+        super().__init__(validate=rule, **options)
+
+
+class Email(Text):
+    """An e-mail address."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(validate=validate.Email(error="Must be an e-mail address, as in jane@acme.com."), **options)
+
+
+class Choice(Text):
+    """One of a few words."""
+
+    def __init__(self, choices: Iterable[str], **options: Any) -> None:
+        super().__init__(validate=validate.OneOf(tuple(choices), error="Must be one of {choices}."), **options)
+
+
+class Address(Text):
+    """An IPv4 or IPv6 address, kept as it was written."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            # A zone (fe80::1%eth0) means something on one machine only.
+            ip_address(text.replace("%", " "))
+        except ValueError:
+            raise ValidationError("Must be an IPv4 or IPv6 address.") from None
+        return text
+
+
+class Flag(fields.Boolean):
+    """A JSON boolean and nothing that only looks like one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Position(fields.Integer):
+    """A place in an order, counted from 0."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_POSITION:
+            raise ValidationError(f"Must be a whole number from 0 to {LARGEST_POSITION}.")
+        return value
+
+
+class Amount(fields.Field[Decimal]):
+    """An amount of money: exact, with at most two decimals, written without those that are zero."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> int | float | None:
+        if value is None:
+            return None
+        return int(value) if value == int(value) else float(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
+        if type(value) not in {int, float, Decimal}:
+            raise ValidationError("Must be a number.")
+        # NaN fails this too.
+        if not 0 <= value <= LARGEST_AMOUNT:
+            raise ValidationError(f"Must be a number from 0 to {LARGEST_AMOUNT}.")
+        amount = Decimal(str(value))
+        if amount != round(amount, 2):
+            raise ValidationError("Must have at most two decimals.")
+        return amount
+
+
+class Time(fields.Field[datetime]):
+    """A time of RFC 3339; any offset is taken in, UTC in whole seconds is given out."""
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else f"{value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if not isinstance(value, str) or not (parts := RFC_3339.fullmatch(value)):
+            raise ValidationError("Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339).")
+        day, minute, second, offset = parts.groups()
+        # A leap second is the second after :59 (RFC 3339 §5.7).
+        leap = timedelta(seconds=1 if second == "60" else 0)
+        try:
+            time = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{offset.upper()}")
+            return (time + leap).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValidationError("Must be a time that exists, in the years 0001 to 9999.") from None
+
+
+class Tags(fields.List):
+    """A list of texts, each once, in the order given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(Text(1, 64), **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValidationError("Must be an array of texts.")
+        if len(value) > MOST_TAGS:
+            raise ValidationError(f"Must have at most {MOST_TAGS} members, not {len(value)}.")
+        tags: list[Any] = super()._deserialize(value, attr, data, **kwargs)
+        repeated = {place: ["Must not repeat."] for place, tag in enumerate(tags) if tag in tags[:place]}
+        if repeated:
+            raise ValidationError(repeated)
+        return tags
+
+
+class PublicSchema(Schema):
+    """What all schemas share: camelCase names, and lengths, nulls and defaults as the model's columns have them."""
+
+    class Meta:
+        unknown = RAISE
+
+    model: ClassVar[type[Row]]
+    error_messages = {"type": "Must be an object.", "unknown": "Is not a known field."}  # noqa: RUF012
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Complete a field from its column, so that nothing is said twice."""
+        column: Column[Any] = self.model.__table__.c[field_name]  # type: ignore[assignment]
+        field_obj.data_key = public_name(field_name)
+        field_obj.allow_none = bool(column.nullable)
+        field_obj.required = not column.nullable and column.default is None
+        if column.default is not None:
+            default: Any = column.default.arg  # type: ignore[attr-defined]
+            field_obj.load_default = partial(default, None) if callable(default) else default
+        elif column.nullable:
+            field_obj.load_default = None
+        field_obj.error_messages |= {"required": "Is required.", "null": "Must not be null."}
+        if isinstance(field_obj, Text) and isinstance(column.type, String) and column.type.length:
+            field_obj.longest = column.type.length
+
+    @pre_load
+    def refuse_repeated(self, data: Any, **_kwargs: Any) -> Any:
+        """Refuse an object in which a name stands twice: which of the values was meant?"""
+        if isinstance(data, Members) and data.repeated:
+            raise ValidationError({name: ["Must not appear twice."] for name in sorted(data.repeated)})
+        return data
+
+    def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
+        """Say what was probably meant by an unknown field."""
+        known = [name for field in self.load_fields.values() if (name := field.data_key)]
+        if isinstance(error.messages, dict):
+            for name, messages in error.messages.items():
+                if messages == [self.error_messages["unknown"]]:
+                    messages[0] += " " + suggest(str(name), known)
+
+
+def public_name(attribute: str) -> str:
+    """Return the public name of a model's attribute: company_id is companyId."""
+    first, *rest = attribute.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+class ResourceSchema(PublicSchema):
+    """What the schemas of companies, contacts and conversations share."""
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Complete a field from its column, but for the one that complete() fills in."""
+        super().on_bind_field(field_name, field_obj)
+        field_obj.required &= field_name != "updated_at"
+
+    @post_load
+    def complete(self, values: dict[str, Any], *, partial: bool | None = None, **_kwargs: Any) -> dict[str, Any]:
+        """Let a new row be as old as its last update."""
+        if not partial:
+            values.setdefault("updated_at", values["created_at"])
+        return values
+
+
+class CompanySchema(ResourceSchema):
+    """A company, with the deal that is under way with it."""
+
+    model = Company
+
+    id = Id()
+    name = Text(1)
+    website = Url()
+    industry = Text()
+    deal_value = Amount()
+    stage_id = Text()
+    position = Position()
+    logo_url = Url()
+    notes = Text()
+    last_contact = Time()
+    is_customer = Flag()
+    created_by = Text()
+    created_at = Time()
+    updated_at = Time()
+
+
+class ContactSchema(ResourceSchema):
+    """A person, at a company or at none."""
+
+    model = Contact
+
+    id = Id()
+    company_id = Id()
+    name = Text(1)
+    email = Email()
+    phone = Text()
+    title = Text()
+    role = Text()
+    notes = Text()
+    is_primary = Flag()
+    user_id = Text()
+    created_at = Time()
+    updated_at = Time()
+
+
+class ConversationSchema(ResourceSchema):
+    """A chat that a visitor of the website began."""
+
+    model = Conversation
+
+    id = Id()
+    company_id = Id()
+    visitor_name = Text()
+    visitor_email = Text()
+    visitor_ip = Address()
+    user_agent = Text()
+    referrer_url = Text()
+    page_url = Text()
+    status = Choice(STATUSES)
+    assigned_to_user_id = Text()
+    is_read = Flag()
+    trust_uploads = Flag()
+    tags = Tags()
+    last_message_at = Time()
+    created_at = Time()
+    updated_at = Time()
+
+
+class KeySchema(PublicSchema):
+    """An API key's record, which tells everything about the key but the key."""
+
+    model = ApiKey
+
+    id = Id(dump_only=True)
+    name = Text(1)
+    scope = Choice(SCOPES)
+    prefix = Text(dump_only=True)
+    created_at = Time(dump_only=True)
+    expires_at = Time()
+    last_used_at = Time(dump_only=True)
+
+
+# In the order in which they can be loaded: a company before what refers to it.
+RESOURCES: dict[str, ResourceSchema] = {
+    schema.model.__tablename__: schema for schema in (CompanySchema(), ContactSchema(), ConversationSchema())
+}

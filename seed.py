@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""Demo data that looks like a small team's CRM, and the loading of given data."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import click
+from marshmallow import ValidationError
+from sqlalchemy import delete, func, insert, select
+
+from database import db, write_transaction
+from schemas import RESOURCES, JSONRefused, pointers, read_json, suggest
+
+UNTIL = "2026-01-01"
+TWO_YEARS = timedelta(days=730)
+COMPANIES_A_STEP = 250
+
+INDUSTRIES = {
+    "Technology": ("Software", "Systems", "Labs", "Cloud", "Analytics"),
+    "Manufacturing": ("Works", "Tools", "Precision", "Foundry", "Components"),
+    "Logistics": ("Freight", "Logistics", "Transport", "Warehousing"),
+    "Healthcare": ("Health", "Dental", "Clinics", "Diagnostics"),
+    "Retail": ("Stores", "Outfitters", "Trading", "Market"),
+    "Finance": ("Capital", "Advisors", "Insurance", "Accounting"),
+    "Construction": ("Builders", "Roofing", "Electric", "Interiors"),
+    "Hospitality": ("Hotels", "Kitchen", "Catering", "Coffee"),
+    "Education": ("Academy", "Learning", "Schools"),
+    "Energy": ("Solar", "Power", "Heating", "Energy"),
+}
+# Each stage with its share of companies, and the range of its deals in thousands.
+STAGES = {
+    "lead": (30, 1, 20),
+    "qualified": (20, 3, 45),
+    "proposal": (15, 5, 80),
+    "negotiation": (10, 8, 150),
+    "won": (15, 4, 120),
+    "lost": (10, 2, 60),
+}
+POSTS = (
+    ("CEO", "Decision Maker"),
+    ("Head of Operations", "Decision Maker"),
+    ("Purchasing Manager", "Buyer"),
+    ("CTO", "Technical Evaluator"),
+    ("Office Manager", "Gatekeeper"),
+    ("Project Manager", "User"),
+    ("Accountant", "Billing"),
+    ("Team Lead", "User"),
+)
+TOPICS = (
+    ("pricing", ("sales", "pricing")),
+    ("docs/import", ("support", "import")),
+    ("login", ("support", "urgent")),
+    ("billing", ("billing",)),
+    ("features", ("sales",)),
+    ("docs/api", ("support", "api")),
+    ("", ()),
+)
+COMPANY_NOTES = (
+    "Asked for a quote with yearly billing.",
+    "Met at the trade fair; wants a demo for the whole team.",
+    "Contract is up for renewal in the autumn.",
+    "Switching from spreadsheets; needs help with the import.",
+    "Price is the main concern: a smaller plan may fit.",
+    "Important client",
+)
+CONTACT_NOTES = ("Prefers e-mail.", "Call after ten.", "On parental leave until spring.", "Speaks for the whole site.")
+REFERRERS = ("https://www.google.com/", "https://duckduckgo.com/", "https://www.linkedin.com/", None, None)
+WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1"
+AGENTS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Safari/605.1.15",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) {WEBKIT} Mobile/15E148 Safari/604.1",
+)
+# Addresses that RFC 5737 and RFC 3849 set aside for examples: they are nobody's.
+NETWORKS = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8::")
+TEAM = ("user-101", "user-102", "user-103", "user-104", "user-105")
+
+Row = dict[str, Any]
+
+
+class SeedRefused(Exception):
+    """The data can't be loaded; the message says which record and field are at fault, or what to do."""
+
+
+class Demo:
+    """A generator of demo data: the same number and day give the same rows on any machine."""
+
+    def __init__(self, number: int, until: str) -> None:
+        # Imported here because only demo data needs it.
+        from mimesis import Person
+
+        try:
+            self.until = datetime.fromisoformat(until).replace(tzinfo=UTC)
+        except ValueError:
+            raise SeedRefused(f"--until must be a day as in {UNTIL}, not {until!r}.") from None
+        self.random = Random(number)  # noqa: S311
+        self.person = Person(seed=number)
+        self.names: set[str] = set()
+        self.places: Counter[str] = Counter()
+
+    def rows(self, companies: int) -> Iterator[tuple[Row, list[Row], list[Row]]]:
+        """Yield each company with its contacts and its conversations."""
+        for _number in range(companies):
+            company = self.company()
+            domain = company["website"].removeprefix("https://")
+            count = self.random.choice((3, 4, 5, 5, 6, 7))
+            contacts = [self.contact(company, domain, place) for place in range(count)]
+            count = self.random.choice((0, 1, 2, 2, 3, 4))
+            yield company, contacts, [self.conversation(company, contacts) for _place in range(count)]
+
+    def company(self) -> Row:
+        """Return a company whose deal, stage and times fit together."""
+        industry, name = self.company_name()
+        stage = self.random.choices(list(STAGES), [share for share, _low, _high in STAGES.values()])[0]
+        _share, low, high = STAGES[stage]
+        created = self.office_hour(self.until - TWO_YEARS, self.until)
+        contacted = None if stage == "lead" and self.random.random() < 0.4 else self.office_hour(created, self.until)
+        self.places[stage] += 1
+        return {
+            "id": self.row_id(created),
+            "name": name,
+            "website": f"https://{name.lower().replace(' & ', '-').replace(' ', '-')}.example",
+            "industry": industry,
+            "deal_value": None if self.random.random() < 0.1 else self.random.randrange(low * 20, high * 20) * 50,
+            "stage_id": f"stage-{stage}",
+            "position": self.places[stage] - 1,
+            "logo_url": None,
+            "notes": self.now_and_then(COMPANY_NOTES),
+            "last_contact": contacted,
+            "is_customer": stage == "won",
+            "created_by": self.random.choice(TEAM),
+            "created_at": created,
+            "updated_at": contacted or created,
+        }
+
+    def company_name(self) -> tuple[str, str]:
+        """Return an industry and a name in it that no other company has."""
+        while True:
+            industry = self.random.choice(list(INDUSTRIES))
+            names = [self.ascii_name(self.person.last_name()) for _name in range(self.random.choice((1, 1, 2)))]
+            name = f"{' & '.join(names)} {self.random.choice(INDUSTRIES[industry])}"
+            if name not in self.names:
+                self.names.add(name)
+                return industry, name
+
+    def contact(self, company: Row, domain: str, place: int) -> Row:
+        """Return a person whose address is at the company's domain; the first one is the primary contact."""
+        first, last = self.person.first_name(), self.person.last_name()
+        title, role = POSTS[place] if place == 0 else self.random.choice(POSTS[1:])
+        created = self.office_hour(company["created_at"], self.until) if place else company["created_at"]
+        mailbox = f"{self.ascii_name(first)}.{self.ascii_name(last)}".lower()
+        return {
+            "id": self.row_id(created),
+            "company_id": company["id"],
+            "name": f"{first} {last}",
+            "email": f"{mailbox}@{domain}",
+            "phone": f"+1-{self.random.randrange(201, 989)}-555-01{self.random.randrange(100):02}",
+            "title": title,
+            "role": role,
+            "notes": self.now_and_then(CONTACT_NOTES),
+            "is_primary": place == 0,
+            "user_id": company["created_by"],
+            "created_at": created,
+            "updated_at": self.office_hour(created, self.until),
+        }
+
+    def conversation(self, company: Row, contacts: Sequence[Row]) -> Row:
+        """Return a chat of a contact or of a passer-by; the older it is, the more likely it is closed."""
+        visitor = self.random.choice(contacts) if self.random.random() < 0.7 else {"name": None, "email": None}
+        created = self.office_hour(company["created_at"], self.until)
+        last = self.office_hour(created, min(created + timedelta(days=3), self.until))
+        days = (self.until - last).days
+        status = (
+            "closed" if days > 60 else "resolved" if days > 21 else self.random.choice(("open", "pending", "snoozed"))
+        )
+        page, tags = self.random.choice(TOPICS)
+        return {
+            "id": self.row_id(created),
+            "company_id": company["id"],
+            "visitor_name": visitor["name"],
+            "visitor_email": visitor["email"],
+            "visitor_ip": f"{self.random.choice(NETWORKS)}{self.random.randrange(1, 255)}",
+            "user_agent": self.random.choice(AGENTS),
+            "referrer_url": self.random.choice(REFERRERS),
+            "page_url": f"https://www.cardfile.example/{page}",
+            "status": status,
+            "assigned_to_user_id": None if status == "open" else self.random.choice(TEAM),
+            "is_read": status != "open" or self.random.random() < 0.5,
+            "trust_uploads": visitor["name"] is not None and self.random.random() < 0.2,
+            "tags": list(tags),
+            "last_message_at": last,
+            "created_at": created,
+            "updated_at": last,
+        }
+
+    def office_hour(self, since: datetime, until: datetime) -> datetime:
+        """Return a time between the two, on a working day between 8 and 18 o'clock where there is one."""
+        if until <= since:
+            return since
+        for _attempt in range(8):
+            time = since + timedelta(seconds=int(self.random.random() * (until - since).total_seconds()))
+            if time.weekday() < 5 and 8 <= time.hour < 18:
+                break
+        return time
+
+    def row_id(self, created: datetime) -> str:
+        """Return a UUIDv7 of the row's own time (RFC 9562 §5.7)."""
+        milliseconds = int(created.timestamp() * 1000)
+        bits = (
+            milliseconds << 80
+            | 0x7 << 76
+            | self.random.getrandbits(12) << 64
+            | 0b10 << 62
+            | self.random.getrandbits(62)
+        )
+        return str(UUID(int=bits))
+
+    def now_and_then(self, choices: Sequence[str]) -> str | None:
+        """Return one of the texts for every fourth row."""
+        return self.random.choice(choices) if self.random.random() < 0.25 else None
+
+    @staticmethod
+    def ascii_name(name: str) -> str:
+        """Return the letters of a name that can stand in a domain."""
+        return "".join(letter for letter in name if letter.isascii() and letter.isalpha())
+
+
+def count_rows() -> dict[str, int]:
+    """Return how many rows each resource has."""
+    tables = {name: schema.model.__table__ for name, schema in RESOURCES.items()}
+    return {name: db.session.scalar(select(func.count()).select_from(table)) or 0 for name, table in tables.items()}
+
+
+def load_demo(companies: int = 50, number: int = 42, until: str | None = None, reset: bool = False) -> dict[str, int]:
+    """Load demo data, all or nothing; return how many rows of each resource.
+
+    Raises SeedRefused when rows are there already and are not to be deleted first.
+    """
+    demo = Demo(number, until or UNTIL)
+    rows = demo.rows(companies)
+    loaded = dict.fromkeys(RESOURCES, 0)
+    with write_transaction():
+        if reset:
+            delete_rows()
+        elif any(count_rows().values()):
+            raise SeedRefused("The database has rows already: add --reset to delete them first.")
+        with click.progressbar(
+            length=companies, label="Loading", file=sys.stderr, hidden=not sys.stderr.isatty()
+        ) as bar:
+            while step := list(islice(rows, COMPANIES_A_STEP)):
+                parts = zip(*((company, *rest) for company, *rest in step), strict=True)
+                for name, part in zip(RESOURCES, parts, strict=True):
+                    values = list(part) if name == "companies" else [row for some in part for row in some]
+                    loaded[name] += insert_rows(name, values)
+                bar.update(len(step))
+    return loaded
+
+
+def load_file(path: str, reset: bool = False) -> dict[str, int]:
+    """Load the rows of a JSON file in the API's shape, ids and times kept, all or nothing; return how many of each.
+
+    Raises SeedRefused, naming the record and field, for what can't be taken.
+    """
+    try:
+        given = read_json(Path(path).read_bytes())
+    except JSONRefused as error:
+        raise SeedRefused(f"{path}: {error}") from None
+    if not isinstance(given, dict) or not all(isinstance(records, list) for records in given.values()):
+        raise SeedRefused(f"{path}: must be an object of arrays: {', '.join(RESOURCES)}.")
+    for name in given:
+        if name not in RESOURCES:
+            raise SeedRefused(f"{path}: there are no {name} here. {suggest(name, RESOURCES)}")
+    with write_transaction():
+        if reset:
+            delete_rows()
+        return {name: insert_rows(name, load_records(path, name, given.get(name, []))) for name in RESOURCES}
+
+
+def load_records(path: str, name: str, records: list[Any]) -> list[Row]:
+    """Return the rows that the records of one resource describe.
+
+    Raises SeedRefused for the first record that can't be taken.
+    """
+    schema = RESOURCES[name]
+    ids = set(db.session.scalars(select(schema.model.id)))
+    companies = set(db.session.scalars(select(RESOURCES["companies"].model.id)))
+    rows = []
+    for place, record in enumerate(records):
+        try:
+            row: Row = schema.load(record)
+            if row["id"] in ids:
+                raise ValidationError({"id": ["Is another row's id."]})
+            if row.get("company_id") is not None and row["company_id"] not in companies:
+                raise ValidationError({"companyId": ["Is not the id of a company."]})
+        except ValidationError as error:
+            fault = next(pointers(error.messages))
+            raise SeedRefused(f"{path}: /{name}/{place}{fault['pointer']}: {fault['detail']}") from None
+        ids.add(row["id"])
+        rows.append(row)
+    return rows
+
+
+def insert_rows(name: str, rows: list[Row]) -> int:
+    """Insert the rows of one resource; return how many."""
+    if rows:
+        db.session.execute(insert(RESOURCES[name].model), rows)
+    return len(rows)
+
+
+def delete_rows() -> None:
+    """Delete every row of every resource; the change log keeps what they were."""
+    for name in reversed(RESOURCES):
+        db.session.execute(delete(RESOURCES[name].model))
+
+
+if __name__ == "__main__":
+    from commands import cli
+    from service import create_app
+
+    cli(["seed", *sys.argv[1:]], obj=create_app)

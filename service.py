@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Cardfile: companies, contacts and conversations as JSON, from one process and one SQLite file."""
+
+import os
+
+from flask import Flask
+
+from api import create_api
+from api.problems import init_problems
+from api.protocol import init_protocol
+from auth import API, init_auth
+from database import init_database
+from settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the WSGI app, its database opened and brought up to date.
+
+    Raises SettingRefused or DatabaseRefused when that can't be.
+    """
+    app = Flask("cardfile", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+    # A redirect to a tidier path would be an answer in HTML.
+    app.url_map.merge_slashes = False
+    init_database(app, settings or load_settings({}, os.environ))
+    init_protocol(app)
+    init_auth(app)
+    init_problems(app)
+    app.register_blueprint(create_api(), url_prefix=API)
+    return app
+
+
+def main() -> None:
+    """Hand over to the commands."""
+    from commands import cli
+
+    cli(obj=create_app)
+
+
+if __name__ == "__main__":
+    main()

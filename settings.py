@@ -1,0 +1,85 @@
+"""The settings: one typed table, filled from flags, then the environment, then the defaults."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingRefused(Exception):
+    """A setting has a value that cannot be used; the message is one sentence for the person who set it."""
+
+
+def setting(default: str, flag: str, parse: Callable[[str], Any], sentence: str) -> Any:
+    """Declare a row of the table: its flag, its default as it would be typed, how it is read and what it does."""
+    return field(default=parse(default), metadata={"default": default, "flag": flag, "parse": parse, "help": sentence})
+
+
+def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from smallest to largest."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and smallest <= int(text[:10]) <= largest):
+            raise ValueError(f"must be a whole number from {smallest} to {largest}")
+        return int(text)
+
+    return parse
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a parser that takes one of the given words."""
+
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be {' or '.join(choices)}")
+        return text
+
+    return parse
+
+
+def host_name(text: str) -> str:
+    """Return the host name or address to listen on."""
+    if not text.strip() or any(character.isspace() or character in "/@" for character in text):
+        raise ValueError("must be a host name or an IP address, without a port")
+    return text
+
+
+def database_url(text: str) -> str:
+    """Return the URL of a SQLite file; a relative path is one in the current folder."""
+    scheme, slashes, path = text.partition(":///")
+    if scheme != "sqlite" or not slashes or path in {"", ":memory:"} or "?" in path:
+        raise ValueError("must name a file, as in sqlite:///cardfile.db")
+    return f"sqlite:///{Path(path).absolute()}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set, with its type and default; the environment's names are these in capitals."""
+
+    database_url: str = setting(
+        "sqlite:///cardfile.db", "--database", database_url, "The database, as sqlite:/// and the file's path."
+    )
+    host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")
+    port: int = setting("8000", "--port", whole_number(0, 65535), "The port to listen on; 0 takes any free one.")
+    threads: int = setting("8", "--threads", whole_number(1, 64), "How many requests are worked on at once.")
+    log_format: str = setting("text", "--log-format", one_of("text", "json"), "How the access log is written.")
+
+
+def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+    """Return the settings: a flag wins over the environment, which wins over the default.
+
+    Raises SettingRefused, naming the flag or variable and its value, for a value that cannot be used.
+    """
+    values = {}
+    for row in fields(Settings):
+        given = {row.metadata["flag"]: flags.get(row.name), row.name.upper(): environment.get(row.name.upper()) or None}
+        for source, text in given.items():
+            if text is not None:
+                try:
+                    values[row.name] = row.metadata["parse"](text)
+                except ValueError as error:
+                    raise SettingRefused(f"{source} {error}, not {text!r}.") from None
+                break
+    # The default path is taken when it is asked for, not when this module was imported: the folder may have changed.
+    values.setdefault("database_url", database_url(Settings.__dataclass_fields__["database_url"].metadata["default"]))
+    return Settings(**values)

@@ -1,0 +1,186 @@
+"""Who may do what, and how the others are told (RFC 6750)."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from auth import API, checksum, is_well_formed, new_key, public
+from database import db
+from models import now
+from tests.conftest import Query, client_with
+
+NewKey = Callable[..., str]
+
+NO_CREDENTIALS = 'Bearer realm="cardfile"'
+INVALID = 'Bearer realm="cardfile", error="invalid_token"'
+
+
+def every_route(app: Flask) -> list[tuple[str, str]]:
+    return [
+        (method, rule.rule.replace("<row_id>", "x").replace("<key_id>", "x"))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"OPTIONS"}
+    ]
+
+
+def test_every_route_under_api_v1_needs_a_key(app: Flask, anonymous: FlaskClient) -> None:
+    routes = [route for route in every_route(app) if route[1].startswith(API)]
+    assert len(routes) >= 15
+
+    for method, path in routes:
+        answer = anonymous.open(path, method=method)
+        assert (path, answer.status_code) == (path, 401)
+        assert answer.headers["WWW-Authenticate"] == NO_CREDENTIALS
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/companies/x/y"])
+def test_an_unknown_path_is_401_before_it_is_404(anonymous: FlaskClient, reader: FlaskClient, path: str) -> None:
+    assert anonymous.get(path).status_code == 401
+    assert reader.get(path).status_code == 404
+
+
+def test_a_new_view_is_refused_unless_it_is_marked_public(app: Flask, anonymous: FlaskClient) -> None:
+    app._got_first_request = False
+    app.add_url_rule("/report", "report", lambda: "everything")
+    app.add_url_rule("/api/v1/status", "status", public(lambda: "up"))
+
+    assert anonymous.get("/report").status_code == 401
+    assert anonymous.get("/api/v1/status").text == "up"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_of: NewKey, scheme: str) -> None:
+    answer = anonymous.get("/api/v1/companies", headers={"Authorization": f"{scheme} {new_key_of('read')}"})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "challenge"),
+    [
+        pytest.param("", NO_CREDENTIALS, id="empty"),
+        pytest.param("Basic dXNlcjpwYXNz", NO_CREDENTIALS, id="another-scheme"),
+        pytest.param("Bearer", INVALID, id="no-key"),
+        pytest.param("Bearer nonsense", INVALID, id="malformed"),
+        pytest.param(f"Bearer {new_key()}", INVALID, id="unknown"),
+        pytest.param(f"Bearer {new_key()}, Bearer {new_key()}", INVALID, id="two-headers"),
+        pytest.param("Bearer cfk_é", INVALID, id="not-ascii"),
+    ],
+)
+def test_what_is_not_a_key_is_refused(anonymous: FlaskClient, header: str, challenge: str) -> None:
+    answer = anonymous.get("/api/v1/companies", headers={"Authorization": header})
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == challenge
+    assert "cfk_" not in answer.text
+
+
+def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClient) -> None:
+    assert writer.get("/api/v1/companies").status_code == 200
+    [record] = [each for each in admin.get("/api/v1/keys").json if each["scope"] == "write"]
+
+    assert admin.delete(f"/api/v1/keys/{record['id']}").status_code == 204
+
+    answer = writer.get("/api/v1/companies")
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
+
+
+def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_of: NewKey) -> None:
+    past = new_key_of("read", now() - timedelta(seconds=1))
+    future = new_key_of("read", now() + timedelta(minutes=1))
+
+    answer = client_with(app, past).get("/api/v1/companies")
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
+    assert client_with(app, future).get("/api/v1/companies").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("scope", "statuses"),
+    [
+        ("read", {"GET": 200, "POST": 403, "DELETE": 403}),
+        ("write", {"GET": 200, "POST": 403, "DELETE": 403}),
+        ("admin", {"GET": 200, "POST": 422, "DELETE": 404}),
+    ],
+)
+def test_keys_are_managed_with_an_admin_key_only(
+    new_client: Callable[[str], FlaskClient], scope: str, statuses: dict[str, int]
+) -> None:
+    client = new_client(scope)
+
+    assert client.get("/api/v1/companies").status_code == statuses["GET"]
+    assert client.post("/api/v1/keys", json={}).status_code == statuses["POST"]
+    assert client.delete("/api/v1/keys/nobody").status_code == statuses["DELETE"]
+
+
+def test_too_small_a_scope_is_named(reader: FlaskClient) -> None:
+    answer = reader.get("/api/v1/keys")
+
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
+    assert answer.json["detail"] == "This API key has the scope read; admin is needed."
+
+
+def test_a_view_that_writes_needs_the_scope_write(app: Flask, reader: FlaskClient, writer: FlaskClient) -> None:
+    app._got_first_request = False
+    app.add_url_rule("/api/v1/write", "write", lambda: "written", methods=["POST"])
+
+    assert reader.post("/api/v1/write").status_code == 403
+    assert writer.post("/api/v1/write").status_code == 200
+
+
+def test_a_new_key_is_well_formed_and_no_two_are_alike() -> None:
+    keys = [new_key() for _number in range(200)]
+
+    assert all(len(key) == 40 and key.startswith("cfk_") and is_well_formed(key) for key in keys)
+    assert len(set(keys)) == 200
+
+
+def test_the_checksum_is_the_crc_32_in_base62() -> None:
+    # The check value that catalogues of CRCs give: 0xCBF43926, which is 3 45 35 27 22 14 in base 62.
+    assert checksum("123456789") == "3jZRME"
+
+
+def test_a_mistyped_key_costs_no_query(app: Flask, anonymous: FlaskClient) -> None:
+    statements: list[str] = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    key = new_key()
+    mistyped = key[:10] + ("a" if key[10] != "a" else "b") + key[11:]
+
+    assert anonymous.get("/api/v1/companies", headers={"Authorization": f"Bearer {mistyped}"}).status_code == 401
+    assert statements == []
+    assert anonymous.get("/api/v1/companies", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    assert [each.split()[0] for each in statements] == ["BEGIN", "SELECT"]
+
+
+def test_only_the_keys_sha_256_is_stored(new_key_of: NewKey, query: Query) -> None:
+    key = new_key_of("read")
+
+    [stored] = query("SELECT * FROM api_keys")
+    assert sha256(key.encode()).hexdigest() in stored
+    assert key[:8] in stored
+    assert key[8:] not in str(stored)
+
+
+def test_the_last_use_is_kept_to_the_minute(app: Flask, reader: FlaskClient, query: Query) -> None:
+    before = now().replace(second=0)
+    reader.get("/api/v1/companies")
+    app.extensions["last_use"].stop()
+
+    [[used]] = query("SELECT last_used_at FROM api_keys")
+    assert used[-4:] == ":00Z"
+    assert before <= datetime.fromisoformat(used) <= now()
+
+
+def test_a_last_use_that_cannot_be_written_costs_a_log_line_and_not_the_answer(
+    app: Flask, reader: FlaskClient, query: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    query("ALTER TABLE api_keys RENAME COLUMN last_used_at TO gone")
+
+    assert reader.get("/api/v1/companies").status_code == 200
+    app.extensions["last_use"].stop()
+    assert "was not written: OperationalError" in caplog.text

@@ -1,0 +1,156 @@
+"""The commands as a person types them: what they print, where, and how they refuse."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from auth import is_well_formed
+from tests.conftest import EXAMPLES, ROOT
+
+Run = Callable[..., Result]
+
+
+def test_keys_are_created_listed_and_deleted(run: Run) -> None:
+    created = run("keys", "create", "Nightly sync", "--scope", "write", "--expires", "30")
+    assert is_well_formed(created.stdout.removesuffix("\n"))
+
+    header, line = run("keys", "list").stdout.splitlines()
+    assert header.split() == ["id", "prefix", "scope", "createdAt", "lastUsedAt", "expiresAt", "name"]
+    key_id, prefix, scope, created_at, last_used, expires, *name = line.split()
+    assert created.stdout.startswith(prefix)
+    assert (scope, last_used, " ".join(name)) == ("write", "-", "Nightly sync")
+    assert created_at < expires
+    assert created.stdout.strip() not in line
+
+    assert run("keys", "delete", key_id).exit_code == 0
+    assert len(run("keys", "list").stdout.splitlines()) == 1
+    again = run("keys", "delete", key_id)
+    assert (again.exit_code, again.stderr) == (1, f"Error: There is no key with the id {key_id}: see `keys list`.\n")
+
+
+@pytest.mark.parametrize("script", [["service.py", "seed"], ["seed.py"]])
+def test_seed_loads_demo_data_from_either_script(tmp_path: Path, script: list[str]) -> None:
+    path, *command = script
+
+    def start(*options: str) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, ROOT / path, *command, *options]
+        return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    done = start("--companies", "3")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("Loaded 3 companies, ")
+    again = start()
+    sentence = "Error: The database has rows already: add --reset to delete them first.\n"
+    assert (again.returncode, again.stderr) == (1, sentence)
+
+
+def test_reset_asks_before_it_deletes(run: Run, tmp_path: Path) -> None:
+    run("seed", "--from", str(EXAMPLES))
+
+    asked = run("seed", "--reset", input="n\n")
+    assert asked.exit_code == 1
+    assert "Delete 1 companies, 1 contacts, 1 conversations?" in asked.stdout
+    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+        assert connection.execute("SELECT count(*) FROM companies").fetchone() == (1,)
+    connection.close()
+
+    assert "Loaded 50 companies" in run("seed", "--reset", "--yes").stderr
+
+
+def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> None:
+    sound = run("check")
+    assert sound.exit_code == 0
+    assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "sqlite"]
+    assert "integrity: ok" in sound.stdout
+
+    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+        connection.execute(
+            "INSERT INTO contacts (id, company_id, name, is_primary, created_at, updated_at) VALUES"
+            " ('b', 'nobody', 'John', 0, '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z')"
+        )
+    connection.close()
+    damaged = run("check")
+    assert damaged.exit_code == 1
+    assert damaged.stderr.splitlines() == [
+        "fault: row 1 of contacts refers to a row of companies that is missing",
+        "Error: The database is damaged: restore a backup.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        (["--port", "x"], {}, "--port must be a whole number from 0 to 65535, not 'x'."),
+        (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'."),
+        ([], {"PORT": "-1"}, "PORT must be a whole number from 0 to 65535, not '-1'."),
+        ([], {"THREADS": "0"}, "THREADS must be a whole number from 1 to 64, not '0'."),
+        ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
+        (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
+        ([], {"DATABASE_URL": "a.db"}, "DATABASE_URL must name a file, as in sqlite:///cardfile.db, not 'a.db'."),
+        (["--database", "sqlite://"], {}, "--database must name a file, as in sqlite:///cardfile.db, not 'sqlite://'."),
+    ],
+)  # fmt: skip
+def test_a_bad_setting_stops_the_start_with_one_sentence(
+    run: Run, arguments: list[str], environment: dict[str, str], sentence: str
+) -> None:
+    done = run("serve", *arguments, env=environment)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {sentence}\n"
+
+
+def test_a_flag_wins_over_the_environment(run: Run, tmp_path: Path) -> None:
+    run("check", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run("check", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run("check", env={"DATABASE_URL": ""})
+
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["cardfile.db", "flag.db", "variable.db"]
+
+
+def test_an_unknown_command_or_option_names_itself(run: Run) -> None:
+    assert "No such command 'sreve'" in run("sreve").stderr
+    assert "No such option '--prot'" in run("--prot", "9").stderr
+
+
+def test_version_and_help_are_not_taken_for_serve(run: Run) -> None:
+    assert run("--version").stdout.startswith("cardfile, version ")
+    assert "keys" in run("--help").stdout
+
+
+def test_a_key_name_must_be_printable(run: Run) -> None:
+    refused = run("keys", "create", "a\x1bb")
+
+    assert refused.exit_code == 2
+    assert "Invalid value for NAME: must be 1 to 255 printable characters." in refused.stderr
+
+
+def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> None:
+    assert run("seed", "--from", str(EXAMPLES)).stderr == "Loaded 1 companies, 1 contacts, 1 conversations.\n"
+    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+        logged = [json.loads(row[0]) for row in connection.execute("SELECT data FROM changes ORDER BY seq")]
+    connection.close()
+
+    assert logged == [rows[0] for rows in json.loads(EXAMPLES.read_text()).values()]
+
+
+def test_a_backup_is_a_whole_database_of_its_own(run: Run, tmp_path: Path) -> None:
+    run("seed", "--from", str(EXAMPLES))
+
+    assert run("backup", "copy.db").exit_code == 0
+    assert run("check", "--database", "sqlite:///copy.db").exit_code == 0
+    with sqlite3.connect(tmp_path / "copy.db") as connection:
+        assert connection.execute("SELECT count(*) FROM changes").fetchone() == (3,)
+    connection.close()
+
+    again, nowhere = run("backup", "copy.db"), run("backup", "nowhere/copy.db")
+    assert (again.exit_code, again.stderr) == (1, "Error: copy.db exists: name a new file.\n")
+    assert (nowhere.exit_code, nowhere.stderr) == (
+        1,
+        "Error: nowhere/copy.db can't be written: unable to open database: nowhere/copy.db.\n",
+    )

@@ -1,0 +1,95 @@
+"""`/api/v1/keys`: creating, listing and deleting keys."""
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.conftest import client_with
+
+
+def test_a_created_key_is_shown_once_and_works(app: Flask, admin: FlaskClient) -> None:
+    answer = admin.post("/api/v1/keys", json={"name": "CI", "scope": "admin", "expiresAt": "2999-01-01T01:00:00+01:00"})
+
+    assert answer.status_code == 201
+    assert list(answer.json) == ["id", "name", "scope", "prefix", "createdAt", "expiresAt", "lastUsedAt", "key"]
+    assert answer.json["expiresAt"] == "2999-01-01T00:00:00Z"
+    assert answer.json["key"].startswith(answer.json["prefix"])
+    assert answer.headers["Cache-Control"] == "no-store"
+    listed = client_with(app, answer.json["key"]).get("/api/v1/keys")
+    assert [each["name"] for each in listed.json] == ["the admin client's", "CI"]
+    assert answer.json["key"] not in listed.text
+
+
+def test_a_key_reads_only_and_never_expires_unless_it_is_said_otherwise(admin: FlaskClient) -> None:
+    created = admin.post("/api/v1/keys", json={"name": "CI"}).json
+
+    assert (created["scope"], created["expiresAt"], created["lastUsedAt"]) == ("read", None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        pytest.param({}, "/name", "Is required.", id="no-name"),
+        pytest.param({"name": ""}, "/name", "Must not be empty.", id="empty-name"),
+        pytest.param({"name": "x" * 256}, "/name", "Must have at most 255 characters, not 256.", id="long-name"),
+        pytest.param({"name": "x", "scope": "root"}, "/scope", "Must be one of read, write, admin.", id="scope"),
+        pytest.param({"name": "x", "scope": None}, "/scope", "Must not be null.", id="null-scope"),
+        pytest.param(
+            {"name": "x", "expiresAt": "2020-01-01T00:00:00Z"}, "/expiresAt", "Must be in the future.", id="past"
+        ),
+        pytest.param(
+            {"name": "x", "expires": 3}, "/expires", "Is not a known field. Did you mean expiresAt?", id="typo"
+        ),
+        pytest.param({"name": "x", "id": "y"}, "/id", "Is not a known field. Known: name, scope, expiresAt.", id="id"),
+        pytest.param([], "", "Must be an object.", id="array"),
+    ],
+)
+def test_a_wrong_key_is_refused_with_a_pointer(admin: FlaskClient, body: object, pointer: str, detail: str) -> None:
+    answer = admin.post("/api/v1/keys", json=body)
+
+    assert answer.status_code == 422
+    assert answer.json["errors"] == [{"pointer": pointer, "detail": detail}]
+    assert len(admin.get("/api/v1/keys").json) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        pytest.param(b"", "Expecting value at line 1, column 1.", id="empty"),
+        pytest.param(b'{"name": "x"', "Expecting ',' delimiter at line 1, column 13.", id="cut-off"),
+        pytest.param(b'{"name": "\xff"}', "The text is not UTF-8 at byte 10.", id="not-utf8"),
+        pytest.param(
+            "\ufeff{}".encode(), "Unexpected UTF-8 BOM (decode using utf-8-sig) at line 1, column 1.", id="bom"
+        ),
+        pytest.param(b"[" * 100_000, "The text is nested too deeply.", id="deep"),
+        pytest.param(b"9" * 5_000, "A number in the text is too long.", id="long-number"),
+        pytest.param(b"1e99999999999999999999", "A number in the text is too long.", id="large-exponent"),
+    ],
+)
+def test_what_is_not_json_is_400(admin: FlaskClient, body: bytes, detail: str) -> None:
+    answer = admin.post("/api/v1/keys", data=body, content_type="application/json")
+
+    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+
+
+def test_a_name_that_stands_twice_is_refused(admin: FlaskClient) -> None:
+    answer = admin.post("/api/v1/keys", data=b'{"name": "a", "name": "b"}', content_type="application/json")
+
+    assert answer.status_code == 422
+    assert answer.json["errors"] == [{"pointer": "/name", "detail": "Must not appear twice."}]
+
+
+def test_a_body_of_another_type_is_415(admin: FlaskClient) -> None:
+    assert admin.post("/api/v1/keys", data=b'{"name": "a"}', content_type="text/plain").status_code == 415
+
+
+def test_a_body_over_1_mib_is_413(admin: FlaskClient) -> None:
+    answer = admin.post("/api/v1/keys", data=b" " * (1024 * 1024 + 1), content_type="application/json")
+
+    assert (answer.status_code, answer.content_type) == (413, "application/problem+json")
+
+
+def test_an_unknown_key_cannot_be_deleted(admin: FlaskClient) -> None:
+    answer = admin.delete("/api/v1/keys/nobody")
+
+    assert (answer.status_code, answer.json["detail"]) == (404, "There is no key with the id nobody.")

@@ -1,0 +1,207 @@
+"""The service as a process of its own, spoken to over a socket."""
+
+import http.client
+import json
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.conftest import ROOT, LiveServer
+
+Run = Callable[..., Result]
+Start = Callable[..., LiveServer]
+
+
+def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
+    """Return status and body of an answer, to a POST where there is something to send."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return one server for all tests that leave it as it was."""
+    server = LiveServer(tmp_path_factory.mktemp("running"))
+    server.read_first_key()
+    yield server
+    server.stop(signal.SIGKILL)
+    server.close()
+
+
+def send_raw(server: LiveServer, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer
+
+
+def test_the_first_start_prints_a_curl_line_that_works_when_pasted(start: Start) -> None:
+    server = start("serve", "--demo")
+    line = server.read_first_key()
+
+    pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
+    assert len(json.loads(pasted.stdout)) == 50
+
+
+def test_the_second_start_keeps_the_rows_and_shows_no_key(start: Start) -> None:
+    first = start("serve", "--demo")
+    first.read_first_key()
+    assert first.stop(signal.SIGINT) == 0
+    second = start("serve", "--demo")
+    second.key = first.key
+
+    assert len(json.loads(ask(second)[1])) == 50
+    assert second.stop(signal.SIGTERM) == 0
+    assert second.process.stdout and "cfk_" not in second.greeting + second.process.stdout.read()
+
+
+def test_serve_is_the_default_command(start: Start) -> None:
+    server = start("--threads", "2")
+    server.read_first_key()
+
+    assert ask(server) == (200, b"[]")
+
+
+def test_the_greeting_names_sqlite_and_the_file(start: Start, tmp_path: Path) -> None:
+    assert f"from sqlite:///{tmp_path}/cardfile.db (SQLite 3." in start().greeting
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_is_in_flight_finish(start: Start, number: int) -> None:
+    server = start("serve", "--demo")
+    server.read_first_key()
+    body = json.dumps({"name": "in flight"}).encode()
+    head = (
+        f"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with (
+        socket.create_connection(("127.0.0.1", server.port)) as idle,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as busy,
+    ):
+        busy.sendall(head.encode() + body[:5])
+        time.sleep(0.3)
+        server.process.send_signal(number)
+        time.sleep(0.7)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        assert idle.recv(1) == b""
+        busy.sendall(body[5:])
+        assert busy.recv(65536).startswith(b"HTTP/1.1 201 ")
+
+    assert server.process.wait(timeout=20) == 0
+
+
+def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start: Start) -> None:
+    server = start("serve", "--demo")
+    server.read_first_key()
+    _status, whole = ask(server, "/api/v1/conversations")
+    with socket.socket() as slow:
+        # A small window, so that most of the answer still waits in the server when the signal comes.
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", server.port))
+        slow.sendall(
+            f"GET /api/v1/conversations HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode()
+        )
+        received = slow.recv(1024)
+        server.process.send_signal(signal.SIGTERM)
+        while part := slow.recv(4096):
+            received += part
+
+    assert received.partition(b"\r\n\r\n")[2] == whole
+    assert server.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        pytest.param("GET /api/v1/companies HTTP/1.1\r\n", 400, id="no-host"),
+        pytest.param("GET /api/v1/companies HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400, id="two-hosts"),
+        pytest.param("GET /api/v1/companies HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, id="host-twice"),
+        pytest.param("GARBAGE\r\n", 400, id="garbage"),
+        pytest.param("GET / HTTP/1.1\r\nHost: a\r\nX: ".ljust(16_382, "x"), 431, id="long-header"),
+        pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n", 413, id="long-body"),
+        pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n", 400, id="negative-length"),
+        pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n", 501, id="transfer-encoding"),
+    ],
+)
+def test_what_never_reaches_the_app_is_answered_in_the_same_form(
+    running: LiveServer, request_text: str, status: int
+) -> None:
+    head, _, body = send_raw(running, f"{request_text}\r\n".encode()).decode().partition("\r\n\r\n")
+
+    assert int(head.split()[1]) == status
+    assert "Content-Type: application/problem+json" in head
+    assert "X-Request-Id: " in head
+    assert "Server:" not in head
+    assert json.loads(body)["status"] == status
+
+
+def test_the_log_is_json_when_it_is_asked_for(start: Start) -> None:
+    server = start("serve", LOG_FORMAT="json")
+    server.read_first_key()
+    ask(server, "/api/v1/contacts")
+    server.stop(signal.SIGTERM)
+
+    [line] = [json.loads(line) for line in server.log.splitlines()]
+    assert (line["log"], line["method"], line["path"], line["status"]) == (
+        "cardfile.access",
+        "GET",
+        "/api/v1/contacts",
+        200,
+    )
+
+
+def test_a_port_in_use_is_told_in_one_sentence(running: LiveServer, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--port", str(running.port)]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {running.port}: Address already in use.\n"
+
+
+def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(start: Start, run: Run) -> None:
+    server = start()
+    server.read_first_key()
+    assert ask(server)[0] == 200
+    key_id = run("keys", "list").stdout.splitlines()[1].split()[0]
+
+    run("keys", "delete", key_id)
+    assert ask(server)[0] == 401
+
+
+def test_1200_idle_connections_do_not_keep_the_next_one_out(start: Start) -> None:
+    server = start()
+    server.read_first_key()
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _number in range(1200)]
+    try:
+        assert ask(server)[0] == 200
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_eight_writers_at_once_all_succeed(start: Start) -> None:
+    server = start()
+    server.read_first_key()
+    with ThreadPoolExecutor(8) as writers:
+        answers = writers.map(lambda number: ask(server, "/api/v1/keys", {"name": f"key {number}"}), range(80))
+
+    assert [status for status, _body in answers] == [201] * 80

@@ -1,0 +1,155 @@
+"""A file's schema is created, upgraded or refused at start, and never half of it."""
+
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import create_engine
+
+import database
+from database import Base, DatabaseRefused, revisions
+from service import create_app
+from settings import load_settings
+from tests.conftest import ROOT, Make, Query
+
+LATER = '''
+"""Give companies a colour."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{newest}"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("companies", recreate="always") as companies:
+        companies.add_column(sa.Column("colour", sa.String(16)))
+    {more}
+'''
+
+
+OPEN = (
+    "import sys; from service import create_app; from settings import load_settings;"
+    "create_app(load_settings({'database_url': sys.argv[1]}, {}))"
+)
+
+
+def open_file(url: str) -> Flask:
+    return create_app(load_settings({"database_url": url}, {}))
+
+
+def schema_of(path: str) -> dict[str, list[str]]:
+    """Return every table and index of a file with the lines of its definition, whatever their order."""
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type <> 'trigger'")
+        found = {name: sorted(re.sub(r",?\s*$", "", line.strip()) for line in sql.splitlines()) for name, sql in rows}
+    connection.close()
+    return found
+
+
+@pytest.fixture
+def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that adds a revision to the project's, in a copy of them."""
+
+    def add(more: str = "") -> None:
+        folder = tmp_path / "later"
+        shutil.copytree(ROOT / "migrations", folder)
+        revision = LATER.strip().format(newest=revisions()[-1], more=more)
+        (folder / "versions" / "9999_colour.py").write_text(revision)
+        monkeypatch.setattr(database, "MIGRATIONS", folder)
+
+    return add
+
+
+def test_a_new_file_has_just_the_schema_that_the_models_declare(app: Flask, database: str, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/declared.db")
+    Base.metadata.create_all(engine)
+    engine.dispose()
+
+    migrated = schema_of(database.removeprefix("sqlite:///"))
+    assert migrated.pop("alembic_version")
+    assert migrated == schema_of(f"{tmp_path}/declared.db")
+
+
+def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later, make: Make, query: Query) -> None:
+    company = make("companies")
+    make("contacts", companyId=company)
+    before = revisions()[-1]
+    later()
+
+    open_file(database)
+
+    assert query("SELECT version_num FROM alembic_version") == [("9999",)]
+    assert query("SELECT id, colour FROM companies") == [(company, None)]
+    # Rebuilding the table of companies must not have emptied what refers to it.
+    assert query("SELECT company_id FROM contacts") == [(company,)]
+    path = Path(database.removeprefix("sqlite:///"))
+    [copy] = path.parent.glob(f"cardfile.db.{before}-*.bak")
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (before,)
+        assert connection.execute("SELECT id FROM companies").fetchone() == (company,)
+    connection.close()
+
+
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
+    app: Flask, database: str, later, make: Make, query: Query
+) -> None:
+    company = make("companies")
+    before = revisions()[-1]
+    later("raise RuntimeError('the power fails')")
+
+    with pytest.raises(RuntimeError, match="the power fails"):
+        open_file(database)
+
+    assert query("SELECT version_num FROM alembic_version") == [(before,)]
+    assert query("SELECT id, name FROM companies") == [(company, "Acme")]
+    assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
+
+
+def test_a_newer_file_is_refused_untouched(app: Flask, database: str, query: Query) -> None:
+    query("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(DatabaseRefused, match=r"is of a newer Cardfile \(schema 9999, known here up to "):
+        open_file(database)
+    assert query("SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+def test_another_programs_file_is_refused_untouched(database: str) -> None:
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    connection.close()
+
+    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+        open_file(database)
+    assert list(schema_of(database.removeprefix("sqlite:///"))) == ["bookmarks"]
+
+
+def test_a_file_that_is_no_database_is_refused(database: str) -> None:
+    Path(database.removeprefix("sqlite:///")).write_text("Dear diary, " * 100)
+
+    with pytest.raises(DatabaseRefused, match="can't be opened: file is not a database"):
+        open_file(database)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseRefused, match="can't be opened: unable to open database file"):
+        open_file(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
+
+
+def test_several_processes_may_create_the_same_file_at_once(database: str) -> None:
+    starts = [subprocess.Popen([sys.executable, "-c", OPEN, database], cwd=ROOT) for _number in range(4)]
+
+    assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
+    assert "companies" in schema_of(database.removeprefix("sqlite:///"))
+
+
+def test_a_start_that_has_nothing_to_upgrade_does_not_import_alembic(app: Flask, database: str) -> None:
+    script = f"{OPEN}; sys.exit('alembic' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", script, database], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,166 @@
+"""What every exchange has, and how every error looks (RFC 9110, RFC 9457)."""
+
+import logging
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from auth import new_key
+from database import db
+from tests.conftest import Make, Query
+
+MEMBERS = ["type", "title", "status", "detail", "requestId"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/companies/nobody", 404),
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/api/v1/companies/", 404),
+        ("GET", "//api/v1/companies", 404),
+        ("GET", "/api/v1/companies/%00", 404),
+        ("GET", "/api/v1/companies/%ff%fe", 404),
+        ("GET", "/api/v1/companies/%ED%A0%80", 404),
+        ("GET", "/api/v1/companies/" + "x" * 5_000, 404),
+        ("GET", "/api/v1/contacts?companyId=%00", 400),
+        ("GET", "/api/v1/contacts?companyId=%ED%A0%80", 400),
+        ("GET", "/api/v1/contacts?%00=%00", 400),
+        ("POST", "/api/v1/companies", 405),
+        ("TRACE", "/api/v1/companies", 405),
+        ("BREW", "/api/v1/companies", 405),
+    ],
+)
+def test_every_error_is_a_problem_document(admin: FlaskClient, method: str, path: str, status: int) -> None:
+    answer = admin.open(path, method=method)
+
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    assert list(answer.json) == MEMBERS
+    assert answer.json["status"] == status
+    assert answer.json["requestId"] == answer.headers["X-Request-Id"]
+    assert len(answer.json["detail"]) > 10 and answer.json["detail"].endswith(".")
+
+
+def test_a_missing_row_is_named(reader: FlaskClient) -> None:
+    assert reader.get("/api/v1/contacts/nobody").json["detail"] == "There is no contact with the id nobody."
+
+
+@pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
+def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, make: Make) -> None:
+    row_id = make(resource)
+    for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{row_id}":
+        got, head = reader.get(path), reader.head(path)
+
+        assert (head.status_code, head.data) == (200, b"")
+        assert head.headers["Content-Length"] == got.headers["Content-Length"] == str(len(got.data))
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/v1/companies", "GET, HEAD, OPTIONS"),
+        ("/api/v1/conversations/x", "GET, HEAD, OPTIONS"),
+        ("/api/v1/keys", "GET, HEAD, OPTIONS, POST"),
+        ("/api/v1/keys/x", "DELETE, OPTIONS"),
+    ],
+)
+def test_options_and_405_name_the_methods(anonymous: FlaskClient, admin: FlaskClient, path: str, allowed: str) -> None:
+    options = anonymous.options(path)
+    assert (options.status_code, options.data, "Content-Type" in options.headers) == (204, b"", False)
+    assert sorted(options.headers["Allow"].split(", ")) == allowed.split(", ")
+
+    refused = admin.put(path)
+    assert (refused.status_code, refused.headers["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("host", ["", "a,b", "a b", "a/b", "user@a", "a:port", "a\tb"])
+def test_an_unsound_host_is_refused(reader: FlaskClient, host: str) -> None:
+    answer = reader.get("/api/v1/companies", headers={"Host": host})
+
+    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+
+
+@pytest.mark.parametrize("host", ["crm.example", "127.0.0.1:8000", "[::1]:8000", "under_score.local"])
+def test_a_sound_host_is_taken(reader: FlaskClient, host: str) -> None:
+    assert reader.get("/api/v1/companies", headers={"Host": host}).status_code == 200
+
+
+def test_a_sane_request_id_is_taken_over(reader: FlaskClient) -> None:
+    answer = reader.get("/api/v1/companies/nobody", headers={"X-Request-Id": "job-7_a.b"})
+
+    assert answer.headers["X-Request-Id"] == answer.json["requestId"] == "job-7_a.b"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é", pytest.param(new_key(), id="a-key")])
+def test_any_other_request_id_is_replaced(reader: FlaskClient, given: str) -> None:
+    made = reader.get("/api/v1/companies", headers={"X-Request-Id": given}).headers["X-Request-Id"]
+
+    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made)
+
+
+def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cardfile.access")
+    reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
+    reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
+
+    first, second = [record.getMessage() for record in caplog.records if record.name == "cardfile.access"]
+    assert re.fullmatch(r"GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{36} job-7", first)
+    assert re.fullmatch(r"GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{36} job-8", second)
+
+
+def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
+    reader: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = new_key()
+    for path in f"/api/v1/companies?{key}=1", f"/api/v1/contacts?companyId=!{key}", f"/api/v1/companies/{key}":
+        answer = reader.get(path)
+        assert answer.status_code in {400, 404}
+        assert key not in answer.text
+    assert "cfk_[redacted]" in caplog.text
+    assert key not in caplog.text
+
+
+def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("the secret of the house")
+
+    app._got_first_request = False
+    app.add_url_rule("/api/v1/bug", "bug", fail)
+    answer = reader.get("/api/v1/bug")
+
+    assert (answer.status_code, list(answer.json)) == (500, MEMBERS)
+    assert "secret" not in answer.text
+    assert "the secret of the house" in caplog.text
+
+
+def test_a_locked_database_is_503_with_retry_after(
+    app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.BUSY_MILLISECONDS", 50)
+    with app.app_context():
+        db.engine.dispose()
+        with db.engine.connect().execution_options(begin="IMMEDIATE") as other:
+            other.execute(text("SELECT 1"))
+            answer = admin.post("/api/v1/keys", json={"name": "late"})
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json["detail"] == "The database is busy or out of reach: try again."
+    assert admin.post("/api/v1/keys", json={"name": "later"}).status_code == 201
+
+
+def test_a_full_disk_is_507_and_nothing_is_half_written(app: Flask, admin: FlaskClient, query: Query) -> None:
+    [[pages]] = query("PRAGMA page_count")
+    with app.app_context():
+        db.engine.dispose()
+        # SQLite answers a full disk and a full page quota by the same code.
+        db.event.listen(db.engine, "connect", lambda raw, _record: raw.execute(f"PRAGMA max_page_count = {pages}"))
+    statuses = [admin.post("/api/v1/keys", json={"name": "x" * 255}).status_code for _number in range(40)]
+
+    assert set(statuses) == {201, 507}
+    assert len(admin.get("/api/v1/keys").json) == 1 + statuses.count(201)

@@ -1,0 +1,167 @@
+"""Demo data is the same for everybody and makes sense; given data is loaded as it is, or not at all."""
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from schemas import RESOURCES
+from seed import SeedRefused, load_demo, load_file
+from tests.conftest import Make, Query
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def read_all(client: FlaskClient) -> dict[str, bytes]:
+    return {name: client.get(f"/api/v1/{name}").data for name in RESOURCES}
+
+
+@pytest.fixture
+def demo(app: Flask, reader: FlaskClient) -> Rows:
+    with app.app_context():
+        load_demo(companies=200)
+    return {name: json.loads(text) for name, text in read_all(reader).items()}
+
+
+def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reader: FlaskClient) -> None:
+    with app.app_context():
+        loaded = load_demo()
+
+    digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
+    assert loaded == {"companies": 50, "contacts": 239, "conversations": 108}
+    assert digests == {"companies": "bc807164cdfb", "contacts": "b09fb742a265", "conversations": "21e19771d8fb"}
+
+
+def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
+    seen = set()
+    for arguments in {"number": 42}, {"number": 43}, {"number": 42, "until": "2026-06-01"}:
+        with app.app_context():
+            load_demo(5, reset=True, **arguments)
+        seen.add(read_all(reader)["companies"])
+
+    assert len(seen) == 3
+
+
+def test_until_moves_the_last_day(app: Flask, reader: FlaskClient) -> None:
+    with app.app_context():
+        load_demo(20, until="2030-03-01")
+
+    times = [row["updatedAt"] for text in read_all(reader).values() for row in json.loads(text)]
+    assert "2029-12" < max(times) <= "2030-03-01T00:00:00Z"
+
+
+def test_every_demo_row_is_one_that_the_api_would_take(demo: Rows) -> None:
+    for name, rows in demo.items():
+        for row in rows:
+            assert RESOURCES[name].dump(RESOURCES[name].load(row)) == row
+
+
+def test_the_demo_spreads_over_two_years_and_about_five_contacts_and_two_conversations(demo: Rows) -> None:
+    times = sorted(datetime.fromisoformat(row["createdAt"]) for row in demo["companies"])
+
+    assert times[-1] - times[0] > timedelta(days=650)
+    assert all(later - earlier < timedelta(days=40) for earlier, later in pairwise(times))
+    assert 4.5 < len(demo["contacts"]) / 200 < 5.5
+    assert 1.5 < len(demo["conversations"]) / 200 < 2.5
+
+
+def test_the_demo_is_coherent(demo: Rows) -> None:
+    companies = {row["id"]: row for row in demo["companies"]}
+    assert len({row["name"] for row in companies.values()}) == len(companies)
+    for company in companies.values():
+        assert company["isCustomer"] is (company["stageId"] == "stage-won")
+        assert company["createdAt"] <= (company["lastContact"] or company["createdAt"]) <= "2026-01-01T00:00:00Z"
+    for contact in demo["contacts"]:
+        company = companies[contact["companyId"]]
+        assert contact["email"].endswith("@" + company["website"].removeprefix("https://"))
+        assert company["createdAt"] <= contact["createdAt"] <= contact["updatedAt"]
+    assert Counter(row["companyId"] for row in demo["contacts"] if row["isPrimary"]) == dict.fromkeys(companies, 1)
+    for conversation in demo["conversations"]:
+        assert companies[conversation["companyId"]]["createdAt"] <= conversation["createdAt"]
+        assert conversation["createdAt"] <= conversation["lastMessageAt"] <= "2026-01-01T00:00:00Z"
+    last = {
+        status: [row["lastMessageAt"] for row in demo["conversations"] if row["status"] == status]
+        for status in ("open", "resolved", "closed")
+    }
+    assert max(last["closed"]) < min(last["resolved"]) <= max(last["resolved"]) < min(last["open"])
+
+
+def test_every_stage_counts_its_positions_from_0(demo: Rows) -> None:
+    for stage in {row["stageId"] for row in demo["companies"]}:
+        places = sorted(row["position"] for row in demo["companies"] if row["stageId"] == stage)
+        assert places == list(range(len(places)))
+
+
+def test_demo_data_is_not_mixed_into_a_database_with_rows(app: Flask, make: Make, query: Query) -> None:
+    make("contacts")
+
+    with app.app_context(), pytest.raises(SeedRefused, match="has rows already: add --reset"):
+        load_demo()
+    assert query("SELECT count(*) FROM contacts") == [(1,)]
+
+
+def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query: Query) -> None:
+    make("companies", id="old")
+    with app.app_context():
+        load_demo(3, reset=True)
+
+    assert query("SELECT count(*) FROM companies") == [(3,)]
+    assert query("SELECT action FROM changes WHERE row_id = 'old' ORDER BY seq") == [("created",), ("deleted",)]
+
+
+def test_a_day_that_is_none_is_refused(app: Flask) -> None:
+    with app.app_context(), pytest.raises(SeedRefused, match="--until must be a day as in 2026-01-01, not 'soon'"):
+        load_demo(until="soon")
+
+
+COMPANY = {"id": "a", "name": "Acme"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value at line 1, column 1."),
+        ("[]", "must be an object of arrays: companies, contacts, conversations."),
+        ('{"companies": {}}', "must be an object of arrays: companies, contacts, conversations."),
+        ('{"company": []}', "there are no company here. Did you mean companies?"),
+        ('{"companies": [{"name": "a"}, {"nam": "b"}]}', "/companies/1/name: Is required."),
+        ('{"companies": [{"name": "a", "dealValue": "1"}]}', "/companies/0/dealValue: Must be a number."),
+        ('{"companies": [{"name": "a", "name": "b"}]}', "/companies/0/name: Must not appear twice."),
+        ('{"companies": [{"id":"x", "name":"a"}, {"id":"x", "name":"b"}]}', "/companies/1/id: Is another row's id."),
+        ('{"companies": [{"id": "there", "name": "a"}]}', "/companies/0/id: Is another row's id."),
+        ('{"contacts": [{"name": "a", "companyId": "x"}]}', "/contacts/0/companyId: Is not the id of a company."),
+        ('{"conversations": [{}, {"tags": ["a", "a"]}]}', "/conversations/1/tags/1: Must not repeat."),
+        ('{"companies": [7]}', "/companies/0: Must be an object."),
+    ],
+)  # fmt: skip
+def test_a_file_with_a_wrong_record_loads_nothing(
+    app: Flask, make: Make, query: Query, tmp_path: Path, text: str, message: str
+) -> None:
+    make("companies", id="there")
+    path = tmp_path / "given.json"
+    path.write_text(text)
+
+    with app.app_context(), pytest.raises(SeedRefused) as refused:
+        load_file(str(path))
+    assert str(refused.value) == f"{path}: {message}"
+    assert query("SELECT count(*) FROM changes") == [(1,)]
+
+
+def test_a_file_may_refer_to_its_own_and_to_stored_companies(
+    app: Flask, make: Make, query: Query, tmp_path: Path
+) -> None:
+    make("companies", id="there")
+    path = tmp_path / "given.json"
+    contacts = [{"name": "John", "companyId": company} for company in ("a", "there", None)]
+    path.write_text(json.dumps({"contacts": contacts, "companies": [COMPANY]}))
+
+    with app.app_context():
+        assert load_file(str(path)) == {"companies": 1, "contacts": 3, "conversations": 0}
+    assert query("SELECT company_id FROM contacts ORDER BY id") == [("a",), ("there",), (None,)]

@@ -1,0 +1,228 @@
+"""What the database holds by itself, whoever writes: its rules, its references, its log of changes."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
+
+from database import db, has_wal_reset_bug, sqlite, write_transaction
+from tests.conftest import Make, Query
+
+NOON = "2024-01-01T12:00:00Z"
+ROWS: dict[str, dict[str, Any]] = {
+    "companies": {"id": "a", "name": "Acme", "position": 0, "is_customer": 0},
+    "contacts": {"id": "b", "name": "John", "is_primary": 0},
+    "conversations": {"id": "c", "status": "open", "is_read": 0, "trust_uploads": 0, "tags": "[]"},
+}
+
+
+def insert(query: Query, resource: str, **columns: Any) -> None:
+    """Insert a row as a database shell would: by SQL, past every schema."""
+    row = {**ROWS[resource], "created_at": NOON, "updated_at": NOON, **columns}
+    query(f"INSERT INTO {resource} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})", **row)
+
+
+def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
+    with app.app_context(), db.engine.connect() as one, db.engine.connect() as two:
+        for connection in one, two:
+            pragmas = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("busy_timeout", "journal_mode", "synchronous", "foreign_keys", "trusted_schema")
+            }
+            assert pragmas == {
+                "busy_timeout": 5000,
+                "journal_mode": "wal",
+                "synchronous": 2,
+                "foreign_keys": 1,
+                "trusted_schema": 0,
+            }
+
+
+def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask) -> None:
+    statements: list[str] = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        with write_transaction():
+            assert statements == ["BEGIN IMMEDIATE"]
+        db.session.execute(db.text("SELECT 1"))
+    assert statements == ["BEGIN IMMEDIATE", "BEGIN DEFERRED", "SELECT 1"]
+
+
+def test_a_writing_transaction_that_fails_leaves_nothing(app: Flask, query: Query) -> None:
+    insert(query, "companies")
+    with app.app_context(), pytest.raises(RuntimeError), write_transaction():
+        db.session.execute(db.text("DELETE FROM companies"))
+        raise RuntimeError
+
+    assert query("SELECT id FROM companies") == [("a",)]
+    assert query("SELECT count(*) FROM changes") == [(1,)]
+
+
+def test_sqlite_is_one_without_the_wal_reset_bug() -> None:
+    assert sqlite.__name__ == "pysqlite3.dbapi2"
+    assert not has_wal_reset_bug()
+
+
+@pytest.mark.parametrize(
+    ("version", "has_bug"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 53, 4), False),
+    ],
+)
+def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug: bool) -> None:
+    assert has_wal_reset_bug(version) is has_bug
+
+
+@pytest.mark.parametrize(
+    ("resource", "column", "value"),
+    [
+        ("companies", "name", ""),
+        ("companies", "name", "x" * 256),
+        ("companies", "name", b"bytes"),
+        ("companies", "name", "a\0b"),
+        ("companies", "name", None),
+        ("companies", "id", "a b"),
+        ("companies", "id", ""),
+        ("companies", "id", "x" * 65),
+        ("companies", "website", "ftp://acme.com"),
+        ("companies", "logo_url", "http://"),
+        ("companies", "notes", "x" * 10_001),
+        ("companies", "deal_value", -1),
+        ("companies", "deal_value", 1e12),
+        ("companies", "deal_value", 0.001),
+        ("companies", "deal_value", "much"),
+        ("companies", "position", -1),
+        ("companies", "position", 2**31),
+        ("companies", "position", 0.5),
+        ("companies", "is_customer", 2),
+        ("companies", "is_customer", "true"),
+        ("companies", "created_at", "2024-01-01"),
+        ("companies", "updated_at", "2024-02-30T00:00:00Z"),
+        ("companies", "last_contact", "2024-01-01T00:00:00+01:00"),
+        ("companies", "last_contact", 1705314600),
+        ("contacts", "company_id", "nobody"),
+        ("contacts", "email", "john"),
+        ("contacts", "is_primary", None),
+        ("conversations", "company_id", "nobody"),
+        ("conversations", "status", "opened"),
+        ("conversations", "visitor_ip", "localhost"),
+        ("conversations", "tags", "urgent"),
+        ("conversations", "tags", "{}"),
+        ("conversations", "tags", '["a", "a"]'),
+        ("conversations", "tags", '[""]'),
+        ("conversations", "tags", "[1]"),
+        ("conversations", "tags", json.dumps(["x" * 65])),
+        ("conversations", "tags", json.dumps([str(number) for number in range(51)])),
+    ],
+)
+def test_no_writer_gets_past_the_rules(query: Query, resource: str, column: str, value: object) -> None:
+    with pytest.raises(IntegrityError):
+        insert(query, resource, **{column: value})
+    insert(query, resource)
+    if column != "id":
+        with pytest.raises(IntegrityError):
+            query(f"UPDATE {resource} SET {column} = :value", value=value)
+
+    assert query("SELECT seq, action FROM changes") == [(1, "created")]
+
+
+def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
+    database: str, reader: FlaskClient, make: Make, query: Query
+) -> None:
+    ids = {"companies": make("companies", dealValue=1999.5, isCustomer=True, lastContact=NOON)}
+    ids["contacts"] = make("contacts", companyId=ids["companies"], name='Zoë "Z" \t🦊', isPrimary=True)
+    ids["conversations"] = make("conversations", companyId=ids["companies"], tags=["ä", '"', "🦊"], visitorIp="::1")
+
+    for seq, (resource, row_id) in enumerate(ids.items(), 1):
+        shown = reader.get(f"/api/v1/{resource}/{row_id}").text
+        assert query(f"SELECT resource, row_id, action, data FROM changes WHERE seq = {seq}") == [
+            (resource, row_id, "created", shown)
+        ]
+
+    # A program that knows nothing of Cardfile: the standard library's SQLite.
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as shell:
+        shell.execute("UPDATE contacts SET title = 'CEO'")
+    shell.close()
+    shown = reader.get(f"/api/v1/contacts/{ids['contacts']}").text
+    assert '"title":"CEO"' in shown
+    assert query("SELECT action, data FROM changes WHERE seq = 4") == [("updated", shown)]
+
+
+def test_a_deleted_company_leaves_its_rows_and_a_log_of_what_became_of_them(query: Query) -> None:
+    insert(query, "companies")
+    insert(query, "contacts", company_id="a")
+    insert(query, "conversations", company_id="a")
+    query("DELETE FROM companies")
+
+    assert query("SELECT company_id FROM contacts UNION ALL SELECT company_id FROM conversations") == [(None,), (None,)]
+    logged = query("SELECT resource, action, data ->> '$.companyId' FROM changes WHERE seq > 3 ORDER BY seq")
+    assert sorted(logged[:2]) == [("contacts", "updated", None), ("conversations", "updated", None)]
+    assert query("SELECT seq, resource, row_id, action, data FROM changes WHERE seq > 5") == [
+        (6, "companies", "a", "deleted", None)
+    ]
+
+
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM changes", "UPDATE changes SET seq = 9", "UPDATE companies SET id = 'other'"]
+)
+def test_neither_the_log_nor_an_id_is_ever_changed(query: Query, sql: str) -> None:
+    insert(query, "companies")
+
+    with pytest.raises(IntegrityError):
+        query(sql)
+    assert query("SELECT seq, row_id FROM changes") == [(1, "a")]
+
+
+@pytest.mark.parametrize(
+    ("sql", "index"),
+    [
+        ("SELECT * FROM companies ORDER BY created_at, id", "ix_companies_created_at_id"),
+        ("SELECT * FROM contacts ORDER BY created_at, id", "ix_contacts_created_at_id"),
+        ("SELECT * FROM conversations ORDER BY created_at, id", "ix_conversations_created_at_id"),
+        ("SELECT * FROM contacts WHERE company_id = 'a' ORDER BY created_at, id", "ix_contacts_company_id"),
+        ("SELECT * FROM conversations WHERE company_id = 'a' ORDER BY created_at, id", "ix_conversations_company_id"),
+        ("SELECT * FROM contacts WHERE id = 'a'", "sqlite_autoindex_contacts_1"),
+        ("SELECT id FROM api_keys WHERE sha256 = 'a'", "sqlite_autoindex_api_keys_"),
+        ("SELECT max(seq) FROM changes WHERE resource = 'contacts'", "ix_changes_resource_seq"),
+    ],
+)
+def test_every_access_path_has_an_index(query: Query, sql: str, index: str) -> None:
+    plan = " ".join(row[-1] for row in query(f"EXPLAIN QUERY PLAN {sql}"))
+
+    assert index in plan
+
+
+@pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
+def test_a_list_of_any_length_costs_the_same_number_of_queries(
+    app: Flask, reader: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch, resource: str
+) -> None:
+    for _number in range(20):
+        make(resource)
+    # The key's last use is none of the list's business.
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
+    statements: list[str] = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2].split()[0]))
+
+    for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{make(resource)}":
+        statements.clear()
+        assert reader.get(path).status_code == 200
+        assert statements == ["BEGIN", "SELECT", "SELECT"]
+
+
+def test_the_file_is_where_the_url_says(app: Flask, database: str) -> None:
+    assert Path(database.removeprefix("sqlite:///")).is_file()

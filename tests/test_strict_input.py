@@ -1,0 +1,214 @@
+"""What the schemas take and refuse: every rule of every field, in its own words."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+
+from models import new_id
+from schemas import RESOURCES, is_id, pointers, read_json
+
+COMPANY = {"name": "Acme"}
+CONTACT = {"name": "John"}
+TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
+NO_TIME = "Must be a time that exists, in the years 0001 to 9999."
+AMOUNT = "Must be a number from 0 to 999999999999.99."
+POSITION = "Must be a whole number from 0 to 2147483647."
+ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+URL = "Must be an http or https URL."
+
+
+def faults(resource: str, text: str) -> list[tuple[str, str]]:
+    """Return pointer and sentence of everything that is refused in a JSON text."""
+    try:
+        RESOURCES[resource].load(read_json(text.encode()))
+    except ValidationError as error:
+        return [(fault["pointer"], fault["detail"]) for fault in pointers(error.messages)]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("resource", "member", "detail"),
+    [
+        ("companies", '"name": null', "Must not be null."),
+        ("companies", '"name": ""', "Must not be empty."),
+        ("companies", '"name": 5', "Must be text."),
+        ("companies", '"name": ["a"]', "Must be text."),
+        ("companies", f'"name": "{"x" * 256}"', "Must have at most 255 characters, not 256."),
+        ("companies", '"name": "a\\u0000"', "Must not contain the character NUL."),
+        ("companies", '"name": "\\ud83e"', "Must not contain half of a surrogate pair."),
+        ("companies", '"website": "acme.com"', URL),
+        ("companies", '"website": "ftp://acme.com"', URL),
+        ("companies", '"website": "http://"', URL),
+        ("companies", '"website": "javascript:alert(1)"', URL),
+        ("companies", '"logoUrl": "https://a b"', URL),
+        ("companies", f'"website": "https://a.com/{"x" * 2040}"', "Must have at most 2048 characters, not 2054."),
+        ("companies", '"dealValue": "50000"', "Must be a number."),
+        ("companies", '"dealValue": true', "Must be a number."),
+        ("companies", '"dealValue": -0.01', AMOUNT),
+        ("companies", '"dealValue": 1000000000000', AMOUNT),
+        ("companies", '"dealValue": 1e400', AMOUNT),
+        ("companies", '"dealValue": NaN', AMOUNT),
+        ("companies", '"dealValue": -Infinity', AMOUNT),
+        ("companies", '"dealValue": 0.001', "Must have at most two decimals."),
+        ("companies", '"dealValue": 1e-400', "Must have at most two decimals."),
+        ("companies", '"dealValue": 99999999999.999', "Must have at most two decimals."),
+        ("companies", '"position": null', "Must not be null."),
+        ("companies", '"position": "1"', POSITION),
+        ("companies", '"position": 1.0', POSITION),
+        ("companies", '"position": true', POSITION),
+        ("companies", '"position": -1', POSITION),
+        ("companies", '"position": 9223372036854775808', POSITION),
+        ("companies", '"isCustomer": "true"', "Must be true or false."),
+        ("companies", '"isCustomer": 1', "Must be true or false."),
+        ("companies", '"isCustomer": null', "Must not be null."),
+        ("companies", f'"notes": "{"x" * 10_001}"', "Must have at most 10000 characters, not 10001."),
+        ("companies", '"lastContact": "2024-01-15"', TIME),
+        ("companies", '"lastContact": "2024-01-15T10:30:00"', TIME),
+        ("companies", '"lastContact": "2024-01-15T10:30Z"', TIME),
+        ("companies", '"lastContact": "2024-W03-1T10:30:00Z"', TIME),
+        ("companies", '"lastContact": "20240115T103000Z"', TIME),
+        ("companies", '"lastContact": "٢٠٢٤-01-15T10:30:00Z"', TIME),
+        ("companies", '"lastContact": 1705314600', TIME),
+        ("companies", '"lastContact": "2024-02-30T10:30:00Z"', NO_TIME),
+        ("companies", '"lastContact": "2024-01-15T24:00:00Z"', NO_TIME),
+        ("companies", '"lastContact": "2024-01-15T10:30:00+24:00"', NO_TIME),
+        ("companies", '"lastContact": "0001-01-01T00:00:00+01:00"', NO_TIME),
+        ("companies", '"lastContact": "9999-12-31T23:59:60Z"', NO_TIME),
+        ("companies", '"createdAt": null', "Must not be null."),
+        ("companies", '"id": ""', ID),
+        ("companies", '"id": "a/b"', ID),
+        ("companies", '"id": "ä"', ID),
+        ("companies", f'"id": "{"x" * 65}"', "Must have at most 64 characters, not 65."),
+        ("companies", '"dealvalue": 1', "Is not a known field. Did you mean dealValue?"),
+        ("companies", '"deal_value": 1', "Is not a known field. Did you mean dealValue?"),
+        ("contacts", '"companyId": "a b"', ID),
+        ("contacts", '"companyId": 7', "Must be text."),
+        ("contacts", '"email": "john"', "Must be an e-mail address, as in jane@acme.com."),
+        ("contacts", '"email": "john@"', "Must be an e-mail address, as in jane@acme.com."),
+        ("contacts", '"email": "a b@acme.com"', "Must be an e-mail address, as in jane@acme.com."),
+        ("contacts", '"email": ""', "Must be an e-mail address, as in jane@acme.com."),
+        ("conversations", '"visitorIp": "1.2.3"', "Must be an IPv4 or IPv6 address."),
+        ("conversations", '"visitorIp": "999.1.1.1"', "Must be an IPv4 or IPv6 address."),
+        ("conversations", '"visitorIp": "fe80::1%eth0"', "Must be an IPv4 or IPv6 address."),
+        ("conversations", '"status": "opened"', "Must be one of open, pending, snoozed, resolved, closed."),
+        ("conversations", '"status": "Open"', "Must be one of open, pending, snoozed, resolved, closed."),
+        ("conversations", '"tags": null', "Must not be null."),
+        ("conversations", '"tags": "urgent"', "Must be an array of texts."),
+        ("conversations", f'"tags": {[0] * 51}', "Must have at most 50 members, not 51."),
+    ],
+)  # fmt: skip
+def test_a_wrong_member_is_refused(resource: str, member: str, detail: str) -> None:
+    base = '"name": "Acme"' if resource != "conversations" and '"name"' not in member else ""
+    name = member.split('"')[1]
+
+    assert faults(resource, f"{{{', '.join(filter(None, (base, member)))}}}") == [(f"/{name}", detail)]
+
+
+@pytest.mark.parametrize(
+    ("tags", "place", "detail"),
+    [
+        ('["a", ""]', 1, "Must not be empty."),
+        ('["a", "b", "a"]', 2, "Must not repeat."),
+        ('["a", 1]', 1, "Must be text."),
+        ('[null]', 0, "Must not be null."),
+        ('["' + "x" * 65 + '"]', 0, "Must have at most 64 characters, not 65."),
+    ],
+)  # fmt: skip
+def test_a_wrong_tag_is_pointed_at(tags: str, place: int, detail: str) -> None:
+    assert faults("conversations", f'{{"tags": {tags}}}') == [(f"/tags/{place}", detail)]
+
+
+def test_every_fault_is_told_at_once() -> None:
+    told = faults("companies", '{"website": 1, "position": -1, "nmae": "Acme"}')
+
+    assert sorted(pointer for pointer, _detail in told) == ["/name", "/nmae", "/position", "/website"]
+
+
+@pytest.mark.parametrize("text", ["null", "[]", '"text"', "1"])
+def test_only_an_object_is_a_row(text: str) -> None:
+    assert faults("companies", text) == [("", "Must be an object.")]
+
+
+def test_a_pointer_escapes_what_json_pointer_needs_escaped() -> None:
+    assert [pointer for pointer, _detail in faults("companies", '{"name": "a", "x/y~z": 1}')] == ["/x~1y~0z"]
+
+
+def load(resource: str, **members: Any) -> dict[str, Any]:
+    row: dict[str, Any] = RESOURCES[resource].load({**({} if resource == "conversations" else COMPANY), **members})
+    return row
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    company, conversation = load("companies"), load("conversations")
+
+    assert company["website"] is company["deal_value"] is company["last_contact"] is None
+    assert (company["position"], company["is_customer"]) == (0, False)
+    assert (conversation["status"], conversation["tags"], conversation["is_read"]) == ("open", [], False)
+    assert is_id(company["id"]) and company["created_at"] == company["updated_at"]
+    assert load("companies", createdAt="2024-01-01T00:00:00Z")["updated_at"] == datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def test_no_two_rows_share_their_default_tags() -> None:
+    load("conversations")["tags"].append("mine")
+
+    assert load("conversations")["tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2024-01-15T10:30:00Z", "2024-01-15T10:30:00Z"),
+        ("2024-01-15t10:30:00z", "2024-01-15T10:30:00Z"),
+        ("2024-01-15 10:30:00+00:00", "2024-01-15T10:30:00Z"),
+        ("2024-01-15T10:30:00.999999999Z", "2024-01-15T10:30:00Z"),
+        ("2024-01-15T10:30:00-08:00", "2024-01-15T18:30:00Z"),
+        ("2024-01-01T00:15:00+05:45", "2023-12-31T18:30:00Z"),
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_is_taken_in_any_offset_and_shown_in_utc(given: str, shown: str) -> None:
+    schema = RESOURCES["companies"]
+
+    assert schema.dump(load("companies", lastContact=given))["lastContact"] == shown
+
+
+@given(st.datetimes(datetime(1000, 1, 2), datetime(9999, 12, 30)), st.integers(-1439, 1439))
+def test_any_time_comes_back_as_the_same_instant(wall_clock: datetime, minutes: int) -> None:
+    time = wall_clock.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    shown = RESOURCES["companies"].dump(load("companies", lastContact=time.isoformat()))["lastContact"]
+
+    assert datetime.strptime(shown, "%Y-%m-%dT%H:%M:%S%z") == time.replace(microsecond=0)
+
+
+@given(st.decimals(0, Decimal("999999999999.99"), places=2))
+def test_any_amount_comes_back_as_the_same_number(amount: Decimal) -> None:
+    row = RESOURCES["companies"].load(read_json(f'{{"name": "Acme", "dealValue": {amount}}}'.encode()))
+    shown = repr(RESOURCES["companies"].dump(row)["dealValue"])
+
+    assert Decimal(shown) == amount
+    assert not shown.endswith(".0")
+
+
+@given(st.from_regex("[A-Za-z0-9._~-]{1,64}", fullmatch=True))
+def test_any_id_comes_back_as_it_was(row_id: str) -> None:
+    assert RESOURCES["contacts"].dump(load("contacts", id=row_id, companyId=row_id))["companyId"] == row_id
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255))
+def test_any_text_comes_back_as_it_was(name: str) -> None:
+    assert RESOURCES["contacts"].dump(load("contacts", name=name))["name"] == name
+
+
+def test_new_ids_are_uuids_of_version_7_that_rise() -> None:
+    ids = [new_id() for _number in range(10_000)]
+
+    assert ids == sorted(set(ids))
+    assert all(each[14] == "7" and each[19] in "89ab" for each in ids)
+    milliseconds = int(ids[-1].replace("-", "")[:12], 16)
+    assert abs(milliseconds / 1000 - datetime.now(UTC).timestamp()) < 60
