@@ -3,29 +3,12 @@
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    JSON,
-    TIMESTAMP,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Numeric,
-    String,
-    Table,
-    Text,
-    event,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -44,57 +27,52 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def rising_ticks() -> Iterator[int]:
-    """Yield the time in 48 bits of milliseconds and 12 bits of a fraction of one, each later than the one before."""
-    last = 0
-    while True:
-        last = max(last + 1, time.time_ns() * 4096 // 1_000_000)
-        yield last
+class Ticks:
+    """The time in 48 bits of milliseconds and 12 bits of a fraction of one, later at every call."""
+
+    def __init__(self) -> None:
+        self.last, self.lock = 0, threading.Lock()
+
+    def next(self) -> int:
+        with self.lock:
+            self.last = max(self.last + 1, time.time_ns() * 4096 // 1_000_000)
+            return self.last
 
 
-_ticks = rising_ticks()
-_ticks_lock = threading.Lock()
+ticks = Ticks()
 
 
 def new_id() -> str:
     """Return a UUIDv7 that sorts after every one this process made before (RFC 9562 §5.7, §6.2 method 3)."""
-    with _ticks_lock:
-        tick = next(_ticks)
+    tick = ticks.next()
     bits = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
     return str(UUID(int=bits))
+
+
+def show_time(value: datetime) -> str:
+    """Return the time as it is stored on SQLite and shown everywhere, as in 2024-01-15T10:30:00Z."""
+    return f"{value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
 
 
 class Time(TypeDecorator[datetime]):
     """A time in UTC and whole seconds; on SQLite the text that the API shows, which sorts as the times do."""
 
-    impl = TIMESTAMP(timezone=True)
+    impl = sa.TIMESTAMP(timezone=True)
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return Text() if dialect.name == "sqlite" else self.impl_instance
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        return sa.Text() if dialect.name == "sqlite" else self.impl_instance
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        value = value.astimezone(UTC).replace(microsecond=0)
-        return f"{value.replace(tzinfo=None).isoformat()}Z" if dialect.name == "sqlite" else value
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        return show_time(value) if value and dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-class Amount(TypeDecorator[Decimal | int | float]):
-    """A number with at most two decimals, exact: SQLite keeps it as an integer or a double, PostgreSQL as NUMERIC."""
-
-    impl = Numeric(14, 2, asdecimal=False)
-    cache_ok = True
-
-
-def string(length: int) -> String:
+def string(length: int) -> sa.String:
     """Return a text type that sorts by code point on every database."""
-    return String(length).with_variant(String(length, collation="C"), "postgresql")
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", **options: Any) -> Any:
@@ -105,14 +83,14 @@ def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", *
     return mapped_column(type_, info={"rule": rule, "sqlite": sqlite, "postgresql": postgresql}, **options)
 
 
-@event.listens_for(Table, "after_parent_attach")
-def hold_rules(table: Table, _metadata: MetaData) -> None:
+@sa.event.listens_for(sa.Table, "after_parent_attach")
+def hold_rules(table: sa.Table, _metadata: sa.MetaData) -> None:
     """Turn the rules of the table's columns into named CHECK constraints."""
     for each in table.columns:
         for dialect in ("sqlite", "postgresql"):
             rules = [each.info[part] for part in ("rule", dialect) if each.info.get(part)]
             if rules:
-                check = CheckConstraint(" AND ".join(rules).replace("{}", each.name), name=each.name)
+                check = sa.CheckConstraint(" AND ".join(rules).replace("{}", each.name), name=each.name)
                 table.append_constraint(check.ddl_if(dialect=dialect))
 
 
@@ -136,7 +114,7 @@ def choice(choices: tuple[str, ...], **options: Any) -> Any:
 
 def flag() -> Any:
     """Declare a boolean column, false unless it is said otherwise."""
-    return column(Boolean(), "", "{} IN (0, 1)", default=False)
+    return column(sa.Boolean(), "", "{} IN (0, 1)", default=False)
 
 
 def moment(**options: Any) -> Any:
@@ -146,7 +124,7 @@ def moment(**options: Any) -> Any:
 
 def company_id() -> Any:
     """Declare the reference to a company, which becomes null when the company is deleted."""
-    return mapped_column(ForeignKey("companies.id", ondelete="SET NULL"), index=True)
+    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"), index=True)
 
 
 class Row(Base):
@@ -175,9 +153,9 @@ class Resource(Row):
 
     @declared_attr.directive
     @classmethod
-    def __table_args__(cls) -> tuple[Index, ...]:
+    def __table_args__(cls) -> tuple[sa.Index, ...]:
         # The order of every list.
-        return (Index(None, "created_at", "id"),)
+        return (sa.Index(None, "created_at", "id"),)
 
 
 class Company(Resource):
@@ -189,13 +167,14 @@ class Company(Resource):
     website: Mapped[str | None] = url()
     industry: Mapped[str | None] = text(255)
     deal_value: Mapped[Decimal | int | float | None] = column(
-        Amount(),
+        # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
+        sa.Numeric(14, 2, asdecimal=False),
         f"{{}} BETWEEN 0 AND {LARGEST_AMOUNT}",
         "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
     )
     stage_id: Mapped[str | None] = text(255)
     position: Mapped[int] = column(
-        Integer(), f"{{}} BETWEEN 0 AND {LARGEST_POSITION}", "typeof({}) = 'integer'", default=0
+        sa.Integer(), f"{{}} BETWEEN 0 AND {LARGEST_POSITION}", "typeof({}) = 'integer'", default=0
     )
     logo_url: Mapped[str | None] = url()
     notes: Mapped[str | None] = text(10_000)
@@ -237,7 +216,7 @@ class Conversation(Resource):
     is_read: Mapped[bool] = flag()
     trust_uploads: Mapped[bool] = flag()
     tags: Mapped[list[str]] = column(
-        JSON().with_variant(JSONB(), "postgresql"),
+        sa.JSON().with_variant(JSONB(), "postgresql"),
         "",
         f"json_valid({{}}) AND json_type({{}}) = 'array' AND json_array_length({{}}) <= {MOST_TAGS}",
         f"jsonb_typeof({{}}) = 'array' AND jsonb_array_length({{}}) <= {MOST_TAGS}",
@@ -263,11 +242,11 @@ class Change(Base):
     """A row's creation, update or deletion, numbered in commit order; only the database's triggers write here."""
 
     __tablename__ = "changes"
-    __table_args__ = (Index(None, "resource", "seq"), Index(None, "resource", "row_id", "seq"))
+    __table_args__ = (sa.Index(None, "resource", "seq"), sa.Index(None, "resource", "row_id", "seq"))
 
-    seq: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    seq: Mapped[int] = mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
     resource: Mapped[str] = mapped_column(string(16))
     row_id: Mapped[str] = mapped_column(string(64))
     action: Mapped[str] = choice(("created", "updated", "deleted"))
     at: Mapped[datetime] = mapped_column(Time())
-    data: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    data: Mapped[Any | None] = mapped_column(sa.JSON(none_as_null=True))

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -12,18 +13,7 @@ from typing import Any, ClassVar
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_load, validate
 from sqlalchemy import Column, String
 
-from models import (
-    LARGEST_AMOUNT,
-    LARGEST_POSITION,
-    MOST_TAGS,
-    SCOPES,
-    STATUSES,
-    ApiKey,
-    Company,
-    Contact,
-    Conversation,
-    Row,
-)
+import models
 
 RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.A
@@ -39,8 +29,7 @@ class Members(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _value in pairs]
-        self.repeated = {name for name in names if names.count(name) > 1} if len(self) < len(pairs) else set()
+        self.repeated = [name for name, times in Counter(name for name, _value in pairs).items() if times > 1]
 
 
 def read_json(text: bytes) -> Any:
@@ -82,151 +71,132 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
             yield {"pointer": pointer, "detail": message}
 
 
-class Text(fields.String):
+class Value(fields.Field[Any]):
+    """A field whose JSON value one function reads, raising ValidationError, and another shows."""
+
+    def __init__(self, read: Callable[[Any], Any], show: Callable[[Any], Any] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.read, self.show = read, show
+
+    def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
+        return self.read(value)
+
+    def _serialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
+        return self.show(value) if self.show and value is not None else value
+
+
+class Text(fields.Field[str]):
     """Text that any database can hold: as long as its column allows, without NUL or half a surrogate pair."""
 
-    default_error_messages = {"invalid": "Must be text.", "null": "Must not be null."}  # noqa: RUF012
+    longest = 255
 
-    def __init__(self, shortest: int = 0, longest: int = 255, **options: Any) -> None:
-        super().__init__(**options)
-        self.shortest, self.longest = shortest, longest
+    def __init__(self, *rules: Callable[[str], Any], **options: Any) -> None:
+        super().__init__(validate=rules, **options)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if len(text) < self.shortest:
-            raise ValidationError("Must not be empty.")
-        if len(text) > self.longest:
-            raise ValidationError(f"Must have at most {self.longest} characters, not {len(text)}.")
-        if "\0" in text:
+    def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Must be text.")
+        if len(value) > self.longest:
+            raise ValidationError(f"Must have at most {self.longest} characters, not {len(value)}.")
+        if "\0" in value:
             raise ValidationError("Must not contain the character NUL.")
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if re.search("[\ud800-\udfff]", value):
             raise ValidationError("Must not contain half of a surrogate pair.")
-        return text
-
-
-class Id(Text):
-    """An id: 1 to 64 characters that need no escape in a URL (RFC 3986 §2.3)."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        if not is_id(text):
-            raise ValidationError("Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'.")
-        return text
-
-
-def is_id(text: str) -> bool:
-    """Tell whether the text can be the id of a row."""
-    return re.fullmatch("[A-Za-z0-9._~-]{1,64}", text) is not None
-
-
-class Url(Text):
-    """An http or https URL."""
-
-    def __init__(self, **options: Any) -> None:
-        rule = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must be an http or https URL.")
-        super().__init__(validate=rule, **options)
-
-
-class Email(Text):
-    """An e-mail address."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(validate=validate.Email(error="Must be an e-mail address, as in jane@acme.com."), **options)
-
-
-class Choice(Text):
-    """One of a few words."""
-
-    def __init__(self, choices: Iterable[str], **options: Any) -> None:
-        super().__init__(validate=validate.OneOf(tuple(choices), error="Must be one of {choices}."), **options)
-
-
-class Address(Text):
-    """An IPv4 or IPv6 address, kept as it was written."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        try:
-            # A zone (fe80::1%eth0) means something on one machine only.
-            ip_address(text.replace("%", " "))
-        except ValueError:
-            raise ValidationError("Must be an IPv4 or IPv6 address.") from None
-        return text
-
-
-class Flag(fields.Boolean):
-    """A JSON boolean and nothing that only looks like one."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValidationError("Must be true or false.")
         return value
 
 
-class Position(fields.Integer):
-    """A place in an order, counted from 0."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_POSITION:
-            raise ValidationError(f"Must be a whole number from 0 to {LARGEST_POSITION}.")
-        return value
-
-
-class Amount(fields.Field[Decimal]):
-    """An amount of money: exact, with at most two decimals, written without those that are zero."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> int | float | None:
-        if value is None:
-            return None
-        return int(value) if value == int(value) else float(value)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
-        if type(value) not in {int, float, Decimal}:
-            raise ValidationError("Must be a number.")
-        # NaN fails this too.
-        if not 0 <= value <= LARGEST_AMOUNT:
-            raise ValidationError(f"Must be a number from 0 to {LARGEST_AMOUNT}.")
-        amount = Decimal(str(value))
-        if amount != round(amount, 2):
-            raise ValidationError("Must have at most two decimals.")
-        return amount
+NOT_EMPTY = validate.Length(min=1, error="Must not be empty.")
+URL = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must be an http or https URL.")
+EMAIL = validate.Email(error="Must be an e-mail address, as in jane@acme.com.")
+# Characters that need no escape in a URL (RFC 3986 §2.3).
+ID = validate.Regexp(
+    r"[A-Za-z0-9._~-]{1,64}\Z", error="Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+)
 
 
-class Time(fields.Field[datetime]):
-    """A time of RFC 3339; any offset is taken in, UTC in whole seconds is given out."""
+def one_of(words: Iterable[str]) -> validate.OneOf:
+    """Return the rule that a text is one of a few words."""
+    return validate.OneOf(tuple(words), error="Must be one of {choices}.")
 
-    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
-        return None if value is None else f"{value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        if not isinstance(value, str) or not (parts := RFC_3339.fullmatch(value)):
-            raise ValidationError("Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339).")
-        day, minute, second, offset = parts.groups()
-        # A leap second is the second after :59 (RFC 3339 §5.7).
-        leap = timedelta(seconds=1 if second == "60" else 0)
+def is_address(text: str) -> None:
+    """Raise ValidationError for what isn't an IPv4 or IPv6 address; one with a zone is not, beyond its own machine."""
+    try:
+        ip_address(text.replace("%", " "))
+    except ValueError:
+        raise ValidationError("Must be an IPv4 or IPv6 address.") from None
+
+
+def read_flag(value: Any) -> bool:
+    """Return a boolean, and nothing that only looks like one."""
+    if not isinstance(value, bool):
+        raise ValidationError("Must be true or false.")
+    return value
+
+
+def read_position(value: Any) -> int:
+    """Return a place in an order, counted from 0."""
+    if type(value) is not int or not 0 <= value <= models.LARGEST_POSITION:
+        raise ValidationError(f"Must be a whole number from 0 to {models.LARGEST_POSITION}.")
+    return value
+
+
+def read_amount(value: Any) -> Decimal:
+    """Return an amount of money, exact."""
+    if type(value) not in {int, float, Decimal}:
+        raise ValidationError("Must be a number.")
+    # NaN fails this too.
+    if not 0 <= value <= models.LARGEST_AMOUNT:
+        raise ValidationError(f"Must be a number from 0 to {models.LARGEST_AMOUNT}.")
+    amount = Decimal(str(value))
+    if amount != round(amount, 2):
+        raise ValidationError("Must have at most two decimals.")
+    return amount
+
+
+def show_amount(amount: Decimal | float) -> int | float:
+    """Return the amount as JSON shows it: without decimals that are zero."""
+    return int(amount) if amount == int(amount) else float(amount)
+
+
+def read_time(value: Any) -> datetime:
+    """Return the time of an RFC 3339 text, in UTC; its offset may be any, but must be there."""
+    if not isinstance(value, str) or not (parts := RFC_3339.fullmatch(value)):
+        raise ValidationError("Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339).")
+    day, minute, second, offset = parts.groups()
+    # A leap second is the second after :59 (RFC 3339 §5.7).
+    leap = timedelta(seconds=1 if second == "60" else 0)
+    try:
+        time = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{offset.upper()}")
+        return (time + leap).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValidationError("Must be a time that exists, in the years 0001 to 9999.") from None
+
+
+def read_tags(value: Any) -> list[str]:
+    """Return a list of texts, each once, in the order given."""
+    if not isinstance(value, list):
+        raise ValidationError("Must be an array of texts.")
+    if len(value) > models.MOST_TAGS:
+        raise ValidationError(f"Must have at most {models.MOST_TAGS} members, not {len(value)}.")
+    faults: dict[int, Any] = {place: ["Must not repeat."] for place, tag in enumerate(value) if tag in value[:place]}
+    for place, tag in enumerate(value):
         try:
-            time = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{offset.upper()}")
-            return (time + leap).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise ValidationError("Must be a time that exists, in the years 0001 to 9999.") from None
+            TAG.deserialize(tag)
+        except ValidationError as error:
+            faults[place] = error.messages
+    if faults:
+        raise ValidationError(faults)
+    return value
 
 
-class Tags(fields.List):
-    """A list of texts, each once, in the order given."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(Text(1, 64), **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if not isinstance(value, list):
-            raise ValidationError("Must be an array of texts.")
-        if len(value) > MOST_TAGS:
-            raise ValidationError(f"Must have at most {MOST_TAGS} members, not {len(value)}.")
-        tags: list[Any] = super()._deserialize(value, attr, data, **kwargs)
-        repeated = {place: ["Must not repeat."] for place, tag in enumerate(tags) if tag in tags[:place]}
-        if repeated:
-            raise ValidationError(repeated)
-        return tags
+TAG = Text(NOT_EMPTY, error_messages={"null": "Must not be null."})
+TAG.longest = 64
+Flag = partial(Value, read_flag)
+Position = partial(Value, read_position)
+Amount = partial(Value, read_amount, show_amount)
+Time = partial(Value, read_time, models.show_time)
+Tags = partial(Value, read_tags)
 
 
 class PublicSchema(Schema):
@@ -235,7 +205,7 @@ class PublicSchema(Schema):
     class Meta:
         unknown = RAISE
 
-    model: ClassVar[type[Row]]
+    model: ClassVar[type[models.Row]]
     error_messages = {"type": "Must be an object.", "unknown": "Is not a known field."}  # noqa: RUF012
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
@@ -257,7 +227,7 @@ class PublicSchema(Schema):
     def refuse_repeated(self, data: Any, **_kwargs: Any) -> Any:
         """Refuse an object in which a name stands twice: which of the values was meant?"""
         if isinstance(data, Members) and data.repeated:
-            raise ValidationError({name: ["Must not appear twice."] for name in sorted(data.repeated)})
+            raise ValidationError({name: ["Must not appear twice."] for name in data.repeated})
         return data
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
@@ -294,16 +264,16 @@ class ResourceSchema(PublicSchema):
 class CompanySchema(ResourceSchema):
     """A company, with the deal that is under way with it."""
 
-    model = Company
+    model = models.Company
 
-    id = Id()
-    name = Text(1)
-    website = Url()
+    id = Text(ID)
+    name = Text(NOT_EMPTY)
+    website = Text(URL)
     industry = Text()
     deal_value = Amount()
     stage_id = Text()
     position = Position()
-    logo_url = Url()
+    logo_url = Text(URL)
     notes = Text()
     last_contact = Time()
     is_customer = Flag()
@@ -315,12 +285,12 @@ class CompanySchema(ResourceSchema):
 class ContactSchema(ResourceSchema):
     """A person, at a company or at none."""
 
-    model = Contact
+    model = models.Contact
 
-    id = Id()
-    company_id = Id()
-    name = Text(1)
-    email = Email()
+    id = Text(ID)
+    company_id = Text(ID)
+    name = Text(NOT_EMPTY)
+    email = Text(EMAIL)
     phone = Text()
     title = Text()
     role = Text()
@@ -334,17 +304,17 @@ class ContactSchema(ResourceSchema):
 class ConversationSchema(ResourceSchema):
     """A chat that a visitor of the website began."""
 
-    model = Conversation
+    model = models.Conversation
 
-    id = Id()
-    company_id = Id()
+    id = Text(ID)
+    company_id = Text(ID)
     visitor_name = Text()
     visitor_email = Text()
-    visitor_ip = Address()
+    visitor_ip = Text(is_address)
     user_agent = Text()
     referrer_url = Text()
     page_url = Text()
-    status = Choice(STATUSES)
+    status = Text(one_of(models.STATUSES))
     assigned_to_user_id = Text()
     is_read = Flag()
     trust_uploads = Flag()
@@ -357,11 +327,11 @@ class ConversationSchema(ResourceSchema):
 class KeySchema(PublicSchema):
     """An API key's record, which tells everything about the key but the key."""
 
-    model = ApiKey
+    model = models.ApiKey
 
-    id = Id(dump_only=True)
-    name = Text(1)
-    scope = Choice(SCOPES)
+    id = Text(ID, dump_only=True)
+    name = Text(NOT_EMPTY)
+    scope = Text(one_of(models.SCOPES))
     prefix = Text(dump_only=True)
     created_at = Time(dump_only=True)
     expires_at = Time()

@@ -1,13 +1,14 @@
 """Reading: a query string becomes a SELECT, its rows an answer."""
 
 from flask import Response, abort, request
+from marshmallow import ValidationError
 from sqlalchemy import ColumnElement, or_, select
 
 from api.encoding import answer
 from api.problems import QueryRefused
 from api.resources import Endpoint
 from database import db
-from schemas import is_id, suggest
+from schemas import suggest
 
 
 def list_rows(endpoint: Endpoint) -> Response:
@@ -44,8 +45,10 @@ def read_filters(endpoint: Endpoint) -> list[ColumnElement[bool]]:
         attribute = next(key for key, field in endpoint.schema.fields.items() if field.data_key == name)
         column = endpoint.model.__table__.c[attribute]
         for value in values:
-            if not is_id(value):
-                raise QueryRefused(f"The value of {name} is not an id: {value!r}. Write null to ask for those without.")
+            try:
+                endpoint.schema.fields[attribute].deserialize(value)
+            except ValidationError as error:
+                raise QueryRefused(f"{name} can't be {value!r}. {error.messages[0]}") from None
         alternatives = [column.in_([value for value in values if value != "null"])]
         if "null" in values:
             alternatives.append(column.is_(None))

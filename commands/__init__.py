@@ -15,7 +15,7 @@ from auth import create_key
 from database import DatabaseRefused, copy_to, db, examine, write_transaction
 from models import SCOPES, ApiKey, now
 from schemas import KeySchema
-from seed import SeedRefused
+from seed import UNTIL, SeedRefused
 from settings import SettingRefused, Settings, load_settings
 
 REFUSALS = (SettingRefused, DatabaseRefused, SeedRefused)
@@ -123,13 +123,13 @@ def delete_key(key_id: str, **flags: str | None) -> None:
 @cli.command("seed")
 @click.option("--companies", type=click.IntRange(0, 1_000_000), default=50, show_default=True)
 @click.option("--seed", "number", type=int, default=42, show_default=True, help="The same number gives the same data.")
-@click.option("--until", metavar="DAY", help="The last day of the two years that are filled.  [default: 2026-01-01]")
+@click.option("--until", metavar="DAY", default=UNTIL, show_default=True, help="The last day of the two years filled.")
 @click.option("--from", "path", type=click.Path(exists=True, dir_okay=False), help="Load this JSON file instead.")
 @click.option("--reset", is_flag=True, help="Delete all companies, contacts and conversations first.")
 @click.option("--yes", is_flag=True, help="Don't ask before deleting.")
 @setting_options("database_url")
 def seed_command(
-    companies: int, number: int, until: str | None, path: str | None, reset: bool, yes: bool, **flags: str | None
+    companies: int, number: int, until: str, path: str | None, reset: bool, yes: bool, **flags: str | None
 ) -> None:
     """Load demo data, or the given data, in one transaction."""
     import seed

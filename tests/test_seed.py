@@ -35,8 +35,8 @@ def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reade
         loaded = load_demo()
 
     digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
-    assert loaded == {"companies": 50, "contacts": 239, "conversations": 108}
-    assert digests == {"companies": "bc807164cdfb", "contacts": "b09fb742a265", "conversations": "21e19771d8fb"}
+    assert loaded == {"companies": 50, "contacts": 247, "conversations": 92}
+    assert digests == {"companies": "8999f1280329", "contacts": "6828e6dff801", "conversations": "fb6a0f8aa9fe"}
 
 
 def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
@@ -128,9 +128,9 @@ COMPANY = {"id": "a", "name": "Acme"}
     ("text", "message"),
     [
         ("", "Expecting value at line 1, column 1."),
-        ("[]", "must be an object of arrays: companies, contacts, conversations."),
-        ('{"companies": {}}', "must be an object of arrays: companies, contacts, conversations."),
-        ('{"company": []}', "there are no company here. Did you mean companies?"),
+        ("[]", "It must be an object of arrays: companies, contacts, conversations."),
+        ('{"companies": {}}', "It must be an object of arrays: companies, contacts, conversations."),
+        ('{"company": []}', "There are no company here. Did you mean companies?"),
         ('{"companies": [{"name": "a"}, {"nam": "b"}]}', "/companies/1/name: Is required."),
         ('{"companies": [{"name": "a", "dealValue": "1"}]}', "/companies/0/dealValue: Must be a number."),
         ('{"companies": [{"name": "a", "name": "b"}]}', "/companies/0/name: Must not appear twice."),

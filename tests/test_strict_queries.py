@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-NOT_AN_ID = "Write null to ask for those without."
+NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,12 @@ NOT_AN_ID = "Write null to ask for those without."
         ("contacts?company_id=x", "There is no parameter company_id here. Did you mean companyId?"),
         ("conversations?zzz=x", "There is no parameter zzz here. Known: companyId."),
         ("conversations?companyId=x&zzz", "There is no parameter zzz here. Known: companyId."),
-        ("contacts?companyId=", f"The value of companyId is not an id: ''. {NOT_AN_ID}"),
-        ("contacts?companyId=a&companyId=b%20c", f"The value of companyId is not an id: 'b c'. {NOT_AN_ID}"),
-        ("contacts?companyId=" + "x" * 65, f"The value of companyId is not an id: '{'x' * 65}'. {NOT_AN_ID}"),
+        ("contacts?companyId=", f"companyId can't be ''. {NOT_AN_ID}"),
+        ("contacts?companyId=a&companyId=b%20c", f"companyId can't be 'b c'. {NOT_AN_ID}"),
+        (
+            "contacts?companyId=" + "x" * 65,
+            f"companyId can't be '{'x' * 65}'. Must have at most 64 characters, not 65.",
+        ),
         ("contacts/x?companyId=y", "There is no parameter companyId here. None is known here."),
         ("keys?limit=1", "There is no parameter limit here. None is known here."),
     ],
