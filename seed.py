@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Demo data that looks like a small team's CRM, and the loading of given data."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -196,8 +197,9 @@ class Demo:
 
     def office_hour(self, since: datetime, until: datetime) -> datetime:
         """Return a time between the two, mostly on a working day between 8 and 18 o'clock."""
+        seconds = (until - since).total_seconds()
         for _attempt in range(8):
-            time = since + timedelta(seconds=int(self.random.random() * (until - since).total_seconds()))
+            time = since + timedelta(seconds=int(self.random.random() * seconds))
             if time.weekday() < 5 and 8 <= time.hour < 18:
                 break
         return time
@@ -214,7 +216,7 @@ class Demo:
 
 def ascii_letters(name: str) -> str:
     """Return the letters of a name that can stand in a domain."""
-    return "".join(letter for letter in name if letter.isascii() and letter.isalpha())
+    return re.sub("[^A-Za-z]", "", name)
 
 
 def count_rows() -> dict[str, int]:
@@ -226,7 +228,8 @@ def count_rows() -> dict[str, int]:
 def insert_rows(name: str, rows: list[Row]) -> int:
     """Insert the rows of one resource; return how many."""
     if rows:
-        db.session.execute(sa.insert(RESOURCES[name].model), rows)
+        # The table, not the model: the ORM's bulk insert takes half as long again.
+        db.session.execute(sa.insert(RESOURCES[name].model.__table__), rows)  # type: ignore[arg-type]
     return len(rows)
 
 
