@@ -5,7 +5,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -124,7 +124,12 @@ def moment(**options: Any) -> Any:
 
 def company_id() -> Any:
     """Declare the reference to a company, which becomes null when the company is deleted."""
-    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"), index=True)
+    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"))
+
+
+def serial(**options: Any) -> Any:
+    """Declare a primary key that the database counts up."""
+    return mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
 
 
 class Row(Base):
@@ -132,12 +137,14 @@ class Row(Base):
 
     __abstract__ = True
 
+    # SQLite's rowid, given a name so that it outlasts a VACUUM: the search index refers to it.
+    number: Mapped[int] = serial(sort_order=-2)
     id: Mapped[str] = text(
         64,
         1,
         sqlite=" AND {} NOT GLOB '*[^A-Za-z0-9._~-]*'",
         postgresql="{} ~ '^[A-Za-z0-9._~-]+$'",
-        primary_key=True,
+        unique=True,
         default=new_id,
         sort_order=-1,
     )
@@ -151,17 +158,24 @@ class Resource(Row):
 
     updated_at: Mapped[datetime] = moment(sort_order=2)
 
+    # What lists are often filtered on, besides; each list of a value's rows then has its order from the index too.
+    indexed: ClassVar[tuple[str, ...]] = ()
+
     @declared_attr.directive
     @classmethod
     def __table_args__(cls) -> tuple[sa.Index, ...]:
-        # The order of every list.
-        return (sa.Index(None, "created_at", "id"),)
+        return (
+            sa.Index(None, "created_at", "id"),
+            sa.Index(None, "updated_at", "id"),
+            *(sa.Index(None, name, "created_at", "id") for name in cls.indexed),
+        )
 
 
 class Company(Resource):
     """A company, with the deal that is under way with it."""
 
     __tablename__ = "companies"
+    indexed = ("name", "website", "stage_id")
 
     name: Mapped[str] = text(255, 1)
     website: Mapped[str | None] = url()
@@ -187,6 +201,7 @@ class Contact(Resource):
     """A person, at a company or at none."""
 
     __tablename__ = "contacts"
+    indexed = ("company_id", "email")
 
     company_id: Mapped[str | None] = company_id()
     name: Mapped[str] = text(255, 1)
@@ -203,6 +218,7 @@ class Conversation(Resource):
     """A chat that a visitor of the website began."""
 
     __tablename__ = "conversations"
+    indexed = ("company_id", "status")
 
     company_id: Mapped[str | None] = company_id()
     visitor_name: Mapped[str | None] = text(255)
@@ -244,7 +260,7 @@ class Change(Base):
     __tablename__ = "changes"
     __table_args__ = (sa.Index(None, "resource", "seq"), sa.Index(None, "resource", "row_id", "seq"))
 
-    seq: Mapped[int] = mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+    seq: Mapped[int] = serial()
     resource: Mapped[str] = mapped_column(string(16))
     row_id: Mapped[str] = mapped_column(string(64))
     action: Mapped[str] = choice(("created", "updated", "deleted"))

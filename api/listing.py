@@ -21,7 +21,7 @@ def list_rows(endpoint: Endpoint) -> Response:
 def get_row(endpoint: Endpoint, row_id: str) -> Response:
     """Answer one row, or 404."""
     refuse_unknown_parameters(())
-    row = db.session.get(endpoint.model, row_id)
+    row = db.session.scalar(select(endpoint.model).where(endpoint.model.id == row_id))
     if row is None:
         abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
     return answer(endpoint.schema.dump(row))

@@ -57,29 +57,36 @@ def time(name: str, required: bool = False) -> Parts:
 def row(*columns: Parts) -> Iterator[sa.schema.SchemaItem]:
     """Yield what every resource and key has, around the columns of its own."""
     alphabet = " AND {} NOT GLOB '*[^A-Za-z0-9._~-]*'", "{} ~ '^[A-Za-z0-9._~-]+$'"
+    yield serial("number")
     yield from text("id", 64, 1, sqlite=alphabet[0], postgresql=alphabet[1], required=True)
-    yield sa.PrimaryKeyConstraint("id")
+    yield sa.UniqueConstraint("id")
     for each in columns:
         yield from each
     yield from time("created_at", required=True)
 
 
-def resource(name: str, *columns: Parts, belongs_to_company: bool = True) -> None:
+def serial(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+
+
+def company_id() -> Parts:
+    yield sa.Column("company_id", string(64))
+    yield sa.ForeignKeyConstraint(["company_id"], ["companies.id"], ondelete="SET NULL")
+
+
+def resource(name: str, indexed: tuple[str, ...], *columns: Parts) -> None:
     """Create a resource's table with the indexes of its documented access paths."""
-    company: list[sa.schema.SchemaItem] = []
-    if belongs_to_company:
-        company.append(sa.Column("company_id", string(64)))
-        company.append(sa.ForeignKeyConstraint(["company_id"], ["companies.id"], ondelete="SET NULL"))
-    op.create_table(name, *row(iter(company), *columns), *time("updated_at", required=True))
+    op.create_table(name, *row(*columns), *time("updated_at", required=True))
     op.create_index(f"ix_{name}_created_at_id", name, ["created_at", "id"])
-    if belongs_to_company:
-        op.create_index(f"ix_{name}_company_id", name, ["company_id"])
+    op.create_index(f"ix_{name}_updated_at_id", name, ["updated_at", "id"])
+    for column_name in indexed:
+        op.create_index(f"ix_{name}_{column_name}_created_at_id", name, [column_name, "created_at", "id"])
 
 
 def upgrade() -> None:
     op.create_table(
         "changes",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+        serial("seq"),
         sa.Column("resource", string(16), nullable=False),
         sa.Column("row_id", string(64), nullable=False),
         *choice("action", "created", "updated", "deleted"),
@@ -107,6 +114,7 @@ def upgrade() -> None:
 
     resource(
         "companies",
+        ("name", "website", "stage_id"),
         text("name", 255, 1, required=True),
         url("website"),
         text("industry", 255),
@@ -123,10 +131,11 @@ def upgrade() -> None:
         time("last_contact"),
         boolean("is_customer"),
         text("created_by", 255),
-        belongs_to_company=False,
     )
     resource(
         "contacts",
+        ("company_id", "email"),
+        company_id(),
         text("name", 255, 1, required=True),
         text("email", 255, 3, " AND {} LIKE '_%@_%'"),
         text("phone", 255),
@@ -138,6 +147,8 @@ def upgrade() -> None:
     )
     resource(
         "conversations",
+        ("company_id", "status"),
+        company_id(),
         text("visitor_name", 255),
         text("visitor_email", 255),
         text("visitor_ip", 45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'"),
