@@ -104,14 +104,20 @@ def begin(connection: Connection) -> None:
 
 
 @contextmanager
-def write_transaction() -> Iterator[None]:
-    """Run the block in one writing transaction of `db.session`: committed at its end, undone when it raises."""
+def write_transaction(keep: bool = True) -> Iterator[None]:
+    """Run the block in one writing transaction of `db.session`: committed at its end, undone when it raises.
+
+    With keep=False it is undone in any case.
+    """
     # A read that is under way can't become a write under WAL once somebody else has written, so it ends here.
     db.session.rollback()
     db.session.connection(execution_options={"begin": "IMMEDIATE"})
     try:
         yield
-        db.session.commit()
+        if keep:
+            db.session.commit()
+        else:
+            db.session.rollback()
     except BaseException:
         db.session.rollback()
         raise

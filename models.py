@@ -94,17 +94,20 @@ def hold_rules(table: sa.Table, _metadata: sa.MetaData) -> None:
                 table.append_constraint(check.ddl_if(dialect=dialect))
 
 
-def text(longest: int, shortest: int = 0, rule: str = "", sqlite: str = "", **options: Any) -> Any:
-    """Declare a text column, its length in characters."""
+def text(
+    longest: int, shortest: int = 0, rule: str = "", sqlite: str = "", searched: bool = False, **options: Any
+) -> Any:
+    """Declare a text column, its length in characters; a searched one is found by its words."""
     rule = f"length({{}}) BETWEEN {shortest} AND {longest}{rule}"
-    return column(
-        string(longest), rule, f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}", **options
-    )
+    sqlite = f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}"
+    declared = column(string(longest), rule, sqlite, **options)
+    declared.column.info["searched"] = searched
+    return declared
 
 
-def url() -> Any:
+def url(**options: Any) -> Any:
     """Declare a column for an http or https URL."""
-    return text(2048, 1, " AND (lower({}) LIKE 'http://_%' OR lower({}) LIKE 'https://_%')")
+    return text(2048, 1, " AND (lower({}) LIKE 'http://_%' OR lower({}) LIKE 'https://_%')", **options)
 
 
 def choice(choices: tuple[str, ...], **options: Any) -> Any:
@@ -177,9 +180,9 @@ class Company(Resource):
     __tablename__ = "companies"
     indexed = ("name", "website", "stage_id")
 
-    name: Mapped[str] = text(255, 1)
-    website: Mapped[str | None] = url()
-    industry: Mapped[str | None] = text(255)
+    name: Mapped[str] = text(255, 1, searched=True)
+    website: Mapped[str | None] = url(searched=True)
+    industry: Mapped[str | None] = text(255, searched=True)
     deal_value: Mapped[Decimal | int | float | None] = column(
         # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
         sa.Numeric(14, 2, asdecimal=False),
@@ -191,7 +194,7 @@ class Company(Resource):
         sa.Integer(), f"{{}} BETWEEN 0 AND {LARGEST_POSITION}", "typeof({}) = 'integer'", default=0
     )
     logo_url: Mapped[str | None] = url()
-    notes: Mapped[str | None] = text(10_000)
+    notes: Mapped[str | None] = text(10_000, searched=True)
     last_contact: Mapped[datetime | None] = moment()
     is_customer: Mapped[bool] = flag()
     created_by: Mapped[str | None] = text(255)
@@ -204,12 +207,12 @@ class Contact(Resource):
     indexed = ("company_id", "email")
 
     company_id: Mapped[str | None] = company_id()
-    name: Mapped[str] = text(255, 1)
-    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'")
-    phone: Mapped[str | None] = text(255)
-    title: Mapped[str | None] = text(255)
-    role: Mapped[str | None] = text(255)
-    notes: Mapped[str | None] = text(10_000)
+    name: Mapped[str] = text(255, 1, searched=True)
+    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searched=True)
+    phone: Mapped[str | None] = text(255, searched=True)
+    title: Mapped[str | None] = text(255, searched=True)
+    role: Mapped[str | None] = text(255, searched=True)
+    notes: Mapped[str | None] = text(10_000, searched=True)
     is_primary: Mapped[bool] = flag()
     user_id: Mapped[str | None] = text(255)
 
@@ -221,12 +224,12 @@ class Conversation(Resource):
     indexed = ("company_id", "status")
 
     company_id: Mapped[str | None] = company_id()
-    visitor_name: Mapped[str | None] = text(255)
-    visitor_email: Mapped[str | None] = text(255)
+    visitor_name: Mapped[str | None] = text(255, searched=True)
+    visitor_email: Mapped[str | None] = text(255, searched=True)
     visitor_ip: Mapped[str | None] = text(45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'")
     user_agent: Mapped[str | None] = text(2048)
-    referrer_url: Mapped[str | None] = text(2048)
-    page_url: Mapped[str | None] = text(2048)
+    referrer_url: Mapped[str | None] = text(2048, searched=True)
+    page_url: Mapped[str | None] = text(2048, searched=True)
     status: Mapped[str] = choice(STATUSES, default="open")
     assigned_to_user_id: Mapped[str | None] = text(255)
     is_read: Mapped[bool] = flag()
@@ -266,3 +269,18 @@ class Change(Base):
     action: Mapped[str] = choice(("created", "updated", "deleted"))
     at: Mapped[datetime] = mapped_column(Time())
     data: Mapped[Any | None] = mapped_column(sa.JSON(none_as_null=True))
+
+
+class Replay(Base):
+    """The answer to a request with an Idempotency-Key, kept to be given again."""
+
+    __tablename__ = "replays"
+
+    api_key_id: Mapped[str] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(string(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(string(64))
+    status: Mapped[int] = mapped_column(sa.Integer())
+    location: Mapped[str | None] = mapped_column(string(255))
+    etag: Mapped[str | None] = mapped_column(string(32))
+    body: Mapped[str] = mapped_column(sa.Text())
+    created_at: Mapped[datetime] = mapped_column(Time(), index=True)

@@ -248,6 +248,8 @@ def public_name(attribute: str) -> str:
 class ResourceSchema(PublicSchema):
     """What the schemas of companies, contacts and conversations share."""
 
+    model: ClassVar[type[models.Resource]]
+
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Complete a field from its column, but for the one that complete() fills in."""
         super().on_bind_field(field_name, field_obj)

@@ -6,6 +6,7 @@ import os
 from flask import Flask
 
 from api import create_api
+from api.changes import init_changes
 from api.problems import init_problems
 from api.protocol import init_protocol
 from auth import API, init_auth
@@ -24,6 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     init_database(app, settings or load_settings({}, os.environ))
     init_protocol(app)
+    init_changes(app)
     init_auth(app)
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)

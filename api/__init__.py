@@ -4,16 +4,24 @@ from functools import partial
 
 from flask import Blueprint
 
+from api.changes import changes
 from api.keys import keys
 from api.listing import get_row, list_rows
 from api.resources import ENDPOINTS
+from api.writing import delete_row, patch_row, post_rows, put_row
 
 
 def create_api() -> Blueprint:
     """Return the routes under /api/v1."""
     api = Blueprint("api", __name__)
-    for each in ENDPOINTS:
-        api.add_url_rule(f"/{each.name}", f"list_{each.name}", partial(list_rows, each), methods=["GET"])
-        api.add_url_rule(f"/{each.name}/<row_id>", f"get_{each.singular}", partial(get_row, each), methods=["GET"])
+    for each in ENDPOINTS.values():
+        collection, item = f"/{each.name}", f"/{each.name}/<row_id>"
+        api.add_url_rule(collection, f"list_{each.name}", partial(list_rows, each), methods=["GET"])
+        api.add_url_rule(collection, f"create_{each.name}", partial(post_rows, each), methods=["POST"])
+        api.add_url_rule(item, f"get_{each.singular}", partial(get_row, each), methods=["GET"])
+        api.add_url_rule(item, f"put_{each.singular}", partial(put_row, each), methods=["PUT"])
+        api.add_url_rule(item, f"patch_{each.singular}", partial(patch_row, each), methods=["PATCH"])
+        api.add_url_rule(item, f"delete_{each.singular}", partial(delete_row, each), methods=["DELETE"])
     api.register_blueprint(keys)
+    api.register_blueprint(changes)
     return api

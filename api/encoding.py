@@ -1,12 +1,99 @@
-"""From values to the bytes of an answer."""
+"""A schema compiled into SQL: the database writes the JSON, and the rows it answers are finished text."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Response
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from database import write_json
+from models import Time
+from schemas import PublicSchema
 
 
-def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+class JSONValue(FunctionElement[Any]):
+    """A column as a member of a JSON object, as the schema's fields show it."""
+
+    inherit_cache = True
+
+
+@compiles(JSONValue, "sqlite")
+def write_sqlite_value(element: JSONValue, compiler: Any, **options: Any) -> str:
+    [column] = element.clauses
+    sql = compiler.process(column, **options)
+    if isinstance(column.type, sa.Boolean):
+        return f"json(iif({sql}, 'true', 'false'))"
+    return f"json({sql})" if isinstance(column.type, sa.JSON) else str(sql)
+
+
+@compiles(JSONValue, "postgresql")
+def write_postgresql_value(element: JSONValue, compiler: Any, **options: Any) -> str:
+    [column] = element.clauses
+    sql = compiler.process(column, **options)
+    if isinstance(column.type, Time):
+        return f"""to_char({sql} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+    return f"trim_scale({sql})" if isinstance(column.type, sa.Numeric) else str(sql)
+
+
+class JSONObject(FunctionElement[str]):
+    """A JSON object with its members in the order given, as text."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+    def __init__(self, members: Mapping[str, sa.ColumnElement[Any]]) -> None:
+        # The names are clauses too, so that two objects of the same columns are never taken for one another.
+        super().__init__(*(part for name, value in members.items() for part in (sa.literal_column(f"'{name}'"), value)))
+
+
+@compiles(JSONObject, "sqlite")
+def write_sqlite_object(element: JSONObject, compiler: Any, **options: Any) -> str:
+    return f"json_object({compiler.process(element.clauses, **options)})"
+
+
+@compiles(JSONObject, "postgresql")
+def write_postgresql_object(element: JSONObject, compiler: Any, **options: Any) -> str:
+    # Of PostgreSQL's functions, row_to_json() alone writes neither spaces nor line feeds.
+    parts = [compiler.process(part, **options) for part in element.clauses]
+    members = ", ".join(f'{value} AS "{name[1:-1]}"' for name, value in zip(parts[::2], parts[1::2], strict=True))
+    return f"(SELECT row_to_json(r) FROM (SELECT {members}) AS r)"
+
+
+class JSONArray(FunctionElement[str]):
+    """The JSON texts of a subquery's only column as one array, in its order."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(JSONArray, "sqlite")
+def write_sqlite_array(element: JSONArray, compiler: Any, **options: Any) -> str:
+    return f"(SELECT json_group_array(json(o)) FROM {compiler.process(element.clauses, **options)})"
+
+
+@compiles(JSONArray, "postgresql")
+def write_postgresql_array(element: JSONArray, compiler: Any, **options: Any) -> str:
+    return f"(SELECT coalesce(array_to_json(array_agg(o)), '[]') FROM {compiler.process(element.clauses, **options)})"
+
+
+def members_of(schema: PublicSchema, table: Any, only: Iterable[str] = ()) -> dict[str, sa.ColumnElement[Any]]:
+    """Return the members of the schema's JSON as SQL, in its order: all, or only those with the given public names."""
+    columns = {str(field.data_key): table.c[name] for name, field in schema.fields.items()}
+    return {name: JSONValue(column) for name, column in columns.items() if not only or name in only}
+
+
+def answer_rows(rows: Iterable[str], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+    """Return an array of rows that are JSON already."""
+    return Response(f"[{','.join(rows)}]", status, headers, content_type="application/json")
+
+
+def answer_row(row: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return one row that is JSON already."""
+    return Response(row, status, headers, content_type="application/json")
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the value as a JSON answer."""
-    return Response(write_json(value), status, headers, content_type="application/json")
+    return answer_row(write_json(value), status, headers)

@@ -25,6 +25,10 @@ SENTENCES = {
 }
 
 
+class Conflict(Exception):
+    """The request contradicts what is stored; the message names the rows."""
+
+
 class QueryRefused(Exception):
     """The query string asks for something that isn't known; the message says what is."""
 
@@ -59,6 +63,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Unauthenticated, answer_unauthenticated)
     app.register_error_handler(QueryRefused, lambda error: problem(400, str(error)))
+    app.register_error_handler(Conflict, lambda error: problem(409, str(error)))
     app.register_error_handler(JSONRefused, lambda error: problem(400, str(error)))
     app.register_error_handler(ValidationError, answer_invalid)
     app.register_error_handler(DBAPIError, answer_database_error)

@@ -1,24 +1,47 @@
 """The table of resources: one row each, from which routes, parameters and answers follow."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from models import Company, Contact, Conversation, Resource
-from schemas import CompanySchema, ContactSchema, ConversationSchema, ResourceSchema
+from models import Resource
+from schemas import RESOURCES, ResourceSchema
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A resource as HTTP serves it: its path and singular, its storage, its public JSON, and what lists filter on."""
+    """A resource as HTTP serves it: its path and singular, what can be embedded, and what POST can match rows on."""
 
     name: str
     singular: str
-    model: type[Resource]
-    schema: ResourceSchema
-    filters: tuple[str, ...] = ()
+    includes: tuple[str, ...]
+    match_on: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> ResourceSchema:
+        """Return the declaration of the resource's public JSON."""
+        return RESOURCES[self.name]
+
+    @property
+    def model(self) -> type[Resource]:
+        """Return the declaration of the resource's storage."""
+        return self.schema.model
+
+    @property
+    def table(self) -> Any:
+        """Return the table of the model."""
+        return self.model.__table__
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Return the model's attribute for each public name, in order."""
+        return {str(field.data_key): name for name, field in self.schema.fields.items()}
 
 
-ENDPOINTS = (
-    Endpoint("companies", "company", Company, CompanySchema()),
-    Endpoint("contacts", "contact", Contact, ContactSchema(), ("companyId",)),
-    Endpoint("conversations", "conversation", Conversation, ConversationSchema(), ("companyId",)),
-)
+ENDPOINTS = {
+    each.name: each
+    for each in (
+        Endpoint("companies", "company", ("contacts", "conversations"), ("website", "name")),
+        Endpoint("contacts", "contact", ("company",), ("email",)),
+        Endpoint("conversations", "conversation", ("company",)),
+    )
+}

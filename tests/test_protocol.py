@@ -30,7 +30,10 @@ MEMBERS = ["type", "title", "status", "detail", "requestId"]
         ("GET", "/api/v1/contacts?companyId=%00", 400),
         ("GET", "/api/v1/contacts?companyId=%ED%A0%80", 400),
         ("GET", "/api/v1/contacts?%00=%00", 400),
-        ("POST", "/api/v1/companies", 405),
+        ("PUT", "/api/v1/companies", 405),
+        ("POST", "/api/v1/companies/x", 405),
+        ("POST", "/api/v1/companies", 415),
+        ("DELETE", "/api/v1/companies/nobody", 404),
         ("TRACE", "/api/v1/companies", 405),
         ("BREW", "/api/v1/companies", 405),
     ],
@@ -63,8 +66,8 @@ def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, 
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/api/v1/companies", "GET, HEAD, OPTIONS"),
-        ("/api/v1/conversations/x", "GET, HEAD, OPTIONS"),
+        ("/api/v1/companies", "GET, HEAD, OPTIONS, POST"),
+        ("/api/v1/conversations/x", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
         ("/api/v1/keys", "GET, HEAD, OPTIONS, POST"),
         ("/api/v1/keys/x", "DELETE, OPTIONS"),
     ],
@@ -74,7 +77,7 @@ def test_options_and_405_name_the_methods(anonymous: FlaskClient, admin: FlaskCl
     assert (options.status_code, options.data, "Content-Type" in options.headers) == (204, b"", False)
     assert sorted(options.headers["Allow"].split(", ")) == allowed.split(", ")
 
-    refused = admin.put(path)
+    refused = admin.open(path, method="BREW")
     assert (refused.status_code, refused.headers["Allow"]) == (405, allowed)
 
 

@@ -3,29 +3,88 @@
 import pytest
 from flask.testing import FlaskClient
 
+from models import STATUSES
+from tests.conftest import Make, Query
+
 NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+A_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
+A_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
+LIST = "limit, cursor, sort, q, fields, include"
+CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"
 
 
 @pytest.mark.parametrize(
     ("path", "detail"),
     [
-        ("companies?limt=5", "There is no parameter limt here. None is known here."),
-        ("companies?companyId=x", "There is no parameter companyId here. None is known here."),
+        ("companies?limt=5", "There is no parameter limt here. Did you mean limit?"),
         ("contacts?companyid=x", "There is no parameter companyid here. Did you mean companyId?"),
         ("contacts?company_id=x", "There is no parameter company_id here. Did you mean companyId?"),
-        ("conversations?zzz=x", "There is no parameter zzz here. Known: companyId."),
-        ("conversations?companyId=x&zzz", "There is no parameter zzz here. Known: companyId."),
+        ("contacts?zzz=x", f"There is no parameter zzz here. Known: {LIST}, {CONTACT}."),
+        ("contacts/x?companyId=y", "There is no parameter companyId here. Known: fields, include."),
+        ("keys?limit=1", "There is no parameter limit here. None is known here."),
+        ("changes?after=1", "There is no parameter after here. Known: since, limit."),
         ("contacts?companyId=", f"companyId can't be ''. {NOT_AN_ID}"),
         ("contacts?companyId=a&companyId=b%20c", f"companyId can't be 'b c'. {NOT_AN_ID}"),
-        (
-            "contacts?companyId=" + "x" * 65,
-            f"companyId can't be '{'x' * 65}'. Must have at most 64 characters, not 65.",
-        ),
-        ("contacts/x?companyId=y", "There is no parameter companyId here. None is known here."),
-        ("keys?limit=1", "There is no parameter limit here. None is known here."),
+        ("contacts?isPrimary=yes", "isPrimary can't be 'yes'. Must be true or false."),
+        ("contacts?isPrimary=1", "isPrimary can't be '1'. Must be true or false."),
+        ("contacts?email=john", "email can't be 'john'. Must be an e-mail address, as in jane@acme.com."),
+        ("companies?dealValue=much", "dealValue can't be 'much'. Must be a number."),
+        ("companies?dealValue=null&dealValue=", "dealValue can't be ''. Must be a number."),
+        ("companies?position=null", "position can't be 'null'. Must not be null."),
+        ("companies?dealValue[gte]=1.001", "dealValue can't be '1.001'. Must have at most two decimals."),
+        ("companies?createdAt[gte]=2024-01-15", f"createdAt can't be '2024-01-15'. {A_TIME}"),
+        ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),
+        ("companies?dealValue[]=1", "dealValue has no operator . Known: gte, gt, lte, lt, ne."),
+        ("companies?dealValue[gt]=1&dealValue[gt]=2", "dealValue[gt] must be given once."),
+        ("companies?name[gt]=a", "name has no operators: they are for numbers and times."),
+        ("companies?name[gt=a", "There is no parameter name[gt here. Did you mean name?"),
+        ("conversations?status=opened", f"status can't be 'opened'. Must be one of {', '.join(STATUSES)}."),
+        ("conversations?tags=", "tags can't be ''. Must not be empty."),
+        ("contacts?limit=0", "limit must be a whole number from 1 to 1000, not '0'."),
+        ("contacts?limit=1001", "limit must be a whole number from 1 to 1000, not '1001'."),
+        ("contacts?limit=ten", "limit must be a whole number from 1 to 1000, not 'ten'."),
+        ("contacts?limit=%D9%A1", "limit must be a whole number from 1 to 1000, not '\u0661'."),
+        ("contacts?limit=1&limit=2", "limit must be given once."),
+        ("contacts?sort=nmae", "sort can't have 'nmae'. Did you mean name?"),
+        ("contacts?sort=", f"sort can't have ''. Known: {CONTACT}."),
+        ("contacts?sort=name,-name", "sort must name name once."),
+        ("contacts?sort=--name", "sort can't have '--name'. Did you mean name?"),
+        ("contacts?fields=id,nmae", "fields can't have 'nmae'. Did you mean name?"),
+        ("contacts?fields=", f"fields can't have ''. Known: {CONTACT}."),
+        ("contacts?include=contacts", "include can't have 'contacts'. Known: company."),
+        ("companies?include=contact", "include can't have 'contact'. Did you mean contacts?"),
+        ("contacts?q=", "q must be one or more words, 255 characters in all."),
+        ("contacts?q=" + "x" * 256, "q must be one or more words, 255 characters in all."),
+        ("contacts?cursor=nonsense", A_CURSOR),
+        ("contacts?cursor=%C3%A9", A_CURSOR),
+        ("contacts?cursor=W10", A_CURSOR),
+        ("contacts?cursor=WyJjcmVhdGVkQXQiXQ", A_CURSOR),
+        ("changes?since=-1", "since must be a whole number from 0 to 9223372036854775807, not '-1'."),
+        ("changes?since=1e3", "since must be a whole number from 0 to 9223372036854775807, not '1e3'."),
     ],
-)
+)  # fmt: skip
 def test_an_unknown_parameter_or_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:
     answer = admin.get(f"/api/v1/{path}")
 
     assert (answer.status_code, answer.json["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("POST", "contacts?matchon=email", "There is no parameter matchon here. Did you mean matchOn?"),
+        ("POST", "contacts?matchOn=phone", "matchOn can't have 'phone'. Known: email."),
+        ("POST", "conversations?matchOn=status", "matchOn can't have 'status'. None is known here."),
+        ("POST", "contacts?dryRun=yes", "dryRun must be true or false, not 'yes'."),
+        ("PATCH", "contacts/x?dry=true", "There is no parameter dry here. Did you mean dryRun?"),
+        ("DELETE", "contacts/x?limit=1", "There is no parameter limit here. Known: dryRun."),
+    ],
+)
+def test_a_write_with_an_unknown_parameter_writes_nothing(
+    writer: FlaskClient, make: Make, query: Query, method: str, path: str, detail: str
+) -> None:
+    make("contacts", id="x")
+    answer = writer.open(f"/api/v1/{path}", method=method, json={"name": "John"})
+
+    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+    assert query("SELECT count(*) FROM changes") == [(1,)]

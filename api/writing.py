@@ -1,0 +1,205 @@
+"""Writing: a body becomes rows, whole or not at all, and the answer shows them as they are stored."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Response, abort, g, request
+from marshmallow import ValidationError
+
+from api.bodies import read_body
+from api.changes import reflect
+from api.encoding import answer_row, answer_rows
+from api.idempotency import answer_once, one_at_a_time
+from api.listing import read_row
+from api.parameters import Parameters
+from api.problems import Conflict
+from api.resources import Endpoint
+from database import db, write_transaction
+from models import Company, now, show_time
+from schemas import ID
+
+LARGEST_BATCH = 1_000
+READ_ONLY = ("id", "created_at", "updated_at")
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def writing(*known: str) -> Iterator[Parameters]:
+    """Run the block in one writing transaction, which `dryRun=true` undoes at its end."""
+    parameters = Parameters("dryRun", *known)
+    keep = not parameters.flag("dryRun")
+    with write_transaction(keep):
+        yield parameters
+    if not keep:
+        # The version and tag of what was undone are nobody's.
+        g.pop("version", None)
+        g.pop("etag", None)
+
+
+def post_rows(endpoint: Endpoint) -> Response:
+    """Create one row or up to 1,000, or with `matchOn` update those that match; all or nothing."""
+    body = read_body()
+    with one_at_a_time() as key, writing("matchOn") as parameters:
+        match_on = (parameters.words("matchOn", endpoint.match_on) or [""])[0]
+        return answer_once(key, partial(post_all, endpoint, body, match_on))
+
+
+def post_all(endpoint: Endpoint, body: Any, match_on: str) -> Response:
+    """Store one record or an array of them."""
+    if not isinstance(body, list):
+        row_id, created = post_row(endpoint, body, match_on)
+        return answer_written(endpoint, row_id, 201 if created else 200, located=created)
+    if not 1 <= len(body) <= LARGEST_BATCH:
+        raise ValidationError(f"Must have 1 to {LARGEST_BATCH} members, not {len(body)}.")
+    posted = list(each(body, lambda record: post_row(endpoint, record, match_on)))
+    reflect(endpoint.name)
+    rows = [read_row(endpoint, row_id) or "" for row_id, _created in posted]
+    return answer_rows(rows, status=201 if any(created for _id, created in posted) else 200)
+
+
+def each(records: list[Any], write: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield what writing each record returns, and at the end raise all that was wrong with any, by place."""
+    faults: dict[int, Any] = {}
+    for place, record in enumerate(records):
+        try:
+            yield write(record)
+        except ValidationError as error:
+            faults[place] = error.messages
+    if faults:
+        raise ValidationError(faults)
+
+
+def post_row(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]:
+    """Store a record as a new row, or as the update of the one it matches; return the row's id and whether it is new.
+
+    Raises Conflict when it matches two.
+    """
+    values = endpoint.schema.load(record, partial=bool(match_on))
+    refuse_read_only(endpoint, values if match_on else sent(endpoint, record, values), {})
+    if match_on:
+        if values.get(match_on) is None:
+            raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
+        table = endpoint.table
+        found = db.session.scalars(sa.select(table.c.id).where(table.c[match_on] == values[match_on]).limit(2)).all()
+        if len(found) > 1:
+            raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
+        if found:
+            update_row(endpoint, found[0], values)
+            return found[0], False
+        values = endpoint.schema.load(record)
+    return insert_row(endpoint, values), True
+
+
+def put_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Create the row of this id, or replace it: what is left out goes back to its default."""
+    body = read_body()
+    with writing():
+        stored = stored_row(endpoint, row_id)
+        check_conditions(endpoint, row_id, stored)
+        values = endpoint.schema.load(body)
+        refuse_read_only(endpoint, sent(endpoint, body, values), stored or {"id": row_id})
+        if stored:
+            update_row(endpoint, row_id, {**values, **{name: stored[name] for name in READ_ONLY}})
+        else:
+            ID(row_id)
+            insert_row(endpoint, values | {"id": row_id})
+        return answer_written(endpoint, row_id, 200 if stored else 201, located=not stored)
+
+
+def patch_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Change the members that are sent, null for none (RFC 7396)."""
+    body = read_body("application/merge-patch+json")
+    with writing():
+        stored = existing_row(endpoint, row_id)
+        values = endpoint.schema.load(body, partial=True)
+        refuse_read_only(endpoint, values, stored)
+        update_row(endpoint, row_id, values)
+        return answer_written(endpoint, row_id, 200)
+
+
+def delete_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Delete the row; a company's contacts and conversations stay, without a company."""
+    with writing():
+        existing_row(endpoint, row_id)
+        db.session.execute(sa.delete(endpoint.table).where(endpoint.model.id == row_id))
+        reflect(endpoint.name)
+        del g.etag
+        return Response(status=204)
+
+
+def answer_written(endpoint: Endpoint, row_id: str, status: int, located: bool = False) -> Response:
+    """Answer a row as it is stored now, with its ETag."""
+    reflect(endpoint.name, row_id=row_id)
+    headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if located else {}
+    return answer_row(read_row(endpoint, row_id) or "", status, headers)
+
+
+def stored_row(endpoint: Endpoint, row_id: str) -> Row | None:
+    """Return the row as it is stored, or None."""
+    table = endpoint.table
+    found = db.session.execute(sa.select(table).where(table.c.id == row_id)).mappings().first()
+    return dict(found) if found else None
+
+
+def existing_row(endpoint: Endpoint, row_id: str) -> Row:
+    """Return the row that is to be changed; answers 404 or 412 when it can't be."""
+    stored = stored_row(endpoint, row_id)
+    if stored is None:
+        abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
+    check_conditions(endpoint, row_id, stored)
+    return stored
+
+
+def check_conditions(endpoint: Endpoint, row_id: str, stored: Row | None) -> None:
+    """Answer 412 unless the row is in the state that the client demands (RFC 9110 §13.1)."""
+    reflect(endpoint.name, row_id=row_id)
+    demanded = request.if_match
+    if (demanded or demanded.star_tag) and not (stored and (demanded.star_tag or demanded.contains(g.etag))):
+        abort(412, f"The {endpoint.singular} has changed since: read it again, then decide.")
+    if stored and (request.if_none_match.star_tag or request.if_none_match.contains_weak(g.etag)):
+        abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")
+
+
+def sent(endpoint: Endpoint, record: Any, values: Row) -> Row:
+    """Return the values that the record itself had, without defaults."""
+    return {name: values[name] for public, name in endpoint.attributes.items() if public in record}
+
+
+def refuse_read_only(endpoint: Endpoint, values: Row, stored: Mapping[str, Any]) -> None:
+    """Raise ValidationError for what only the server sets, unless it is sent back unchanged."""
+    names = {attribute: public for public, attribute in endpoint.attributes.items()}
+    faults = {}
+    for name in READ_ONLY:
+        if name in values and values[name] != stored.get(name):
+            has = stored.get(name)
+            shown = show_time(has) if has and name != "id" else has
+            faults[names[name]] = [f"Is read-only: leave it out{f', or send {shown}' if has else ''}."]
+    if faults:
+        raise ValidationError(faults)
+
+
+def refuse_unknown_company(values: Row) -> None:
+    """Raise ValidationError for a companyId that no company has."""
+    company = values.get("company_id")
+    if company is not None and db.session.scalar(sa.select(Company.id).where(Company.id == company)) is None:
+        raise ValidationError({"companyId": ["Is not the id of a company."]})
+
+
+def insert_row(endpoint: Endpoint, values: Row) -> str:
+    """Insert a row and return its id."""
+    refuse_unknown_company(values)
+    db.session.execute(sa.insert(endpoint.table), values)
+    return str(values["id"])
+
+
+def update_row(endpoint: Endpoint, row_id: str, values: Row) -> None:
+    """Update a row, unless nothing would change: then it keeps its time, its ETag and its place in the log."""
+    refuse_unknown_company(values)
+    stored = stored_row(endpoint, row_id) or {}
+    if endpoint.schema.dump(stored | values) != endpoint.schema.dump(stored):
+        table = endpoint.table
+        db.session.execute(sa.update(table).where(table.c.id == row_id).values(**values | {"updated_at": now()}))

@@ -1,0 +1,196 @@
+"""Versions, ETags and the feed: all from the one log."""
+
+import json
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from database import db
+from seed import load_demo
+from tests.conftest import Make, Query, client_with
+
+RESOURCES = ("companies", "contacts", "conversations")
+
+
+def follow(client: FlaskClient, rows: dict[tuple[str, str], Any], since: int = 0) -> int:
+    """Apply every change after a number to the rows; return the number of the last."""
+    while True:
+        page = client.get(f"/api/v1/changes?since={since}&limit=100").json
+        if not page:
+            return since
+        for change in page:
+            assert change["seq"] == since + 1
+            since = change["seq"]
+            if change["action"] == "deleted":
+                assert change["data"] is None
+                del rows[change["resource"], change["id"]]
+            else:
+                rows[change["resource"], change["id"]] = change["data"]
+
+
+def current(client: FlaskClient) -> dict[tuple[str, str], Any]:
+    return {(name, row["id"]): row for name in RESOURCES for row in client.get(f"/api/v1/{name}").json}
+
+
+def test_a_change_tells_what_happened_when_and_what_was_left(writer: FlaskClient) -> None:
+    created = writer.post("/api/v1/contacts", json={"name": "John"}).json
+    changed = writer.patch(f"/api/v1/contacts/{created['id']}", json={"title": "CEO"}).json
+    writer.delete(f"/api/v1/contacts/{created['id']}")
+
+    feed = writer.get("/api/v1/changes").json
+    assert [list(change) for change in feed] == [["seq", "resource", "id", "action", "at", "data"]] * 3
+    assert [(change["seq"], change["action"], change["data"]) for change in feed] == [
+        (1, "created", created),
+        (2, "updated", changed),
+        (3, "deleted", None),
+    ]
+    assert {(change["resource"], change["id"]) for change in feed} == {("contacts", created["id"])}
+
+
+def test_following_the_feed_from_0_rebuilds_the_data(app: Flask, reader: FlaskClient, query: Query) -> None:
+    with app.app_context():
+        load_demo(40)
+    rows: dict[tuple[str, str], Any] = {}
+    last = follow(reader, rows)
+    assert rows == current(reader)
+
+    query("DELETE FROM companies WHERE position > 0")
+    query("UPDATE contacts SET title = 'CEO' WHERE is_primary")
+    follow(reader, rows, last)
+    assert rows == current(reader)
+
+
+def test_a_long_feed_comes_in_pages(app: Flask, reader: FlaskClient, make: Make) -> None:
+    for _number in range(5):
+        make("contacts")
+
+    first = reader.get("/api/v1/changes?limit=2")
+    assert first.headers["Link"] == '<http://localhost/api/v1/changes?since=2&limit=2>; rel="next"'
+    assert [change["seq"] for change in first.json] == [1, 2]
+    assert "Link" not in reader.get("/api/v1/changes?since=3&limit=2").headers
+    assert reader.get("/api/v1/changes?since=99").json == []
+
+
+def test_deleting_a_company_logs_what_becomes_of_its_thousand_contacts(writer: FlaskClient) -> None:
+    company = writer.post("/api/v1/companies", json={"name": "Acme"}).json["id"]
+    writer.post("/api/v1/contacts", json=[{"name": "John", "companyId": company}] * 1000)
+    rows: dict[tuple[str, str], Any] = {}
+    last = follow(writer, rows)
+
+    deleted = writer.delete(f"/api/v1/companies/{company}")
+    assert int(deleted.headers["Dataset-Version"]) == last + 1001
+    follow(writer, rows, last)
+    assert rows == current(writer)
+    assert {row["companyId"] for row in rows.values()} == {None}
+
+
+@pytest.mark.parametrize(
+    "path", ["companies", "companies/x", "contacts?companyId=x", "companies/x?include=contacts", "changes"]
+)
+def test_what_is_unchanged_is_304_from_one_small_query(
+    app: Flask, reader: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
+    make("companies", id="x")
+    make("contacts", companyId="x")
+    tag = reader.get(f"/api/v1/{path}").headers["ETag"]
+    statements: list[str] = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
+    _begin, _key, version = statements
+    assert "FROM changes" in version and "FROM companies" not in version
+
+
+@pytest.mark.parametrize(
+    ("path", "sql"),
+    [
+        ("companies", "UPDATE companies SET name = 'b'"),
+        ("companies", "DELETE FROM companies"),
+        ("companies/x", "UPDATE companies SET name = 'b'"),
+        ("companies/x?include=contacts", "UPDATE contacts SET name = 'b'"),
+        ("contacts?include=company", "UPDATE companies SET name = 'b'"),
+        ("contacts/y", "DELETE FROM companies"),
+        ("changes", "UPDATE contacts SET name = 'b'"),
+    ],
+)
+def test_a_write_by_any_program_changes_the_etag(
+    database: str, reader: FlaskClient, make: Make, path: str, sql: str
+) -> None:
+    make("companies", id="x")
+    make("contacts", id="y", companyId="x")
+    tag = reader.get(f"/api/v1/{path}").headers["ETag"]
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as shell:
+        shell.execute("PRAGMA foreign_keys = ON")
+        shell.execute(sql)
+    shell.close()
+
+    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] != tag
+
+
+def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Make) -> None:
+    make("companies", id="x")
+    tag = reader.get("/api/v1/companies/x").headers["ETag"]
+    make("companies", id="y")
+    make("contacts", companyId="x")
+
+    assert reader.get("/api/v1/companies/x", headers={"If-None-Match": tag}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("companies", 200),
+        ("companies/nobody", 404),
+        ("companies?nmae=x", 400),
+        ("nothing", 404),
+        ("changes", 200),
+        ("keys", 200),
+    ],
+)
+def test_every_answer_says_which_version_it_reflects(admin: FlaskClient, make: Make, path: str, status: int) -> None:
+    make("contacts")
+    make("contacts")
+    answer = admin.get(f"/api/v1/{path}")
+
+    assert (answer.status_code, answer.headers["Dataset-Version"]) == (status, "2")
+
+
+def test_an_empty_dataset_has_version_0(reader: FlaskClient) -> None:
+    assert reader.get("/api/v1/companies").headers["Dataset-Version"] == "0"
+
+
+def test_eight_writers_lose_nothing_and_number_without_gaps(app: Flask, new_client: Any, query: Query) -> None:
+    key = new_client("write").environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
+    counter = client_with(app, key).post("/api/v1/companies", json={"name": "counter", "position": 0}).json["id"]
+    path = f"/api/v1/companies/{counter}"
+
+    def work(number: int) -> int:
+        """Add 1 to the counter by read, edit and PUT, until nobody came between; then create a contact."""
+        client = client_with(app, key)
+        for _attempt in range(200):
+            read = client.get(path)
+            body = {**read.json, "position": read.json["position"] + 1}
+            answer = client.put(path, json=body, headers={"If-Match": read.headers["ETag"]})
+            assert answer.status_code in {200, 412}
+            if answer.status_code == 200:
+                return int(client.post("/api/v1/contacts", json={"name": f"number {number}"}).status_code)
+        return 0
+
+    with ThreadPoolExecutor(8) as writers:
+        statuses = list(writers.map(work, range(80)))
+
+    assert statuses == [201] * 80
+    assert query("SELECT position FROM companies") == [(80,)]
+    rows: dict[tuple[str, str], Any] = {}
+    assert follow(client_with(app, key), rows) == 161
+    assert json.dumps(rows[("companies", counter)]["position"]) == "80"

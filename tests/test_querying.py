@@ -1,0 +1,283 @@
+"""Pages, sorting, filters, search, fields and embedded rows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from database import db
+from seed import load_demo
+from tests.conftest import Make, Query
+
+COMPANIES = "/api/v1/companies"
+
+
+def names(client: FlaskClient, query_string: str) -> list[str]:
+    answer = client.get(f"{COMPANIES}?{query_string}")
+    assert answer.status_code == 200, answer.text
+    return [row["name"] for row in answer.json]
+
+
+def pages(client: FlaskClient, path: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield page after page, as Link tells."""
+    last = ""
+    while path:
+        assert path != last
+        last = path
+        answer = client.get(path)
+        assert answer.status_code == 200, answer.text
+        yield answer.json
+        link = answer.headers.get("Link", "")
+        assert not link or link.endswith('>; rel="next"')
+        path = link.removesuffix('>; rel="next"').removeprefix("<http://localhost")
+
+
+@pytest.fixture
+def five(make: Make) -> None:
+    """Store five companies in a well-mixed order."""
+    for name, value, day, customer in [
+        ("Delta", 40, 4, True),
+        ("alpha", None, 1, False),
+        ("Beta", 20.5, 2, True),
+        ("Gamma", 20.5, None, False),
+        ("Epsilon", 1000, 5, False),
+    ]:
+        last = day and f"2024-01-0{day}T00:00:00Z"
+        make("companies", name=name, dealValue=value, lastContact=last, isCustomer=customer, industry=name[:2])
+
+
+@pytest.mark.parametrize(
+    "sort", ["", "createdAt", "-createdAt", "name", "-dealValue,name", "lastContact", "-lastContact,-id"]
+)
+@pytest.mark.parametrize("limit", [1, 7, 50, 1000])
+def test_pages_put_together_are_the_whole_list(app: Flask, reader: FlaskClient, sort: str, limit: int) -> None:
+    with app.app_context():
+        load_demo(60)
+    parameters = f"sort={sort}&" if sort else ""
+
+    whole = reader.get(f"{COMPANIES}?{parameters}").json
+    paged = [row for page in pages(reader, f"{COMPANIES}?{parameters}limit={limit}") for row in page]
+    assert paged == whole
+    assert len({row["id"] for row in paged}) == 60
+
+
+def test_no_page_is_longer_than_its_limit_and_the_last_has_no_link(five: None, reader: FlaskClient) -> None:
+    assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=2")] == [2, 2, 1]
+    assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=5")] == [5]
+
+
+def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
+    app: Flask, reader: FlaskClient, query: Query, make: Make
+) -> None:
+    with app.app_context():
+        load_demo(40)
+    before = [row["id"] for row in reader.get(COMPANIES).json]
+    seen: list[str] = []
+    for number, page in enumerate(pages(reader, f"{COMPANIES}?limit=5")):
+        seen += [row["id"] for row in page]
+        make("companies", createdAt=f"2024-0{1 + number % 9}-01T00:00:00Z", id=f"new-{number}")
+        query("DELETE FROM companies WHERE id = :id", id=seen[number * 2])
+
+    assert [row_id for row_id in seen if not row_id.startswith("new-")] == before
+    assert len(seen) == len(set(seen))
+
+
+def test_a_cursor_belongs_to_its_sort(five: None, reader: FlaskClient) -> None:
+    [first, *_rest] = [reader.get(f"{COMPANIES}?limit=1&sort=name").headers["Link"]]
+    path = first[len("<http://localhost") :].split(">")[0]
+
+    assert reader.get(path).status_code == 200
+    assert reader.get(path.replace("sort=name", "sort=-name")).status_code == 400
+
+
+def test_the_total_is_counted_when_it_is_asked_for(five: None, reader: FlaskClient) -> None:
+    counted = reader.get(f"{COMPANIES}?limit=1&isCustomer=false", headers={"Prefer": "count=exact"})
+
+    assert (counted.headers["X-Total-Count"], counted.headers["Preference-Applied"]) == ("3", "count=exact")
+    assert "X-Total-Count" not in reader.get(f"{COMPANIES}?limit=1").headers
+
+
+@pytest.mark.parametrize(
+    ("query_string", "expected"),
+    [
+        ("sort=name", ["Beta", "Delta", "Epsilon", "Gamma", "alpha"]),
+        ("sort=-name", ["alpha", "Gamma", "Epsilon", "Delta", "Beta"]),
+        ("sort=dealValue,name", ["Beta", "Gamma", "Delta", "Epsilon", "alpha"]),
+        ("sort=-dealValue,name", ["Epsilon", "Delta", "Beta", "Gamma", "alpha"]),
+        ("sort=lastContact", ["alpha", "Beta", "Delta", "Epsilon", "Gamma"]),
+        ("sort=-lastContact", ["Epsilon", "Delta", "Beta", "alpha", "Gamma"]),
+        ("sort=isCustomer,-name", ["alpha", "Gamma", "Epsilon", "Delta", "Beta"]),
+        ("sort=name&isCustomer=true", ["Beta", "Delta"]),
+        ("sort=name&dealValue=20.5", ["Beta", "Gamma"]),
+        ("sort=name&dealValue=20.50", ["Beta", "Gamma"]),
+        ("sort=name&dealValue=20.5&dealValue=1e3", ["Beta", "Epsilon", "Gamma"]),
+        ("sort=name&dealValue=null", ["alpha"]),
+        ("sort=name&dealValue=null&dealValue=40", ["Delta", "alpha"]),
+        ("sort=name&dealValue[gte]=40", ["Delta", "Epsilon"]),
+        ("sort=name&dealValue[gt]=40", ["Epsilon"]),
+        ("sort=name&dealValue[gt]=20&dealValue[lt]=1000", ["Beta", "Delta", "Gamma"]),
+        ("sort=name&dealValue[lte]=20.5", ["Beta", "Gamma"]),
+        ("sort=name&dealValue[ne]=20.5", ["Delta", "Epsilon", "alpha"]),
+        ("sort=name&lastContact[gte]=2024-01-04T01:00:00%2B01:00", ["Delta", "Epsilon"]),
+        ("sort=name&lastContact=2024-01-01T00:00:00Z", ["alpha"]),
+        ("sort=name&position[ne]=0", []),
+        ("sort=name&name=alpha&name=Beta", ["Beta", "alpha"]),
+        ("sort=name&name=null", []),
+        ("q=elt", ["Delta"]),
+        ("q=ELT", ["Delta"]),
+        ("q=al", ["alpha"]),
+        ("q=lta+de", ["Delta"]),
+        ("q=lta+be", []),
+        ("q=%25", []),
+        ("q=%22del", []),
+        ("q=delta+OR+beta", []),
+    ],
+)  # fmt: skip
+def test_lists_are_sorted_filtered_and_searched(
+    five: None, reader: FlaskClient, query_string: str, expected: list[str]
+) -> None:
+    assert names(reader, query_string) == expected
+
+
+def test_tags_are_filtered_on_membership(reader: FlaskClient, make: Make) -> None:
+    make("conversations", id="a", tags=["urgent", "sales"])
+    make("conversations", id="b", tags=["very urgent"])
+    make("conversations", id="c", tags=["sales"], status="closed")
+
+    def found(query_string: str) -> list[str]:
+        return [row["id"] for row in reader.get(f"/api/v1/conversations?sort=id&{query_string}").json]
+
+    assert found("tags=urgent") == ["a"]
+    assert found("tags=urgent&tags=sales") == ["a", "c"]
+    assert found("tags=sales&status=closed") == ["c"]
+
+
+def test_a_search_finds_what_any_writer_wrote_a_moment_ago(reader: FlaskClient, make: Make, query: Query) -> None:
+    make("contacts", id="x", name="Zoë Ångström", notes="likes gardening", email="zoe@acme.com")
+
+    def found(text: str) -> list[str]:
+        return [row["id"] for row in reader.get("/api/v1/contacts", query_string={"q": text}).json]
+
+    assert found("ÅNGSTR") == found("gard zoe@") == ["x"]
+    query("UPDATE contacts SET notes = 'likes sailing'")
+    assert (found("gardening"), found("sailing")) == ([], ["x"])
+    query("DELETE FROM contacts")
+    assert found("sailing") == []
+
+
+def test_a_search_survives_a_vacuum(reader: FlaskClient, make: Make, query: Query, app: Flask) -> None:
+    for name in "first", "second", "third":
+        make("contacts", id=name, name=name)
+    query("DELETE FROM contacts WHERE id = 'first'")
+    with app.app_context(), db.engine.connect().execution_options(begin=None) as connection:
+        connection.exec_driver_sql("VACUUM")
+
+    assert [row["id"] for row in reader.get("/api/v1/contacts?q=third").json] == ["third"]
+
+
+def test_fields_come_in_the_resources_order(five: None, reader: FlaskClient) -> None:
+    row = reader.get(f"{COMPANIES}?fields=name,id&limit=1").json[0]
+    assert list(row) == ["id", "name"]
+
+    one = reader.get(f"{COMPANIES}/{row['id']}?fields=isCustomer,name").json
+    assert list(one) == ["name", "isCustomer"]
+
+
+def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, make: Make) -> None:
+    acme, empty = (
+        make("companies", createdAt="2024-01-01T00:00:00Z"),
+        make("companies", createdAt="2024-01-02T00:00:00Z"),
+    )
+    second = make("contacts", companyId=acme, createdAt="2024-02-02T00:00:00Z")
+    first = make("contacts", companyId=acme, createdAt="2024-02-01T00:00:00Z", isPrimary=True)
+    chat = make("conversations", companyId=acme, tags=["a"])
+    alone = make("contacts", createdAt="2024-02-03T00:00:00Z")
+
+    rows = reader.get(f"{COMPANIES}?include=conversations,contacts").json
+    assert list(rows[0])[-3:] == ["updatedAt", "contacts", "conversations"]
+    assert rows[0]["contacts"] == [reader.get(f"/api/v1/contacts/{each}").json for each in (first, second)]
+    assert rows[0]["conversations"] == [reader.get(f"/api/v1/conversations/{chat}").json]
+    assert (rows[1]["id"], rows[1]["contacts"], rows[1]["conversations"]) == (empty, [], [])
+
+    contacts = reader.get("/api/v1/contacts?include=company&fields=id").json
+    assert [list(row) for row in contacts] == [["id", "company"]] * 3
+    assert contacts[0]["company"] == reader.get(f"{COMPANIES}/{acme}").json
+    assert contacts[2] == {"id": alone, "company": None}
+    assert reader.get(f"/api/v1/conversations/{chat}?include=company").json["company"]["id"] == acme
+
+
+@pytest.mark.parametrize(
+    "path", ["companies?include=contacts,conversations", "contacts?include=company", "contacts?limit=5&q=ann"]
+)
+def test_what_is_asked_for_never_costs_another_query(
+    app: Flask, reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
+    statements: list[str] = []
+    with app.app_context():
+        load_demo(30)
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2].split()[0]))
+
+    assert reader.get(f"/api/v1/{path}").status_code == 200
+    assert statements == ["BEGIN", "SELECT", "SELECT", "SELECT"]
+
+
+@pytest.mark.parametrize(
+    ("path", "plan"),
+    [
+        ("companies?limit=5", ["SCAN companies USING INDEX ix_companies_created_at_id"]),
+        ("companies?sort=updatedAt&limit=5", ["SCAN companies USING INDEX ix_companies_updated_at_id"]),
+        ("companies?updatedAt[gt]=2024-01-01T00:00:00Z&sort=updatedAt", ["SEARCH companies USING INDEX ix_comp"]),
+        ("companies?name=Acme", ["SEARCH companies USING INDEX ix_companies_name_created_at_id"]),
+        ("companies?website=https://acme.com", ["SEARCH companies USING INDEX ix_companies_website_created_at_id"]),
+        ("companies?stageId=won&limit=5", ["SEARCH companies USING INDEX ix_companies_stage_id_created_at_id"]),
+        ("contacts?companyId=a&limit=5", ["SEARCH contacts USING INDEX ix_contacts_company_id_created_at_id"]),
+        ("contacts?email=a@acme.com", ["SEARCH contacts USING INDEX ix_contacts_email_created_at_id"]),
+        ("conversations?status=open", ["SEARCH conversations USING INDEX ix_conversations_status_created_at_id"]),
+        ("contacts?q=ann", ["SEARCH contacts USING INTEGER PRIMARY KEY", "SCAN contacts_search VIRTUAL TABLE INDEX"]),
+        ("companies/x?include=contacts", ["sqlite_autoindex_companies", "contacts USING INDEX ix_contacts_company_id"]),
+        ("changes?since=5", ["SEARCH changes USING INTEGER PRIMARY KEY"]),
+    ],
+)  # fmt: skip
+def test_every_documented_access_path_uses_an_index(explain: Callable[[str], str], path: str, plan: list[str]) -> None:
+    found = explain(f"/api/v1/{path}")
+
+    for step in plan:
+        assert step in found
+    assert "TEMP B-TREE" not in found or "q=" in path
+
+
+def test_a_page_is_entered_by_its_index_wherever_it_lies(
+    explain: Callable[[str], str], make: Make, reader: FlaskClient
+) -> None:
+    for _number in range(3):
+        make("contacts")
+    link = reader.get("/api/v1/contacts?limit=1").headers["Link"]
+
+    found = explain(link[len("<http://localhost") :].split(">")[0])
+    assert "SEARCH contacts USING INDEX ix_contacts_created_at_id ((created_at,id)>(?,?))" in found
+    assert "TEMP B-TREE" not in found
+
+
+@pytest.fixture
+def explain(app: Flask, reader: FlaskClient) -> Callable[[str], str]:
+    """Return a function that returns SQLite's plan of the last SELECT that a path costs."""
+
+    def plan_of(path: str) -> str:
+        statements: list[tuple[str, Any]] = []
+
+        def note(*args: Any) -> None:
+            statements.append((args[2], args[3]))
+
+        with app.app_context():
+            event.listen(db.engine, "before_cursor_execute", note)
+            assert reader.get(path).status_code in {200, 404}
+            event.remove(db.engine, "before_cursor_execute", note)
+            sql, parameters = [each for each in statements if each[0].startswith("SELECT")][-1]
+            with db.engine.connect() as connection:
+                return "\n".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters))
+
+    return plan_of

@@ -1,0 +1,318 @@
+"""Creating, replacing, changing and deleting rows: as demanded, whole, or not at all."""
+
+import threading
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api import idempotency
+from tests.conftest import Make, Query
+
+CONTACTS = "/api/v1/contacts"
+COMPANIES = "/api/v1/companies"
+NOON = "2024-01-01T12:00:00Z"
+EVE = "2023-12-31T12:00:00Z"
+MATCHED = "Is required, because rows are matched on it."
+
+
+def last_change(query: Query) -> int:
+    [[seq]] = query("SELECT coalesce(max(seq), 0) FROM changes")
+    return int(seq)
+
+
+@pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
+def test_a_row_is_created_read_replaced_changed_and_deleted(writer: FlaskClient, resource: str) -> None:
+    given = {} if resource == "conversations" else {"name": "first"}
+    member = "visitorName" if resource == "conversations" else "name"
+
+    created = writer.post(f"/api/v1/{resource}", json=given)
+    path = created.headers["Location"]
+    assert (created.status_code, path) == (201, f"/api/v1/{resource}/{created.json['id']}")
+    assert created.json["createdAt"] == created.json["updatedAt"]
+    assert writer.get(path).data == created.data
+    assert writer.get(path).headers["ETag"] == created.headers["ETag"] == '"1"'
+
+    replaced = writer.put(path, json={**created.json, member: "second"})
+    assert (replaced.status_code, replaced.json[member]) == (200, "second")
+    changed = writer.patch(path, json={member: "third"})
+    assert (changed.status_code, changed.json) == (200, {**replaced.json, member: "third"})
+    assert writer.get(path).headers["ETag"] == changed.headers["ETag"] == '"3"'
+
+    deleted = writer.delete(path)
+    assert (deleted.status_code, deleted.data, deleted.headers["Dataset-Version"]) == (204, b"", "4")
+    assert writer.get(path).status_code == 404
+    assert writer.delete(path).status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", ""), ("PUT", "/x"), ("PATCH", "/x"), ("DELETE", "/x")])
+def test_a_read_key_writes_nothing(reader: FlaskClient, make: Make, query: Query, method: str, path: str) -> None:
+    make("contacts", id="x")
+
+    assert reader.open(CONTACTS + path, method=method, json={"name": "a"}).status_code == 403
+    assert last_change(query) == 1
+
+
+def test_put_creates_a_row_under_the_clients_id(writer: FlaskClient) -> None:
+    created = writer.put(f"{CONTACTS}/my-id.1~", json={"name": "John", "id": "my-id.1~"})
+
+    assert (created.status_code, created.headers["Location"]) == (201, f"{CONTACTS}/my-id.1~")
+    assert created.json["id"] == "my-id.1~"
+
+
+def test_put_sets_what_is_left_out_back_to_its_default(writer: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", createdAt=NOON, phone="1", isPrimary=True)
+
+    replaced = writer.put(f"{CONTACTS}/x", json={"name": "Jane"}).json
+    assert (replaced["name"], replaced["phone"], replaced["isPrimary"]) == ("Jane", None, False)
+    assert replaced["createdAt"] == NOON < replaced["updatedAt"]
+
+
+def test_patch_changes_only_what_is_sent_and_null_empties(writer: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", phone="1", title="CEO", updatedAt=NOON)
+
+    changed = writer.patch(f"{CONTACTS}/x", data=b'{"phone": null}', content_type="application/merge-patch+json").json
+    assert (changed["phone"], changed["title"]) == (None, "CEO")
+    assert changed["updatedAt"] > NOON
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_what_changes_nothing_leaves_no_trace(writer: FlaskClient, make: Make, query: Query, method: str) -> None:
+    make("companies", id="x", dealValue=0.1, updatedAt=NOON, lastContact=NOON)
+    before = writer.get(f"{COMPANIES}/x")
+
+    answer = writer.open(f"{COMPANIES}/x", method=method, json=before.json)
+    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (200, before.data, before.headers["ETag"])
+    assert last_change(query) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "pointer", "detail"),
+    [
+        ("POST", "", {"name": "a", "id": "mine"}, "/id", "Is read-only: leave it out."),
+        ("POST", "", {"name": "a", "createdAt": NOON}, "/createdAt", "Is read-only: leave it out."),
+        ("POST", "", {"name": "a", "companyId": "nobody"}, "/companyId", "Is not the id of a company."),
+        ("POST", "", {"nmae": "a", "name": "b"}, "/nmae", "Is not a known field. Did you mean name?"),
+        ("POST", "", "text", "", "Must be an object."),
+        ("POST", "", [], "", "Must have 1 to 1000 members, not 0."),
+        ("POST", "", [{"name": "a"}] * 1001, "", "Must have 1 to 1000 members, not 1001."),
+        ("POST", "", [{"name": "a"}, {"name": ""}], "/1/name", "Must not be empty."),
+        ("POST", "", [{"name": "a"}, []], "/1", "Must be an object."),
+        ("POST", "", [{"name": "a"}, {"name": "b", "id": "x"}], "/1/id", "Is read-only: leave it out."),
+        ("POST", "", [{"name": "a", "companyId": "x"}], "/0/companyId", "Is not the id of a company."),
+        ("POST", "?matchOn=email", {"name": "a"}, "/email", MATCHED),
+        ("POST", "?matchOn=email", [{"name": "a", "email": None}], "/0/email", MATCHED),
+        ("POST", "?matchOn=email", {"email": "new@acme.com"}, "/name", "Is required."),
+        ("PUT", "/x", {}, "/name", "Is required."),
+        ("PUT", "/x", {"name": "a", "id": "y"}, "/id", "Is read-only: leave it out, or send x."),
+        ("PUT", "/x", {"name": "a", "createdAt": EVE}, "/createdAt", f"Is read-only: leave it out, or send {NOON}."),
+        ("PUT", "/new", {"name": "a", "createdAt": NOON}, "/createdAt", "Is read-only: leave it out."),
+        ("PUT", "/a%20b", {"name": "a"}, "", "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."),
+        ("PATCH", "/x", {"name": None}, "/name", "Must not be null."),
+        ("PATCH", "/x", {"isPrimary": "true"}, "/isPrimary", "Must be true or false."),
+        ("PATCH", "/x", {"updatedAt": EVE}, "/updatedAt", f"Is read-only: leave it out, or send {NOON}."),
+        ("PATCH", "/x", {"companyId": "x"}, "/companyId", "Is not the id of a company."),
+        ("PATCH", "/x", [], "", "Must be an object."),
+    ],
+)  # fmt: skip
+def test_a_refused_write_points_at_its_fault_and_leaves_nothing(
+    writer: FlaskClient, make: Make, query: Query, method: str, path: str, body: Any, pointer: str, detail: str
+) -> None:
+    make("contacts", id="x", createdAt=NOON, updatedAt=NOON)
+
+    answer = writer.open(CONTACTS + path, method=method, json=body)
+    assert answer.status_code == 422
+    assert answer.json["errors"] == [{"pointer": pointer, "detail": detail}]
+    assert last_change(query) == 1
+
+
+def test_an_array_is_stored_in_its_order_and_answered_so(writer: FlaskClient) -> None:
+    answer = writer.post(CONTACTS, json=[{"name": f"number {number}"} for number in range(1000)])
+
+    assert answer.status_code == 201
+    assert [row["name"] for row in answer.json] == [f"number {number}" for number in range(1000)]
+    assert answer.data == writer.get(CONTACTS).data
+    assert answer.headers["Dataset-Version"] == "1000"
+
+
+def test_every_fault_of_an_array_is_told(writer: FlaskClient, query: Query) -> None:
+    answer = writer.post(CONTACTS, json=[{"name": ""}, {"name": "fine"}, {"email": "x"}])
+
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/0/name", "/2/name", "/2/email"]
+    assert last_change(query) == 0
+
+
+def test_match_on_updates_the_row_that_matches_and_creates_the_others(writer: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", email="john@acme.com", title="CEO")
+
+    updated = writer.post(f"{CONTACTS}?matchOn=email", json={"email": "john@acme.com", "phone": "1"})
+    assert (updated.status_code, "Location" in updated.headers) == (200, False)
+    assert (updated.json["id"], updated.json["title"], updated.json["phone"]) == ("x", "CEO", "1")
+
+    both = writer.post(f"{CONTACTS}?matchOn=email", json=[
+        {"email": "jane@acme.com", "name": "Jane"},
+        {"email": "john@acme.com", "name": "John"},
+        {"email": "jane@acme.com", "phone": "2"},
+    ])  # fmt: skip
+    assert both.status_code == 201
+    first, second, third = both.json
+    assert (second["id"], second["name"], second["phone"]) == ("x", "John", "1")
+    assert (third["id"], third["name"], third["phone"]) == (first["id"], "Jane", "2")
+
+
+@pytest.mark.parametrize("field", ["website", "name"])
+def test_two_matches_are_a_conflict_that_names_them(writer: FlaskClient, make: Make, query: Query, field: str) -> None:
+    for row_id in "a", "b":
+        make("companies", id=row_id, website="https://acme.com")
+
+    answer = writer.post(f"{COMPANIES}?matchOn={field}", json={"name": "Acme", "website": "https://acme.com"})
+    assert answer.status_code == 409
+    assert answer.json["detail"] == f"More than one row has this {field}: a and b."
+    assert last_change(query) == 2
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_if_match_lets_only_the_state_that_was_read_be_changed(
+    writer: FlaskClient, make: Make, query: Query, method: str
+) -> None:
+    make("contacts", id="x")
+    tag = writer.get(f"{CONTACTS}/x").headers["ETag"]
+    query("UPDATE contacts SET title = 'CEO'")
+
+    stale = writer.open(f"{CONTACTS}/x", method=method, json={"name": "a"}, headers={"If-Match": tag})
+    assert (stale.status_code, last_change(query)) == (412, 2)
+    assert writer.open(
+        f"{CONTACTS}/none", method=method, json={"name": "a"}, headers={"If-Match": "*"}
+    ).status_code in {404, 412}
+    tag = writer.get(f"{CONTACTS}/x").headers["ETag"]
+    fresh = writer.open(f"{CONTACTS}/x", method=method, json={"name": "a"}, headers={"If-Match": f'"other", {tag}'})
+    assert fresh.status_code in {200, 204}
+    assert last_change(query) == 3
+
+
+def test_if_none_match_creates_only(writer: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", name="old")
+
+    refused = writer.put(f"{CONTACTS}/x", json={"name": "new"}, headers={"If-None-Match": "*"})
+    assert (refused.status_code, writer.get(f"{CONTACTS}/x").json["name"]) == (412, "old")
+    assert writer.put(f"{CONTACTS}/y", json={"name": "new"}, headers={"If-None-Match": "*"}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "", 201), ("PUT", "/x", 200), ("PUT", "/new", 201), ("PATCH", "/x", 200), ("DELETE", "/x", 204)],
+)
+def test_a_dry_run_answers_as_the_write_would_and_keeps_nothing(
+    writer: FlaskClient, make: Make, query: Query, method: str, path: str, status: int
+) -> None:
+    make("contacts", id="x")
+
+    tried = writer.open(f"{CONTACTS}{path}?dryRun=true", method=method, json={"name": "dry"})
+    assert (tried.status_code, tried.headers["Dataset-Version"]) == (status, "1")
+    assert status == 204 or tried.json["name"] == "dry"
+    assert query("SELECT id, name FROM contacts") == [("x", "Acme")]
+    assert writer.open(f"{CONTACTS}{path}?dryRun=true", method=method, json={"name": ""}).status_code in {204, 422}
+
+
+def test_a_request_sent_twice_is_carried_out_once(writer: FlaskClient, query: Query) -> None:
+    send: dict[str, Any] = {"json": {"name": "John"}, "headers": {"Idempotency-Key": "job-7"}}
+    first, second = writer.post(CONTACTS, **send), writer.post(CONTACTS, **send)
+
+    assert (first.status_code, "Idempotent-Replayed" in first.headers) == (201, False)
+    assert (second.status_code, second.headers["Idempotent-Replayed"]) == (201, "true")
+    for name in "Location", "ETag", "Content-Type":
+        assert first.headers[name] == second.headers[name]
+    assert first.data == second.data
+    assert last_change(query) == 1
+
+
+def test_an_idempotency_key_is_for_one_request_one_key_and_a_day(
+    writer: FlaskClient, admin: FlaskClient, query: Query
+) -> None:
+    headers = {"Idempotency-Key": "job-7"}
+    assert writer.post(CONTACTS, json={"name": "a"}, headers=headers).status_code == 201
+    for path, body in (CONTACTS, {"name": "b"}), (COMPANIES, {"name": "a"}):
+        assert writer.post(path, json=body, headers=headers).status_code == 422
+
+    assert "Idempotent-Replayed" not in admin.post(CONTACTS, json={"name": "b"}, headers=headers).headers
+    query("UPDATE replays SET created_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-25 hours')")
+    assert "Idempotent-Replayed" not in writer.post(CONTACTS, json={"name": "c"}, headers=headers).headers
+    assert last_change(query) == 3
+
+
+def test_a_refused_request_does_not_use_up_its_idempotency_key(writer: FlaskClient) -> None:
+    headers = {"Idempotency-Key": "job-7"}
+
+    assert writer.post(CONTACTS, json={"name": ""}, headers=headers).status_code == 422
+    assert writer.post(CONTACTS, json={"name": "a"}, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
+def test_an_idempotency_key_must_be_visible_ascii(writer: FlaskClient, key: str) -> None:
+    assert writer.post(CONTACTS, json={"name": "a"}, headers={"Idempotency-Key": key}).status_code == 400
+
+
+def test_the_same_request_while_the_first_is_running_is_409(
+    app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Idempotency-Key": "job-7"}
+    arrived, go_on = threading.Event(), threading.Event()
+    answer_once = idempotency.answer_once
+
+    def slow(*arguments: Any) -> Any:
+        arrived.set()
+        assert go_on.wait(10)
+        return answer_once(*arguments)
+
+    monkeypatch.setattr("api.writing.answer_once", slow)
+    first = threading.Thread(target=lambda: writer.post(CONTACTS, json={"name": "a"}, headers=headers))
+    first.start()
+    assert arrived.wait(10)
+    authorization = writer.environ_base["HTTP_AUTHORIZATION"]
+    second = app.test_client().post(CONTACTS, json={"name": "a"}, headers={**headers, "Authorization": authorization})
+    go_on.set()
+    first.join()
+
+    assert (second.status_code, second.json["detail"].split(":")[0]) == (
+        409,
+        "The first request with this Idempotency-Key is still running",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b'{"name": "a", "name": "b"}', 422, "/name"),
+        (b'[{"name": "a"}, {"name": "a", "name": "b"}]', 422, "/1/name"),
+        (b'{"name": "\\ud800"}', 422, "/name"),
+        (b'{"name": "a\\u0000"}', 422, "/name"),
+        (b'{"name": NaN}', 422, "/name"),
+        (b'{"name": 1e999999}', 422, "/name"),
+        (b'{"\\ud800": 1, "name": "a"}', 422, "\ud800"),
+        (b'{"name": "\xff"}', 400, "not UTF-8"),
+        (b'{"name": "a"} x', 400, "Extra data"),
+        (b'{"a":' * 100_000, 400, "nested too deeply"),
+        (b"", 400, "Expecting value"),
+    ],
+)
+def test_a_body_is_read_strictly(writer: FlaskClient, query: Query, body: bytes, status: int, told: str) -> None:
+    answer = writer.post(CONTACTS, data=body, content_type="application/json")
+
+    assert answer.status_code == status
+    assert told in str(answer.json["errors"][0]["pointer"] if status == 422 else answer.json["detail"])
+    assert last_change(query) == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "application/merge-patch+json"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+def test_a_body_of_another_kind_is_415(writer: FlaskClient, headers: dict[str, str]) -> None:
+    assert writer.post(CONTACTS, data=b'{"name": "a"}', headers=headers).status_code == 415
