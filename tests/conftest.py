@@ -1,5 +1,6 @@
 """The cast: an app on a file of its own, and clients with keys of each scope; also a live server."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -121,6 +122,21 @@ def query(app: Flask) -> Callable[..., list[Any]]:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     return run_sql
+
+
+def shell(database: str, sql: str) -> list[Any]:
+    """Run SQL as a program that knows nothing of Cardfile does, with the standard library's SQLite; return the rows.
+
+    A process of its own: two SQLite libraries in one process lose each other's locks on a file.
+    """
+    script = (
+        "import json, sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
+        "connection.execute('PRAGMA foreign_keys = ON'); rows = connection.execute(sys.argv[2]).fetchall();"
+        "connection.commit(); connection.close(); print(json.dumps(rows))"
+    )
+    command = [sys.executable, "-c", script, database.removeprefix("sqlite:///"), sql]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [tuple(row) for row in json.loads(done.stdout)]
 
 
 class LiveServer:

@@ -1,7 +1,6 @@
 """Versions, ETags and the feed: all from the one log."""
 
 import json
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import event
 
 from database import db
 from seed import load_demo
-from tests.conftest import Make, Query, client_with
+from tests.conftest import Make, Query, client_with, shell
 
 RESOURCES = ("companies", "contacts", "conversations")
 
@@ -127,10 +126,7 @@ def test_a_write_by_any_program_changes_the_etag(
     make("companies", id="x")
     make("contacts", id="y", companyId="x")
     tag = reader.get(f"/api/v1/{path}").headers["ETag"]
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as shell:
-        shell.execute("PRAGMA foreign_keys = ON")
-        shell.execute(sql)
-    shell.close()
+    shell(database, sql)
 
     answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
     assert answer.status_code == 200

@@ -1,7 +1,6 @@
 """The commands as a person types them: what they print, where, and how they refuse."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from auth import is_well_formed
+from database import sqlite
 from tests.conftest import EXAMPLES, ROOT
 
 Run = Callable[..., Result]
@@ -56,7 +56,7 @@ def test_reset_asks_before_it_deletes(run: Run, tmp_path: Path) -> None:
     asked = run("seed", "--reset", input="n\n")
     assert asked.exit_code == 1
     assert "Delete 1 companies, 1 contacts, 1 conversations?" in asked.stdout
-    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+    with sqlite.connect(tmp_path / "cardfile.db") as connection:
         assert connection.execute("SELECT count(*) FROM companies").fetchone() == (1,)
     connection.close()
 
@@ -69,7 +69,7 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
     assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "sqlite"]
     assert "integrity: ok" in sound.stdout
 
-    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+    with sqlite.connect(tmp_path / "cardfile.db") as connection:
         connection.execute(
             "INSERT INTO contacts (id, company_id, name, is_primary, created_at, updated_at) VALUES"
             " ('b', 'nobody', 'John', 0, '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z')"
@@ -132,7 +132,7 @@ def test_a_key_name_must_be_printable(run: Run) -> None:
 
 def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> None:
     assert run("seed", "--from", str(EXAMPLES)).stderr == "Loaded 1 companies, 1 contacts, 1 conversations.\n"
-    with sqlite3.connect(tmp_path / "cardfile.db") as connection:
+    with sqlite.connect(tmp_path / "cardfile.db") as connection:
         logged = [json.loads(row[0]) for row in connection.execute("SELECT data FROM changes ORDER BY seq")]
     connection.close()
 
@@ -144,7 +144,7 @@ def test_a_backup_is_a_whole_database_of_its_own(run: Run, tmp_path: Path) -> No
 
     assert run("backup", "copy.db").exit_code == 0
     assert run("check", "--database", "sqlite:///copy.db").exit_code == 0
-    with sqlite3.connect(tmp_path / "copy.db") as connection:
+    with sqlite.connect(tmp_path / "copy.db") as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (3,)
     connection.close()
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from flask import Flask
 from sqlalchemy import create_engine
 
 import database
-from database import Base, DatabaseRefused, revisions
+from database import Base, DatabaseRefused, revisions, sqlite
 from service import create_app
 from settings import load_settings
 from tests.conftest import ROOT, Make, Query
@@ -46,7 +45,7 @@ def open_file(url: str) -> Flask:
 
 def schema_of(path: str) -> dict[str, list[str]]:
     """Return every table and index of a file with the lines of its definition, whatever their order."""
-    with sqlite3.connect(path) as connection:
+    with sqlite.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type <> 'trigger'")
         found = {name: sorted(re.sub(r",?\s*$", "", line.strip()) for line in sql.splitlines()) for name, sql in rows}
     connection.close()
@@ -93,7 +92,7 @@ def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later,
     assert query("SELECT company_id FROM contacts") == [(company,)]
     path = Path(database.removeprefix("sqlite:///"))
     [copy] = path.parent.glob(f"cardfile.db.{before}-*.bak")
-    with sqlite3.connect(copy) as connection:
+    with sqlite.connect(copy) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (before,)
         assert connection.execute("SELECT id FROM companies").fetchone() == (company,)
     connection.close()
@@ -123,7 +122,7 @@ def test_a_newer_file_is_refused_untouched(app: Flask, database: str, query: Que
 
 
 def test_another_programs_file_is_refused_untouched(database: str) -> None:
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+    with sqlite.connect(database.removeprefix("sqlite:///")) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")
     connection.close()
 

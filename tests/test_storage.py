@@ -1,7 +1,6 @@
 """What the database holds by itself, whoever writes: its rules, its references, its log of changes."""
 
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from database import db, has_wal_reset_bug, sqlite, write_transaction
-from tests.conftest import Make, Query
+from tests.conftest import Make, Query, shell
 
 NOON = "2024-01-01T12:00:00Z"
 ROWS: dict[str, dict[str, Any]] = {
@@ -154,9 +153,7 @@ def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
         ]
 
     # A program that knows nothing of Cardfile: the standard library's SQLite.
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as shell:
-        shell.execute("UPDATE contacts SET title = 'CEO'")
-    shell.close()
+    shell(database, "UPDATE contacts SET title = 'CEO'")
     shown = reader.get(f"/api/v1/contacts/{ids['contacts']}").text
     assert '"title":"CEO"' in shown
     assert query("SELECT action, data FROM changes WHERE seq = 4") == [("updated", shown)]
