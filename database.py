@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, Engine, MetaData, event, inspect
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
@@ -82,7 +83,7 @@ def init_database(app: Flask, settings: Settings) -> None:
         try:
             upgrade(db.engine)
         except DatabaseError as error:
-            raise DatabaseRefused(f"{settings.database_url} can't be opened: {error.orig}.") from error
+            raise DatabaseRefused(f"{settings.database_url.database} can't be opened: {error.orig}.") from error
 
 
 def set_pragmas(connection: Any, _record: object) -> None:
@@ -93,7 +94,9 @@ def set_pragmas(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    # Older versions don't let a schema that isn't trusted use JSON functions, as ours does.
+    if sqlite.sqlite_version_info >= (3, 51):
+        connection.execute("PRAGMA trusted_schema = OFF")
 
 
 def begin(connection: Connection) -> None:
@@ -130,11 +133,14 @@ def copy_to(path: str, engine: Engine) -> None:
     """
     if Path(path).exists():
         raise DatabaseRefused(f"{path} exists: name a new file.")
+    part = Path(f"{path}.part")
     try:
         with engine.connect().execution_options(begin=None) as reader:
-            reader.exec_driver_sql("VACUUM INTO ?", (path,))
+            reader.exec_driver_sql("VACUUM INTO ?", (str(part),))
+        part.rename(path)
     except DatabaseError as error:
-        raise DatabaseRefused(f"{path} can't be written: {error.orig}.") from error
+        part.unlink(missing_ok=True)
+        raise DatabaseRefused(f"{engine.url.database} can't be copied to {path}: {error.orig}.") from error
 
 
 def revisions() -> list[str]:
@@ -150,7 +156,7 @@ def revision(connection: Connection) -> str | None:
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
-    if "alembic_version" not in tables:
+    if not {"alembic_version", "companies", "changes"} <= set(tables):
         raise DatabaseRefused("This database has tables but is not Cardfile's: name another file.")
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
@@ -194,17 +200,43 @@ def run_migrations(engine: Engine, connection: Connection, current: str | None) 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
+    before = schema_of(connection)
     command.upgrade(config, "head")
+    # Rebuilding a table drops its triggers without a word, and with them the log of its changes.
+    for name in before.keys() - schema_of(connection).keys():
+        if before[name].startswith("CREATE TRIGGER"):
+            raise DatabaseRefused(f"The upgrade would lose the trigger {name}.")
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
         raise DatabaseRefused(f"The upgrade would leave a row of {broken[0]} that refers to a missing {broken[2]} row.")
 
 
+def schema_of(connection: Connection) -> dict[str, str]:
+    """Return the SQL of every table, index and trigger, by name."""
+    rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {row.name: row.sql for row in rows}
+
+
+def declared_schema() -> dict[str, str]:
+    """Return the schema that a new file is given."""
+    with TemporaryDirectory() as folder:
+        engine = create_engine(f"sqlite:///{folder}/new.db", module=sqlite)
+        event.listen(engine, "connect", set_pragmas)
+        event.listen(engine, "begin", begin)
+        upgrade(engine)
+        with engine.connect() as connection:
+            found = schema_of(connection)
+        engine.dispose()
+    return found
+
+
 def examine() -> tuple[dict[str, str], list[str]]:
-    """Return what there is to know of the database, by name, and every fault that SQLite finds in it."""
+    """Return what there is to know of the database, by name, and every fault that is found in it."""
     with db.engine.connect() as connection:
         faults = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
         for table, rowid, parent, _number in connection.exec_driver_sql("PRAGMA foreign_key_check"):
             faults.append(f"row {rowid} of {table} refers to a row of {parent} that is missing")
+        found, declared = schema_of(connection), declared_schema()
+        faults += [f"{name} is missing or changed" for name, sql in declared.items() if found.get(name) != sql]
         report = {
             "database": str(db.engine.url.database),
             "integrity": "damaged" if faults else "ok",

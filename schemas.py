@@ -16,7 +16,7 @@ from sqlalchemy import Column, String
 import models
 
 RFC_3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.A
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])", re.A
 )
 
 
@@ -117,6 +117,12 @@ ID = validate.Regexp(
 def one_of(words: Iterable[str]) -> validate.OneOf:
     """Return the rule that a text is one of a few words."""
     return validate.OneOf(tuple(words), error="Must be one of {choices}.")
+
+
+def is_printable(text: str) -> None:
+    """Raise ValidationError for a text that a terminal would not just show."""
+    if not text.isprintable():
+        raise ValidationError("Must be printable, without line feeds and control characters.")
 
 
 def is_address(text: str) -> None:
@@ -332,7 +338,7 @@ class KeySchema(PublicSchema):
     model = models.ApiKey
 
     id = Text(ID, dump_only=True)
-    name = Text(NOT_EMPTY)
+    name = Text(NOT_EMPTY, is_printable)
     scope = Text(one_of(models.SCOPES))
     prefix = Text(dump_only=True)
     created_at = Time(dump_only=True)

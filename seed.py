@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from marshmallow import ValidationError
 
 from database import db, write_transaction
-from schemas import RESOURCES, JSONRefused, pointers, read_json, suggest
+from schemas import RESOURCES, JSONRefused, Members, pointers, read_json, suggest
 
 UNTIL = "2026-01-01"
 TWO_YEARS = timedelta(days=730)
@@ -93,9 +93,11 @@ class Demo:
         from mimesis import Person
 
         try:
-            self.until = datetime.fromisoformat(until).replace(tzinfo=UTC)
+            self.until = datetime.strptime(until, "%Y-%m-%d").replace(tzinfo=UTC)
         except ValueError:
             raise SeedRefused(f"--until must be a day as in {UNTIL}, not {until!r}.") from None
+        if self.until.year < 1973:
+            raise SeedRefused("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
         self.random = Random(number)  # noqa: S311
         person = Person(seed=number)
         # Drawn once: asking for each name anew takes a third of the time that everything takes.
@@ -108,11 +110,14 @@ class Demo:
         """Yield the rows of so many companies, each with its resource: a company, its contacts, its conversations."""
         for _number in range(companies):
             company = self.company()
-            yield "companies", company
             contacts = [self.contact(company, place) for place in range(self.random.choice((3, 4, 5, 5, 6, 7)))]
+            talks = [self.conversation(company, contacts) for _talk in range(self.random.choice((0, 1, 2, 2, 3, 4)))]
+            for talk in talks:
+                company["updated_at"] = max(company["updated_at"], talk["last_message_at"])
+                company["last_contact"] = company["updated_at"]
+            yield "companies", company
             yield from (("contacts", contact) for contact in contacts)
-            for _place in range(self.random.choice((0, 1, 2, 2, 3, 4))):
-                yield "conversations", self.conversation(company, contacts)
+            yield from (("conversations", talk) for talk in talks)
 
     def company(self) -> Row:
         """Return a company whose deal, stage and times fit together."""
@@ -172,8 +177,9 @@ class Demo:
 
     def conversation(self, company: Row, contacts: Sequence[Row]) -> Row:
         """Return a chat of a contact or of a passer-by, closed or resolved when it is old."""
-        visitor = self.random.choice(contacts) if self.random.random() < 0.7 else {"name": None, "email": None}
-        created = self.office_hour(company["created_at"], self.until)
+        passer_by = {"name": None, "email": None, "created_at": company["created_at"]}
+        visitor = self.random.choice(contacts) if self.random.random() < 0.7 else passer_by
+        created = self.office_hour(visitor["created_at"], self.until)
         last = self.office_hour(created, min(created + timedelta(days=3), self.until))
         days = (self.until - last).days
         recent = self.random.choice(("open", "pending", "snoozed"))
@@ -242,10 +248,12 @@ def delete_rows() -> None:
         db.session.execute(sa.delete(RESOURCES[name].model))
 
 
-def load_demo(companies: int = 50, number: int = 42, until: str = UNTIL, reset: bool = False) -> dict[str, int]:
+def load_demo(
+    companies: int = 50, number: int = 42, until: str = UNTIL, reset: bool = False, only_if_empty: bool = False
+) -> dict[str, int]:
     """Load demo data, all or nothing; return how many rows of each resource.
 
-    Raises SeedRefused when rows are there already and are not to be deleted first.
+    Raises SeedRefused when rows are there already, unless they are to be deleted first, or then nothing is to be done.
     """
     rows = Demo(number, until).rows(companies)
     loaded = dict.fromkeys(RESOURCES, 0)
@@ -253,6 +261,8 @@ def load_demo(companies: int = 50, number: int = 42, until: str = UNTIL, reset: 
         if reset:
             delete_rows()
         elif any(count_rows().values()):
+            if only_if_empty:
+                return loaded
             raise SeedRefused("The database has rows already: add --reset to delete them first.")
         with click.progressbar(
             length=companies, label="Loading", file=sys.stderr, hidden=not sys.stderr.isatty()
@@ -271,8 +281,12 @@ def load_file(path: str, reset: bool = False) -> dict[str, int]:
     """
     try:
         given = read_json(Path(path).read_bytes())
-        if not isinstance(given, dict) or not all(isinstance(records, list) for records in given.values()):
-            raise SeedRefused(f"It must be an object of arrays: {', '.join(RESOURCES)}.")
+        if (
+            not isinstance(given, Members)
+            or given.repeated
+            or not all(isinstance(records, list) for records in given.values())
+        ):
+            raise SeedRefused(f"It must be an object of arrays, each once: {', '.join(RESOURCES)}.")
         for name in given:
             if name not in RESOURCES:
                 raise SeedRefused(f"There are no {name} here. {suggest(name, RESOURCES)}")

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
 
 class SettingRefused(Exception):
     """A setting has a value that cannot be used; the message is one sentence for the person who set it."""
@@ -44,19 +47,22 @@ def host_name(text: str) -> str:
     return text
 
 
-def database_url(text: str) -> str:
+def database_url(text: str) -> URL:
     """Return the URL of a SQLite file; a relative path is one in the current folder."""
-    scheme, slashes, path = text.partition(":///")
-    if scheme != "sqlite" or not slashes or path in {"", ":memory:"} or "?" in path:
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        url = URL.create("")
+    if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or url.query:
         raise ValueError("must name a file, as in sqlite:///cardfile.db")
-    return f"sqlite:///{Path(path).absolute()}"
+    return URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set, with its type and default; the environment's names are these in capitals."""
 
-    database_url: str = setting(
+    database_url: URL = setting(  # noqa: RUF009
         "sqlite:///cardfile.db", "--database", database_url, "The database, as sqlite:/// and the file's path."
     )
     host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")

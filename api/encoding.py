@@ -25,6 +25,9 @@ def write_sqlite_value(element: JSONValue, compiler: Any, **options: Any) -> str
     sql = compiler.process(column, **options)
     if isinstance(column.type, sa.Boolean):
         return f"json(iif({sql}, 'true', 'false'))"
+    if isinstance(column.type, sa.Numeric):
+        # Fifteen digits are what a double holds for certain, and all that an amount can have.
+        return f"json(iif({sql} IS NULL, 'null', printf('%.15g', {sql})))"
     return f"json({sql})" if isinstance(column.type, sa.JSON) else str(sql)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask, Response, g
 from marshmallow import ValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -17,6 +17,7 @@ from schemas import JSONRefused, pointers
 
 log = logging.getLogger("cardfile")
 
+UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 PROBLEM_TYPE = "application/problem+json"
 SENTENCES = {
     404: "There is nothing at this address.",
@@ -101,7 +102,7 @@ def answer_database_error(error: DBAPIError) -> Response:
     if name.startswith("SQLITE_FULL") or "disk is full" in str(error.orig):
         log.error("The disk is full")
         return problem(507, "The disk that holds the database is full.")
-    if isinstance(error, OperationalError):
+    if name.startswith(UNAVAILABLE):
         return answer_unavailable(error)
     return answer_bug(error)
 

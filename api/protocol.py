@@ -25,11 +25,15 @@ def init_protocol(app: Flask) -> None:
 def open_exchange() -> None:
     """Give the request its id, the client's own if that is sane; refuse any but one sound Host (RFC 9112 §3.2)."""
     g.started = time.perf_counter()
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if SANE_ID.fullmatch(given) and redact(given) == given else new_id()
+    g.request_id = request_id_from(request.headers.get("X-Request-Id", ""))
     # A server joins repeated headers by commas, which no host name contains.
     if not HOST.fullmatch(request.headers.get("Host", "")):
         abort(400, "Send exactly one Host header, with the name or address of this server.")
+
+
+def request_id_from(given: str) -> str:
+    """Return the id that a client gave its request if it is sane, else a new one."""
+    return given if SANE_ID.fullmatch(given) and redact(given) == given else new_id()
 
 
 def close_exchange(response: Response) -> Response:

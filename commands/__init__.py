@@ -2,19 +2,21 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import click
 from flask import Flask
+from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from auth import create_key
 from database import DatabaseRefused, copy_to, db, examine, write_transaction
 from models import SCOPES, ApiKey, now
-from schemas import KeySchema
+from schemas import KeySchema, pointers
 from seed import UNTIL, SeedRefused
 from settings import SettingRefused, Settings, load_settings
 
@@ -51,10 +53,13 @@ def setting_options(*names: str) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def open_app(**flags: str | None) -> Iterator[Flask]:
+def open_app(flags: Mapping[str, str | None], create: bool = True) -> Iterator[Flask]:
     """Open the app that the flags and the environment describe, its context pushed."""
     create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
-    app = create_app(load_settings(flags, os.environ))
+    settings = load_settings(flags, os.environ)
+    if not create and not Path(str(settings.database_url.database)).exists():
+        raise click.ClickException(f"There is no database at {settings.database_url.database}.")
+    app = create_app(settings)
     with app.app_context():
         yield app
 
@@ -73,7 +78,7 @@ def serve(demo: bool, **flags: str | None) -> None:
     from commands.serving import run_server
 
     settings = load_settings(flags, os.environ)
-    with open_app(**flags) as app:
+    with open_app(flags) as app:
         run_server(app, settings, demo)
 
 
@@ -91,9 +96,11 @@ def create_key_command(name: str, scope: str, expires: int | None, **flags: str 
     """Create a key and print it, alone; it can't be shown again."""
     from datetime import timedelta
 
-    if not 1 <= len(name) <= 255 or not name.isprintable():
-        raise click.BadParameter("must be 1 to 255 printable characters.", param_hint="NAME")
-    with open_app(**flags), write_transaction():
+    try:
+        KeySchema().load({"name": name})
+    except ValidationError as error:
+        raise click.BadParameter(next(pointers(error.messages))["detail"], param_hint="NAME") from None
+    with open_app(flags), write_transaction():
         _record, key = create_key(name, scope, now() + timedelta(days=expires) if expires else None)
     click.echo(key)
 
@@ -104,7 +111,7 @@ def list_keys(**flags: str | None) -> None:
     """List the keys' records, oldest first."""
     columns = {"id": 36, "prefix": 8, "scope": 5, "createdAt": 20, "lastUsedAt": 20, "expiresAt": 20, "name": 0}
     click.echo("  ".join(name.ljust(width) for name, width in columns.items()))
-    with open_app(**flags):
+    with open_app(flags, create=False):
         records = db.session.scalars(db.select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))
         for record in KeySchema().dump(records, many=True):
             click.echo("  ".join((record[name] or "-").ljust(width) for name, width in columns.items()))
@@ -115,7 +122,7 @@ def list_keys(**flags: str | None) -> None:
 @setting_options("database_url")
 def delete_key(key_id: str, **flags: str | None) -> None:
     """Delete a key; it is refused from the next request on."""
-    with open_app(**flags), write_transaction():
+    with open_app(flags, create=False), write_transaction():
         if db.session.scalar(db.delete(ApiKey).where(ApiKey.id == key_id).returning(ApiKey.id)) is None:
             raise click.ClickException(f"There is no key with the id {key_id}: see `keys list`.")
 
@@ -134,7 +141,7 @@ def seed_command(
     """Load demo data, or the given data, in one transaction."""
     import seed
 
-    with open_app(**flags):
+    with open_app(flags):
         if reset and not yes and any(seed.count_rows().values()):
             held = ", ".join(f"{count} {name}" for name, count in seed.count_rows().items())
             click.confirm(f"Delete {held}?", abort=True)
@@ -147,7 +154,7 @@ def seed_command(
 @setting_options("database_url")
 def backup(path: str, **flags: str | None) -> None:
     """Write a consistent copy of the database to FILE, while it is being served."""
-    with open_app(**flags):
+    with open_app(flags, create=False):
         copy_to(path, db.engine)
 
 
@@ -155,7 +162,7 @@ def backup(path: str, **flags: str | None) -> None:
 @setting_options("database_url")
 def check(**flags: str | None) -> None:
     """Check the file's integrity; say the versions of its schema and of SQLite."""
-    with open_app(**flags):
+    with open_app(flags, create=False):
         report, faults = examine()
     for name, value in report.items():
         click.echo(f"{name}: {value}")

@@ -18,12 +18,14 @@ from waitress.task import ErrorTask
 
 import seed
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
+from api.protocol import access_log, request_id_from
 from auth import create_key
 from database import db, has_wal_reset_bug, sqlite, write_transaction
-from models import ApiKey, new_id
+from models import ApiKey
 from settings import Settings
 
-SECONDS_TO_FINISH = 10
+# Less than the ten that `docker stop` gives.
+SECONDS_TO_FINISH = 8
 
 log = logging.getLogger("cardfile")
 
@@ -43,13 +45,14 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
     """What waitress answers by itself, a request that it can't read or won't take, in the form of all our errors."""
 
     def execute(self) -> None:
-        error, request_id = self.request.error, new_id()
-        body = describe(error.code, SENTENCES.get(error.code, f"{error.body}."), request_id).encode()
+        error, request_id = self.request.error, request_id_from(self.request.headers.get("X_REQUEST_ID", ""))
+        body = describe(error.code, SENTENCES.get(error.code, f"{error.body.rstrip('.')}."), request_id).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers += [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id)]
         self.content_length = len(body)
         self.set_close_on_finish()
-        self.write(body)
+        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
+        access_log.info("refused unread: %s %s", self.status, request_id)
 
 
 def run_server(app: Flask, settings: Settings, demo: bool) -> None:
@@ -73,14 +76,17 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
             max_request_header_size=16 * 1024,
             ident=None,
         )
-    except OSError as error:
-        message = f"Can't listen on {settings.host} port {settings.port}: {error.strerror or error}."
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
         raise click.ClickException(message) from error
     raise_descriptor_limit()
-    if demo and not any(seed.count_rows().values()):
-        seed.load_demo()
+    if demo:
+        seed.load_demo(only_if_empty=True)
     # Before the greeting, because who reads it may stop the server at once.
     signals = catch_signals()
+    if sys.stdout is None:
+        raise click.ClickException("There is no standard output to show the first key on.")
     greet(settings, next(each for each in sockets.values() if isinstance(each, BaseWSGIServer)).effective_port)
     db.session.remove()
     serve_until(signals, server, sockets)
@@ -112,15 +118,16 @@ def greet(settings: Settings, port: int) -> None:
     """Say where the API is; on the very first start, create an admin key and show it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    click.echo(f"Cardfile serves {url}/api/v1 from {settings.database_url} (SQLite {sqlite.sqlite_version}).")
+    click.echo(f"Cardfile serves {url}/api/v1 from {settings.database_url.database} (SQLite {sqlite.sqlite_version}).")
     if has_wal_reset_bug():
         log.warning("SQLite %s can corrupt a file in rare cases: 3.51.3 or newer can't.", sqlite.sqlite_version)
+    # Shown before it is kept: a key that nobody saw would be there for ever.
     with write_transaction():
-        key = None if db.session.scalar(select(ApiKey.id).limit(1)) else create_key("first start", "admin")[1]
-    if key:
-        click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
-        click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
-    sys.stdout.flush()
+        if db.session.scalar(select(ApiKey.id).limit(1)) is None:
+            _record, key = create_key("first start", "admin")
+            click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
+            click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
+        sys.stdout.flush()
 
 
 def catch_signals() -> list[int]:
@@ -147,7 +154,7 @@ def serve_until(signals: list[int], server: Any, sockets: dict[int, Any]) -> Non
     deadline = time.monotonic() + SECONDS_TO_FINISH
     while close_idle(sockets) and time.monotonic() < deadline:
         wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
-    server.task_dispatcher.shutdown()
+    server.task_dispatcher.shutdown(timeout=max(0, deadline - time.monotonic()))
     wasyncore.close_all(sockets)
 
 
@@ -155,6 +162,7 @@ def close_idle(sockets: dict[int, Any]) -> bool:
     """Close the connections on which nothing is in flight; tell whether any others are left."""
     channels = [each for each in sockets.values() if isinstance(each, HTTPChannel)]
     for channel in channels:
-        if not (channel.requests or channel.request or channel.total_outbufs_len):
+        receiving = channel.request and channel.request.headers_finished
+        if not (channel.requests or receiving or channel.total_outbufs_len):
             channel.will_close = True
     return bool(channels)

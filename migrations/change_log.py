@@ -5,29 +5,28 @@ from collections.abc import Iterator, Mapping
 from alembic import op
 
 # How a column's value is written as JSON by SQLite; a column that isn't named here is written as it is.
-SQLITE_JSON = {"boolean": "json(iif({}, 'true', 'false'))", "json": "json({})"}
+SQLITE_JSON = {
+    "boolean": "json(iif({0}, 'true', 'false'))",
+    "json": "json({0})",
+    # Fifteen digits are what a double holds for certain, and all that an amount can have.
+    "amount": "json(iif({0} IS NULL, 'null', printf('%.15g', {0})))",
+}
 SQLITE_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
 
 
 def create_triggers(resource: str, members: Mapping[str, str]) -> None:
     """Log every change of the resource's table, whoever makes it, in the transaction that makes it.
 
-    `members` names the columns in the public order, each with its kind: text, number, boolean, time or json.
+    `members` names the columns in the public order, each with its kind: text, number, amount, boolean, time or json.
     """
     for name, sql in sqlite_triggers(resource, members):
         op.execute(f"CREATE TRIGGER {resource}_{name} {sql}")
 
 
-def drop_triggers(resource: str) -> None:
-    """Drop what create_triggers() made."""
-    for name, _sql in sqlite_triggers(resource, {}):
-        op.execute(f"DROP TRIGGER {resource}_{name}")
-
-
 def sqlite_triggers(resource: str, members: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield each trigger's name and what it does."""
     pairs = ", ".join(
-        f"'{public_name(column)}', {SQLITE_JSON.get(kind, '{}').format('NEW.' + column)}"
+        f"'{public_name(column)}', {SQLITE_JSON.get(kind, '{0}').format('NEW.' + column)}"
         for column, kind in members.items()
     )
     insert = "INSERT INTO changes (resource, row_id, action, at, data) VALUES"

@@ -64,6 +64,7 @@ def test_reset_asks_before_it_deletes(run: Run, tmp_path: Path) -> None:
 
 
 def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> None:
+    run("keys", "create", "a")
     sound = run("check")
     assert sound.exit_code == 0
     assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "sqlite"]
@@ -106,9 +107,9 @@ def test_a_bad_setting_stops_the_start_with_one_sentence(
 
 
 def test_a_flag_wins_over_the_environment(run: Run, tmp_path: Path) -> None:
-    run("check", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
-    run("check", env={"DATABASE_URL": "sqlite:///variable.db"})
-    run("check", env={"DATABASE_URL": ""})
+    run("keys", "create", "a", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run("keys", "create", "a", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run("keys", "create", "a", env={"DATABASE_URL": ""})
 
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["cardfile.db", "flag.db", "variable.db"]
 
@@ -123,11 +124,44 @@ def test_version_and_help_are_not_taken_for_serve(run: Run) -> None:
     assert "keys" in run("--help").stdout
 
 
-def test_a_key_name_must_be_printable(run: Run) -> None:
-    refused = run("keys", "create", "a\x1bb")
+@pytest.mark.parametrize(("name", "sentence"), [("", "Must not be empty."), ("a\x1bb", "Must be printable, ")])
+def test_a_key_has_a_name_that_a_terminal_can_show(run: Run, name: str, sentence: str) -> None:
+    refused = run("keys", "create", name)
 
     assert refused.exit_code == 2
-    assert "Invalid value for NAME: must be 1 to 255 printable characters." in refused.stderr
+    assert f"Invalid value for NAME: {sentence}" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["backup", "copy.db"], ["keys", "list"], ["keys", "delete", "x"]])
+def test_only_what_writes_creates_a_file(run: Run, tmp_path: Path, command: list[str]) -> None:
+    refused = run(*command, "--database", "sqlite:///typo.db")
+
+    assert (refused.exit_code, refused.stderr) == (1, f"Error: There is no database at {tmp_path}/typo.db.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a%41b", "why?x", "with space#1"])
+def test_a_folder_may_have_any_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+
+    assert run("keys", "create", "a").exit_code == 0
+    assert (tmp_path / folder / "cardfile.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_a_lost_trigger_or_index_is_a_fault(run: Run, tmp_path: Path) -> None:
+    run("keys", "create", "a")
+    with sqlite.connect(tmp_path / "cardfile.db") as connection:
+        connection.execute("DROP TRIGGER contacts_log_updated")
+        connection.execute("DROP INDEX ix_contacts_email_created_at_id")
+    connection.close()
+
+    faults = [line for line in run("check").stderr.splitlines() if line.startswith("fault")]
+    assert sorted(faults) == [
+        "fault: contacts_log_updated is missing or changed",
+        "fault: ix_contacts_email_created_at_id is missing or changed",
+    ]
 
 
 def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> None:
@@ -152,5 +186,6 @@ def test_a_backup_is_a_whole_database_of_its_own(run: Run, tmp_path: Path) -> No
     assert (again.exit_code, again.stderr) == (1, "Error: copy.db exists: name a new file.\n")
     assert (nowhere.exit_code, nowhere.stderr) == (
         1,
-        "Error: nowhere/copy.db can't be written: unable to open database: nowhere/copy.db.\n",
+        f"Error: {tmp_path}/cardfile.db can't be copied to nowhere/copy.db:"
+        " unable to open database: nowhere/copy.db.part.\n",
     )

@@ -1,6 +1,8 @@
 """The objects of the API's documentation, loaded from a file, come back byte for byte."""
 
 import json
+import random
+import re
 
 import pytest
 from flask import Flask
@@ -86,3 +88,16 @@ def test_text_comes_back_in_utf8_as_it_is(reader: FlaskClient, make: Make) -> No
     company = make("companies", name='Zoë "Z" 🦊 \u2028\t')
 
     assert '"name":"Zoë \\"Z\\" 🦊 \u2028\\t"'.encode() in reader.get(f"/api/v1/companies/{company}").data
+
+
+def test_a_thousand_amounts_come_back_exactly_from_reads_and_from_the_log(writer: FlaskClient) -> None:
+    dice = random.Random(7)
+    cents = [dice.randrange(10 ** dice.randrange(1, 15)) for _number in range(1000)]
+    amounts = [f"{number // 100}.{number % 100:02}".rstrip("0").rstrip(".") for number in cents]
+    body = ",".join(f'{{"name": "a", "dealValue": {amount}}}' for amount in amounts)
+    seq = int(writer.get("/api/v1/companies").headers["Dataset-Version"])
+
+    posted = writer.post("/api/v1/companies", data=f"[{body}]", content_type="application/json").text
+    logged = writer.get(f"/api/v1/changes?since={seq}").text
+    assert re.findall('"dealValue":([^,]+),', posted) == amounts
+    assert re.findall('"dealValue":([^,]+),', logged) == amounts

@@ -5,6 +5,7 @@ import json
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def test_serve_is_the_default_command(start: Start) -> None:
 
 
 def test_the_greeting_names_sqlite_and_the_file(start: Start, tmp_path: Path) -> None:
-    assert f"from sqlite:///{tmp_path}/cardfile.db (SQLite 3." in start().greeting
+    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start().greeting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -205,3 +206,55 @@ def test_eight_writers_at_once_all_succeed(start: Start) -> None:
         answers = writers.map(lambda number: ask(server, "/api/v1/keys", {"name": f"key {number}"}), range(80))
 
     assert [status for status, _body in answers] == [201] * 80
+
+
+def test_the_standard_librarys_sqlite_does_where_no_other_is(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "pysqlite3.py").write_text("raise ImportError")
+    server = start("serve", "--demo", PYTHONPATH=str(tmp_path))
+    server.read_first_key()
+
+    assert f"(SQLite {sqlite3.sqlite_version})" in server.greeting
+    assert len(json.loads(ask(server)[1])) == 50
+    assert ask(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
+    status, created = ask(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
+    assert (status, json.loads(created)["dealValue"]) == (201, 358976077017.13)
+    assert server.stop(signal.SIGTERM) == 0
+    assert ("can corrupt a file" in server.log) is (sqlite3.sqlite_version_info < (3, 44, 6))
+
+
+def test_several_demo_starts_at_once_all_serve(start: Start) -> None:
+    servers = [start("serve", "--demo") for _number in range(3)]
+
+    assert all("/api/v1" in server.greeting for server in servers)
+    for server in servers:
+        server.process.send_signal(signal.SIGTERM)
+    assert sum(bool(server.read_first_key()) for server in servers) == 1
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])
+def test_a_host_that_is_none_is_told_in_one_sentence(tmp_path: Path, host: str) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--port", "0", "--host", host]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith(f"Error: Can't listen on {host} port 0: ")
+
+
+def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start: Start) -> None:
+    server = start()
+    head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 1048577\r\n\r\n"
+    answer, _, body = send_raw(server, head).decode().partition("\r\n\r\n")
+    server.stop(signal.SIGTERM)
+
+    assert (answer.split()[1], "X-Request-Id: job-7" in answer, body) == ("413", True, "")
+    assert "413 Request Entity Too Large job-7" in server.log
+
+
+def test_an_unfinished_request_line_does_not_hold_up_the_end(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHos")
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert server.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 4

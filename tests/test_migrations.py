@@ -27,12 +27,17 @@ down_revision = "{newest}"
 
 
 def upgrade() -> None:
+    triggers = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'"
+    lost = op.get_bind().exec_driver_sql(triggers).scalars().all()
     with op.batch_alter_table("companies", recreate="always") as companies:
         companies.add_column(sa.Column("colour", sa.String(16)))
     {more}
+    for sql in lost:
+        op.execute(sql)
 '''
 
 
+NOON = "2024-01-01T12:00:00Z"
 OPEN = (
     "import sys; from service import create_app; from settings import load_settings;"
     "create_app(load_settings({'database_url': sys.argv[1]}, {}))"
@@ -90,6 +95,8 @@ def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later,
     assert query("SELECT id, colour FROM companies") == [(company, None)]
     # Rebuilding the table of companies must not have emptied what refers to it.
     assert query("SELECT company_id FROM contacts") == [(company,)]
+    make("companies", id="new")
+    assert query("SELECT row_id FROM changes WHERE seq = 3") == [("new",)]
     path = Path(database.removeprefix("sqlite:///"))
     [copy] = path.parent.glob(f"cardfile.db.{before}-*.bak")
     with sqlite.connect(copy) as connection:
@@ -113,6 +120,28 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
     assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
 
 
+def test_an_upgrade_that_would_lose_the_log_is_refused(app: Flask, database: str, later, query: Query) -> None:
+    later("lost = []")
+
+    with pytest.raises(DatabaseRefused, match=r"The upgrade would lose the trigger companies_"):
+        open_file(database)
+    assert query("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'") == [(7,)]
+
+
+def test_a_file_of_an_older_release_gains_what_is_new(database: str, query: Query, app: Flask) -> None:
+    assert revisions()[:2] == ["0001", "0002"]
+    # A file as the first revision made it: without the second's tables.
+    for table in "companies_search", "contacts_search", "conversations_search", "replays":
+        for verb in "insert", "update", "delete":
+            query(f"DROP TRIGGER IF EXISTS {table}_{verb}")
+        query(f"DROP TABLE {table}")
+    query("INSERT INTO contacts (id, name, is_primary, created_at, updated_at) VALUES ('x', 'John', 0, :t, :t)", t=NOON)
+    query("UPDATE alembic_version SET version_num = '0001'")
+
+    open_file(database)
+    assert query("SELECT rowid FROM contacts_search WHERE contacts_search MATCH 'john'") == [(1,)]
+
+
 def test_a_newer_file_is_refused_untouched(app: Flask, database: str, query: Query) -> None:
     query("UPDATE alembic_version SET version_num = '9999'")
 
@@ -129,6 +158,15 @@ def test_another_programs_file_is_refused_untouched(database: str) -> None:
     with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
         open_file(database)
     assert list(schema_of(database.removeprefix("sqlite:///"))) == ["bookmarks"]
+
+
+def test_another_program_that_uses_alembic_is_refused_too(database: str) -> None:
+    with sqlite.connect(database.removeprefix("sqlite:///")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num)")
+    connection.close()
+
+    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+        open_file(database)
 
 
 def test_a_file_that_is_no_database_is_refused(database: str) -> None:

@@ -35,8 +35,8 @@ def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reade
         loaded = load_demo()
 
     digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
-    assert loaded == {"companies": 50, "contacts": 244, "conversations": 89}
-    assert digests == {"companies": "ac57b259347c", "contacts": "f9332f681380", "conversations": "816c40c70798"}
+    assert loaded == {"companies": 50, "contacts": 251, "conversations": 92}
+    assert digests == {"companies": "7e49283ae947", "contacts": "c59a5881e87f", "conversations": "8904d1c800ba"}
 
 
 def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
@@ -84,7 +84,14 @@ def test_the_demo_is_coherent(demo: Rows) -> None:
         assert company["createdAt"] <= contact["createdAt"] <= contact["updatedAt"]
     assert Counter(row["companyId"] for row in demo["contacts"] if row["isPrimary"]) == dict.fromkeys(companies, 1)
     for conversation in demo["conversations"]:
-        assert companies[conversation["companyId"]]["createdAt"] <= conversation["createdAt"]
+        company = companies[conversation["companyId"]]
+        assert company["createdAt"] <= conversation["createdAt"]
+        assert conversation["lastMessageAt"] <= company["lastContact"] <= company["updatedAt"]
+        assert conversation["visitorEmail"] is None or any(
+            contact["createdAt"] <= conversation["createdAt"]
+            for contact in demo["contacts"]
+            if contact["email"] == conversation["visitorEmail"] and contact["companyId"] == company["id"]
+        )
         assert conversation["createdAt"] <= conversation["lastMessageAt"] <= "2026-01-01T00:00:00Z"
     last = {
         status: [row["lastMessageAt"] for row in demo["conversations"] if row["status"] == status]
@@ -117,19 +124,22 @@ def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query:
 
 
 def test_a_day_that_is_none_is_refused(app: Flask) -> None:
-    with app.app_context(), pytest.raises(SeedRefused, match="--until must be a day as in 2026-01-01, not 'soon'"):
-        load_demo(until="soon")
+    for until in "soon", "2026-01-01T12:00:00+05:00", "2026-02-30", "1950-12-31":
+        with app.app_context(), pytest.raises(SeedRefused, match="--until must be a day"):
+            load_demo(until=until)
 
 
 COMPANY = {"id": "a", "name": "Acme"}
+ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "Expecting value at line 1, column 1."),
-        ("[]", "It must be an object of arrays: companies, contacts, conversations."),
-        ('{"companies": {}}', "It must be an object of arrays: companies, contacts, conversations."),
+        ("[]", f"It must {ARRAYS}."),
+        ('{"companies": {}}', f"It must {ARRAYS}."),
+        ('{"contacts": [], "contacts": []}', f"It must {ARRAYS}."),
         ('{"company": []}', "There are no company here. Did you mean companies?"),
         ('{"companies": [{"name": "a"}, {"nam": "b"}]}', "/companies/1/name: Is required."),
         ('{"companies": [{"name": "a", "dealValue": "1"}]}', "/companies/0/dealValue: Must be a number."),

@@ -186,7 +186,7 @@ def upgrade() -> None:
 TIMES = {"created_at": "time", "updated_at": "time"}
 COMPANY = {
     **dict.fromkeys(("id", "name", "website", "industry"), "text"),
-    "deal_value": "number",
+    "deal_value": "amount",
     "stage_id": "text",
     "position": "number",
     "logo_url": "text",
