@@ -1,5 +1,6 @@
 """The cast: an app on a file of its own, and clients with keys of each scope; also a live server."""
 
+import http.client
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,15 @@ class LiveServer:
         assert self.process.stdout and self.process.stderr
         self.process.stdout.close()
         self.process.stderr.close()
+
+
+def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
+    """Return status and body of an answer, to a POST where there is something to send."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The service as a process of its own, spoken to over a socket."""
 
-import http.client
 import json
 import shlex
 import signal
@@ -11,25 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import ROOT, LiveServer
+from tests.conftest import ROOT, LiveServer, ask
 
 Run = Callable[..., Result]
 Start = Callable[..., LiveServer]
-
-
-def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
-    """Return status and body of an answer, to a POST where there is something to send."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
-        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
-        connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,36 @@
+"""The example programs do what they say, against a live server, while others write."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from schemas import RESOURCES
+from tests.conftest import ROOT, LiveServer, ask, shell
+
+
+def test_a_generic_loader_ends_equal_to_the_source(start: Callable[..., LiveServer], tmp_path: Path) -> None:
+    server = start("serve", "--demo")
+    server.read_first_key()
+    base = f"http://127.0.0.1:{server.port}/api/v1"
+    program = [sys.executable, ROOT / "examples" / "keep_in_step.py", base, server.key, tmp_path / "copy.json"]
+
+    def keep_in_step() -> dict[str, Any]:
+        subprocess.run(program, check=True, timeout=60, capture_output=True)
+        copy: dict[str, Any] = json.loads((tmp_path / "copy.json").read_text())
+        return copy
+
+    def source() -> dict[str, Any]:
+        return {name: {row["id"]: row for row in json.loads(ask(server, f"/api/v1/{name}")[1])} for name in RESOURCES}
+
+    first = keep_in_step()
+    assert {name: first[name] for name in RESOURCES} == source()
+
+    ask(server, "/api/v1/contacts", [{"name": f"new {number}"} for number in range(600)])
+    shell(f"sqlite:///{tmp_path}/cardfile.db", "DELETE FROM companies WHERE position = 0")
+    shell(f"sqlite:///{tmp_path}/cardfile.db", "UPDATE conversations SET is_read = 1")
+    second = keep_in_step()
+    assert {name: second[name] for name in RESOURCES} == source()
+    assert first["companies"] != second["companies"]
