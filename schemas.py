@@ -32,13 +32,17 @@ class Members(dict[str, Any]):
         self.repeated = [name for name, times in Counter(name for name, _value in pairs).items() if times > 1]
 
 
+# Made once: json.loads() would make one for every text.
+DECODER = json.JSONDecoder(object_pairs_hook=Members, parse_float=Decimal)
+
+
 def read_json(text: bytes) -> Any:
     """Return the value of a JSON text in UTF-8, its objects as Members and its decimal numbers exact.
 
     Raises JSONRefused for anything that RFC 8259 doesn't allow but NaN and infinities: a schema's fields name those.
     """
     try:
-        return json.loads(text.decode(), object_pairs_hook=Members, parse_float=Decimal)
+        return DECODER.decode(text.decode())
     except UnicodeDecodeError as error:
         raise JSONRefused(f"The text is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
@@ -100,7 +104,7 @@ class Text(fields.Field[str]):
             raise ValidationError(f"Must have at most {self.longest} characters, not {len(value)}.")
         if "\0" in value:
             raise ValidationError("Must not contain the character NUL.")
-        if re.search("[\ud800-\udfff]", value):
+        if not value.isascii() and re.search("[\ud800-\udfff]", value):
             raise ValidationError("Must not contain half of a surrogate pair.")
         return value
 

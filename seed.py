@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
-from database import db, write_transaction
+from database import bulk_search, db, write_transaction
 from schemas import RESOURCES, JSONRefused, Members, pointers, read_json, suggest
 
 UNTIL = "2026-01-01"
@@ -264,9 +265,14 @@ def load_demo(
             if only_if_empty:
                 return loaded
             raise SeedRefused("The database has rows already: add --reset to delete them first.")
-        with click.progressbar(
-            length=companies, label="Loading", file=sys.stderr, hidden=not sys.stderr.isatty()
-        ) as bar:
+        with (
+            click.progressbar(
+                length=companies, label="Loading", file=sys.stderr, hidden=not sys.stderr.isatty()
+            ) as bar,
+            ExitStack() as stack,
+        ):
+            for name in RESOURCES:
+                stack.enter_context(bulk_search(name))
             while step := list(islice(rows, ROWS_A_STEP)):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])

@@ -1,7 +1,6 @@
 """The commands, each as `python service.py NAME`; `serve` is the one meant when none is named."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -62,6 +61,11 @@ def open_app(flags: Mapping[str, str | None], create: bool = True) -> Iterator[F
     app = create_app(settings)
     with app.app_context():
         yield app
+
+
+def say(verb: str, counts: Mapping[str, int]) -> None:
+    """Tell on standard error how many rows of what were dealt with."""
+    click.echo(f"{verb} {', '.join(f'{count} {name}' for name, count in counts.items())}.", err=True)
 
 
 @click.group(cls=Commands)
@@ -146,7 +150,33 @@ def seed_command(
             held = ", ".join(f"{count} {name}" for name, count in seed.count_rows().items())
             click.confirm(f"Delete {held}?", abort=True)
         loaded = seed.load_file(path, reset) if path else seed.load_demo(companies, number, until, reset)
-        click.echo("Loaded " + ", ".join(f"{count} {name}" for name, count in loaded.items()) + ".", file=sys.stderr)
+        say("Loaded", loaded)
+
+
+@cli.command("export")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--format", "form", type=click.Choice(["ndjson", "csv"]), default="ndjson", show_default=True)
+@setting_options("database_url")
+def export_command(folder: Path, form: str, **flags: str | None) -> None:
+    """Write every resource to a file in DIR, all as they were at one moment."""
+    from commands.transfer import export_rows
+
+    with open_app(flags, create=False):
+        say("Wrote", export_rows(folder, form))
+
+
+@cli.command("import")
+@click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@setting_options("database_url")
+def import_command(path: Path, **flags: str | None) -> None:
+    """Store the rows of a file, or of a folder of files, as `export` writes them; rows with a known id are updated."""
+    from commands.transfer import TransferRefused, import_rows
+
+    with open_app(flags):
+        try:
+            say("Stored", import_rows(path))
+        except TransferRefused as error:
+            raise click.ClickException(str(error)) from None
 
 
 @cli.command()

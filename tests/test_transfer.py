@@ -1,0 +1,129 @@
+"""`export` and `import`: what goes out comes back byte for byte, and what is wrong is named and not stored."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from database import sqlite
+from tests.conftest import EXAMPLES
+
+Run = Callable[..., Result]
+NO_COMPANY = "companyId: Is not the id of a company."
+ODD = [
+    {"name": 'a "quoted" one, with a comma'},
+    {"name": '"', "industry": ""},
+    {"name": '""'},
+    {"name": "two\nlines\r\nand a return\r"},
+    {"name": " spaces ", "notes": "\ttab"},
+    {"name": "null", "industry": "true", "stageId": "1e3"},
+    {"name": "Zoë 🦊 \u2028", "dealValue": 999999999999.99},
+    {"name": "=1+1", "dealValue": 0.29, "isCustomer": True, "position": 7},
+    {"name": "\ufeffmark", "dealValue": 0},
+]
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with sqlite.connect(path) as connection:
+        found = connection.execute(sql).fetchall()
+    connection.close()
+    return list(found)
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_export_import_and_export_again_give_the_same_bytes(run: Run, tmp_path: Path, form: str) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps({"companies": ODD}))
+    for source in str(EXAMPLES), "odd.json":
+        assert run("seed", "--from", source).exit_code == 0
+
+    assert run("export", "first", "--format", form).stderr == "Wrote 10 companies, 1 contacts, 1 conversations.\n"
+    stored = run("import", "first", "--database", "sqlite:///other.db")
+    assert stored.stderr == "Stored 10 companies, 1 contacts, 1 conversations.\n"
+    run("export", "second", "--format", form, "--database", "sqlite:///other.db")
+
+    for name in "companies", "contacts", "conversations":
+        assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
+    log = "SELECT resource, row_id, data FROM changes ORDER BY resource, row_id"
+    assert rows(tmp_path / "cardfile.db", log) == rows(tmp_path / "other.db", log)
+
+
+def test_lines_are_in_the_shape_of_the_api(run: Run, tmp_path: Path) -> None:
+    run("seed", "--from", str(EXAMPLES))
+    run("export", "out")
+    run("export", "out", "--format", "csv")
+
+    given = json.loads(EXAMPLES.read_text())
+    for name, [example] in given.items():
+        line = json.dumps(example, separators=(",", ":")) + "\n"
+        assert (tmp_path / f"out/{name}.ndjson").read_text() == line
+    assert (tmp_path / "out/contacts.csv").read_text() == (
+        "id,companyId,name,email,phone,title,role,notes,isPrimary,userId,createdAt,updatedAt\n"
+        "contact-123,123e4567-e89b-12d3-a456-426614174000,John Doe,john@acme.com,+1-555-0123,CEO,Decision Maker,"
+        "Primary contact,true,user-456,2024-01-01T08:00:00Z,2024-01-15T10:30:00Z\n"
+    )
+
+
+def test_a_known_id_is_updated_in_what_the_file_has_of_it(run: Run, tmp_path: Path) -> None:
+    run("seed", "--from", str(EXAMPLES))
+    (tmp_path / "contacts.csv").write_text("id,name,title\ncontact-123,Johnny,\nnew,Jane,CTO\n")
+
+    assert run("import", "contacts.csv").stderr == "Stored 2 contacts.\n"
+    columns = "SELECT id, name, title, phone, is_primary FROM contacts ORDER BY id"
+    assert rows(tmp_path / "cardfile.db", columns) == [
+        ("contact-123", "Johnny", None, "+1-555-0123", 1),
+        ("new", "Jane", "CTO", None, 0),
+    ]
+    assert rows(tmp_path / "cardfile.db", "SELECT updated_at > '2025' FROM contacts") == [(1,), (1,)]
+
+
+def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "contacts.ndjson").write_text('{"id": "x", "name": "Zoë", "updatedAt": "2024-01-01T12:00:00Z"}\n')
+    for _time in range(2):
+        assert run("import", "contacts.ndjson").exit_code == 0
+
+    found = "SELECT rowid FROM contacts_search WHERE contacts_search MATCH 'ZOË'"
+    assert rows(tmp_path / "cardfile.db", found) == [(1,)]
+    assert rows(tmp_path / "cardfile.db", "SELECT seq FROM changes") == [(1,)]
+    assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "sentence"),
+    [
+        ("contacts.ndjson", '{"name": "a"}\n{"name": ""}\n', 2, "name: Must not be empty."),
+        ("contacts.ndjson", '{"name": "a"}\n\n', 2, "Expecting value at line 2, column 1."),
+        ("contacts.ndjson", '{"name": "a", "name": "b"}\n', 1, "name: Must not appear twice."),
+        ("contacts.ndjson", "[]\n", 1, "Must be an object."),
+        ("contacts.ndjson", '{"name": "a"}\n{"name": "b", "companyId": "x"}\n', 2, NO_COMPANY),
+        ("conversations.ndjson", '{"tags": ["a", "a"]}\n', 1, "tags/1: Must not repeat."),
+        ("contacts.csv", "name\na\n\n", 3, "There are 0 cells, but 1 names."),
+        ("contacts.csv", 'name,notes\na,"two\nlines"\n"",b\n', 4, "name: Must not be null."),
+        ("contacts.csv", "name,phone\na\n", 2, "There are 1 cells, but 2 names."),
+        ("contacts.csv", "name,fone\na,b\n", 2, "fone: Is not a known field. Did you mean phone?"),
+        ("contacts.csv", "name,isPrimary\na,yes\n", 2, "isPrimary: Must be true or false."),
+        ("companies.csv", "name,dealValue\na,much\n", 2, "dealValue: Must be a number."),
+        ("contacts.csv", "name,isPrimary\na,1\n", 2, "isPrimary: Must be true or false."),
+        ("companies.csv", "name,dealValue\na,1\nb,1.001\n", 3, "dealValue: Must have at most two decimals."),
+        ("contacts.csv", 'name\n"a\n', 2, "unexpected end of data."),
+    ],
+)  # fmt: skip
+def test_a_wrong_line_is_named_and_nothing_of_its_file_is_stored(
+    run: Run, tmp_path: Path, name: str, text: str, line: int, sentence: str
+) -> None:
+    (tmp_path / name).write_text(text)
+
+    refused = run("import", name)
+    assert (refused.exit_code, refused.stderr.rstrip(".\n")) == (
+        1,
+        f"Error: {name}, line {line}: {sentence}".rstrip("."),
+    )
+    assert rows(tmp_path / "cardfile.db", "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_a_file_of_no_resource_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("name\na\n")
+
+    for path in "people.csv", ".":
+        assert "there must be companies, contacts or conversations, as .ndjson or .csv." in run("import", path).stderr
