@@ -139,7 +139,10 @@ def bulk_search(name: str) -> Iterator[None]:
     sql = execute("SELECT sql FROM sqlite_master WHERE name = ?", (trigger,)).scalar()
     columns = ", ".join(row.name for row in execute(f"SELECT name FROM pragma_table_info('{index}')"))
     execute(f"DROP TRIGGER {trigger}")
+    # Room for the pages of all its indexes, into which rows fall at random.
+    execute("PRAGMA cache_size = -65536")
     yield
+    execute("PRAGMA cache_size = -2000")
     execute(f"INSERT INTO {index} (rowid, {columns}) SELECT number, {columns} FROM {name} WHERE number > ?", (last,))
     execute(str(sql))
 
