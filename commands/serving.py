@@ -58,10 +58,26 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     """Serve until a signal; then stop accepting, finish what is in flight, and return."""
     set_up_logging(settings.log_format)
-    HTTPChannel.error_task_class = ProblemTask
+    raise_descriptor_limit()
     sockets: dict[int, Any] = {}
+    server = listen(app, settings, sockets)
+    if demo:
+        seed.load_demo(only_if_empty=True)
+    # Before the greeting, because who reads it may stop the server at once.
+    signals = catch_signals()
+    if sys.stdout is None:
+        raise click.ClickException("There is no standard output to show the first key on.")
+    greet(settings, next(each for each in sockets.values() if isinstance(each, BaseWSGIServer)).effective_port)
+    db.session.remove()
+    serve_until(signals, server, sockets)
+    app.extensions["last_use"].stop()
+
+
+def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
+    """Return a waitress server that listens, its sockets in the map that is given."""
+    HTTPChannel.error_task_class = ProblemTask
     try:
-        server = create_server(
+        return create_server(
             app,
             map=sockets,
             host=settings.host,
@@ -80,17 +96,6 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
         raise click.ClickException(message) from error
-    raise_descriptor_limit()
-    if demo:
-        seed.load_demo(only_if_empty=True)
-    # Before the greeting, because who reads it may stop the server at once.
-    signals = catch_signals()
-    if sys.stdout is None:
-        raise click.ClickException("There is no standard output to show the first key on.")
-    greet(settings, next(each for each in sockets.values() if isinstance(each, BaseWSGIServer)).effective_port)
-    db.session.remove()
-    serve_until(signals, server, sockets)
-    app.extensions["last_use"].stop()
 
 
 def set_up_logging(log_format: str) -> None:

@@ -52,7 +52,7 @@ def test_application_code_stays_small() -> None:
     for path in application_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 40, f"{path.name}: {node.name}"
+                assert (node.end_lineno or 0) - node.lineno < 35, f"{path.name}: {node.name}"
 
 
 def test_every_setting_is_documented() -> None:
@@ -87,4 +87,4 @@ def test_every_file_of_the_layout_is_drawn() -> None:
     drawn = (ROOT / "ARCHITECTURE.md").read_text()
 
     for path in application_files():
-        assert path.name in drawn or f"{path.parent.name}/" in drawn, path
+        assert path.name in drawn or path.name == "__init__.py", path

@@ -1,5 +1,6 @@
 """The service as a process of its own, spoken to over a socket."""
 
+import http.client
 import json
 import shlex
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -247,3 +249,30 @@ def test_an_unfinished_request_line_does_not_hold_up_the_end(start: Start) -> No
         began = time.monotonic()
         assert server.stop(signal.SIGTERM) == 0
     assert time.monotonic() - began < 4
+
+
+def test_a_killed_server_keeps_every_row_that_it_answered_for(start: Start) -> None:
+    server = start()
+    server.read_first_key()
+    answered: list[str] = []
+
+    def create_contacts(_number: int) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            while True:
+                status, body = ask(server, "/api/v1/contacts", {"name": "John"})
+                assert status == 201
+                answered.append(json.loads(body)["id"])
+
+    with ThreadPoolExecutor(4) as writers:
+        running = writers.map(create_contacts, range(4))
+        while len(answered) < 100:
+            time.sleep(0.01)
+        server.stop(signal.SIGKILL)
+        list(running)
+
+    second = start()
+    second.key = server.key
+    kept = {row["id"] for row in json.loads(ask(second, "/api/v1/contacts")[1])}
+    changes = [each["seq"] for each in json.loads(ask(second, "/api/v1/changes")[1])]
+    assert set(answered) <= kept
+    assert changes == list(range(1, len(kept) + 1))
