@@ -1,13 +1,16 @@
-# `make run` serves demo data; `make test` runs every test; `make check` looks at the source.
+# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make coverage` tells which of it no test runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format clean
+.PHONY: run test coverage check format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
 
 test: .venv/development
+	$(BIN)/pytest $(ARGS)
+
+coverage: .venv/development
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
