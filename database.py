@@ -133,18 +133,25 @@ def bulk_search(name: str) -> Iterator[None]:
     Row by row FTS5 writes its index out after every one, which takes three times as long. The trigger that would is
     dropped and made again inside the transaction that is open: nobody else ever sees the table without it.
     """
-    index, trigger = f"{name}_search", f"{name}_search_insert"
+    index = f"{name}_search"
     execute = db.session.connection().exec_driver_sql
     last = execute(f"SELECT coalesce(max(number), 0) FROM {name}").scalar()
-    sql = execute("SELECT sql FROM sqlite_master WHERE name = ?", (trigger,)).scalar()
+    triggers = [f"{index}_insert", f"{index}_update"]
+    found = [execute("SELECT sql FROM sqlite_master WHERE name = ?", (trigger,)).scalar() for trigger in triggers]
+    on_insert, on_update = map(str, found)
     columns = ", ".join(row.name for row in execute(f"SELECT name FROM pragma_table_info('{index}')"))
-    execute(f"DROP TRIGGER {trigger}")
+    for trigger in triggers:
+        execute(f"DROP TRIGGER {trigger}")
+    # A new row that the block updates again isn't in the index yet, so it can't be taken out of it.
+    execute(on_update.replace(" WHEN ", f" WHEN OLD.number <= {last} AND ", 1))
     # Room for the pages of all its indexes, into which rows fall at random.
     execute("PRAGMA cache_size = -65536")
     yield
     execute("PRAGMA cache_size = -2000")
     execute(f"INSERT INTO {index} (rowid, {columns}) SELECT number, {columns} FROM {name} WHERE number > ?", (last,))
-    execute(str(sql))
+    execute(f"DROP TRIGGER {index}_update")
+    execute(on_insert)
+    execute(on_update)
 
 
 def copy_to(path: str, engine: Engine) -> None:

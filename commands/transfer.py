@@ -170,8 +170,9 @@ def read_csv(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[tup
     """Yield the rows of a CSV file, each with the number of the line that it begins on."""
     table: Any = schema.model.__table__
     readers = {str(field.data_key): cell_reader(table.c[name]) for name, field in schema.fields.items()}
-    # A spreadsheet's byte order mark, if there is one, is none of the first name's.
-    rows = csv.reader((line.decode("utf-8-sig") for line in file), strict=True)
+    # A spreadsheet's byte order mark is none of the first name's; on any other line it is the text's own.
+    texts = (line.decode("utf-8" if place else "utf-8-sig") for place, line in enumerate(file))
+    rows = csv.reader(texts, strict=True)
     line = 1
     try:
         names = next(rows, [])

@@ -21,7 +21,7 @@ ODD = [
     {"name": "null", "industry": "true", "stageId": "1e3"},
     {"name": "Zoë 🦊 \u2028", "dealValue": 999999999999.99},
     {"name": "=1+1", "dealValue": 0.29, "isCustomer": True, "position": 7},
-    {"name": "\ufeffmark", "dealValue": 0},
+    {"name": "\ufeffmark\n\ufeffand mark", "dealValue": 0},
 ]
 
 
@@ -127,3 +127,17 @@ def test_a_file_of_no_resource_is_refused(run: Run, tmp_path: Path) -> None:
 
     for path in "people.csv", ".":
         assert "there must be companies, contacts or conversations, as .ndjson or .csv." in run("import", path).stderr
+
+
+def test_an_id_that_stands_twice_in_a_file_is_indexed_as_it_stands_last(run: Run, tmp_path: Path) -> None:
+    run("seed", "--from", str(EXAMPLES))
+    lines = [{"id": "x", "name": "first"}, {"id": "contact-123", "name": "other"}, {"id": "x", "name": "second"}]
+    (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert run("import", "contacts.ndjson").exit_code == 0
+    for word, found in ("first", []), ("second", [("x",)]), ("john doe", []), ("other", [("contact-123",)]):
+        index = f"SELECT rowid FROM contacts_search WHERE contacts_search MATCH '\"{word}\"'"
+        assert rows(tmp_path / "cardfile.db", f"SELECT id FROM contacts WHERE number IN ({index})") == found
+    # FTS5 compares its index with the text and raises where they differ.
+    rows(tmp_path / "cardfile.db", "INSERT INTO contacts_search (contacts_search, rank) VALUES ('integrity-check', 1)")
+    assert run("check").exit_code == 0
