@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -57,14 +57,16 @@ def show_time(value: datetime) -> str:
 class Time(TypeDecorator[datetime]):
     """A time in UTC and whole seconds; on SQLite the text that the API shows, which sorts as the times do."""
 
-    impl = sa.TIMESTAMP(timezone=True)
+    impl = TIMESTAMP(timezone=True, precision=0)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
         return sa.Text() if dialect.name == "sqlite" else self.impl_instance
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
-        return show_time(value) if value and dialect.name == "sqlite" else value
+        if value is None:
+            return None
+        return show_time(value) if dialect.name == "sqlite" else value.replace(microsecond=0)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         return datetime.fromisoformat(value) if isinstance(value, str) else value
@@ -122,7 +124,8 @@ def flag() -> Any:
 
 def moment(**options: Any) -> Any:
     """Declare a column for a time."""
-    return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", **options)
+    years = "{} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'"
+    return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", years, **options)
 
 
 def company_id() -> Any:
@@ -185,9 +188,10 @@ class Company(Resource):
     industry: Mapped[str | None] = text(255, searched=True)
     deal_value: Mapped[Decimal | int | float | None] = column(
         # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
-        sa.Numeric(14, 2, asdecimal=False),
+        sa.Numeric(14, 2, asdecimal=False).with_variant(sa.Numeric(asdecimal=False), "postgresql"),
         f"{{}} BETWEEN 0 AND {LARGEST_AMOUNT}",
         "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
+        "round({}, 2) = {}",
     )
     stage_id: Mapped[str | None] = text(255)
     position: Mapped[int] = column(
@@ -226,7 +230,9 @@ class Conversation(Resource):
     company_id: Mapped[str | None] = company_id()
     visitor_name: Mapped[str | None] = text(255, searched=True)
     visitor_email: Mapped[str | None] = text(255, searched=True)
-    visitor_ip: Mapped[str | None] = text(45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'")
+    visitor_ip: Mapped[str | None] = text(
+        45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'", postgresql="{} ~ '^[0-9A-Fa-f.:]+$'"
+    )
     user_agent: Mapped[str | None] = text(2048)
     referrer_url: Mapped[str | None] = text(2048, searched=True)
     page_url: Mapped[str | None] = text(2048, searched=True)
@@ -263,7 +269,7 @@ class Change(Base):
     __tablename__ = "changes"
     __table_args__ = (sa.Index(None, "resource", "seq"), sa.Index(None, "resource", "row_id", "seq"))
 
-    seq: Mapped[int] = serial()
+    seq: Mapped[int] = serial(autoincrement=False)
     resource: Mapped[str] = mapped_column(string(16))
     row_id: Mapped[str] = mapped_column(string(64))
     action: Mapped[str] = choice(("created", "updated", "deleted"))

@@ -17,7 +17,7 @@ import click
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
-from database import bulk_search, db, write_transaction
+from database import backend, db, write_transaction
 from schemas import RESOURCES, JSONRefused, Members, pointers, read_json, suggest
 
 UNTIL = "2026-01-01"
@@ -272,7 +272,7 @@ def load_demo(
             ExitStack() as stack,
         ):
             for name in RESOURCES:
-                stack.enter_context(bulk_search(name))
+                stack.enter_context(backend().bulk_search(db.session.connection(), name))
             while step := list(islice(rows, ROWS_A_STEP)):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])

@@ -1,5 +1,6 @@
 """The settings: one typed table, filled from flags, then the environment, then the defaults."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -48,13 +49,15 @@ def host_name(text: str) -> str:
 
 
 def database_url(text: str) -> URL:
-    """Return the URL of a SQLite file; a relative path is one in the current folder."""
+    """Return the URL of a SQLite file, a relative path being one in the current folder, or of a PostgreSQL database."""
     try:
         url = make_url(text)
     except ArgumentError:
         url = URL.create("")
+    if url.get_backend_name() in {"postgresql", "postgres"} and url.database:
+        return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or url.query:
-        raise ValueError("must name a file, as in sqlite:///cardfile.db")
+        raise ValueError("must name a file, as in sqlite:///cardfile.db, or a PostgreSQL database")
     return URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
 
 
@@ -63,7 +66,10 @@ class Settings:
     """Everything that can be set, with its type and default; the environment's names are these in capitals."""
 
     database_url: URL = setting(  # noqa: RUF009
-        "sqlite:///cardfile.db", "--database", database_url, "The database, as sqlite:/// and the file's path."
+        "sqlite:///cardfile.db",
+        "--database",
+        database_url,
+        "The database: sqlite:/// and a file's path, or postgresql+psycopg://user:password@host/name.",
     )
     host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")
     port: int = setting("8000", "--port", whole_number(0, 65535), "The port to listen on; 0 takes any free one.")
@@ -84,7 +90,8 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
                 try:
                     values[row.name] = row.metadata["parse"](text)
                 except ValueError as error:
-                    raise SettingRefused(f"{source} {error}, not {text!r}.") from None
+                    shown = re.sub(r":[^:/@]+@", ":***@", text)
+                    raise SettingRefused(f"{source} {error}, not {shown!r}.") from None
                 break
     # The default path is taken when it is asked for, not when this module was imported: the folder may have changed.
     values.setdefault("database_url", database_url(Settings.__dataclass_fields__["database_url"].metadata["default"]))

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import Response
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -37,6 +38,9 @@ def write_postgresql_value(element: JSONValue, compiler: Any, **options: Any) ->
     sql = compiler.process(column, **options)
     if isinstance(column.type, Time):
         return f"""to_char({sql} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+    if isinstance(column.type.dialect_impl(compiler.dialect), JSONB):
+        # jsonb itself is written with spaces.
+        return f"array_to_json(ARRAY(SELECT jsonb_array_elements_text({sql})))"
     return f"trim_scale({sql})" if isinstance(column.type, sa.Numeric) else str(sql)
 
 
@@ -78,7 +82,8 @@ def write_sqlite_array(element: JSONArray, compiler: Any, **options: Any) -> str
 
 @compiles(JSONArray, "postgresql")
 def write_postgresql_array(element: JSONArray, compiler: Any, **options: Any) -> str:
-    return f"(SELECT coalesce(array_to_json(array_agg(o)), '[]') FROM {compiler.process(element.clauses, **options)})"
+    rows = compiler.process(element.clauses, **options)
+    return f"(SELECT coalesce(array_to_json(array_agg(o)), '[]') FROM {rows} AS rows)"
 
 
 def members_of(schema: PublicSchema, table: Any, only: Iterable[str] = ()) -> dict[str, sa.ColumnElement[Any]]:

@@ -183,14 +183,19 @@ class Listing:
         words = text.split()
         if not words or len(text) > LONGEST_SEARCH or "\0" in text:
             raise QueryRefused(f"q must be one or more words, {LONGEST_SEARCH} characters in all.")
-        # The index knows texts by their trigrams, so it can't know shorter words.
-        short = [word for word in words if len(word) < 3]
-        quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words if len(word) >= 3)
-        texts = [column for column in self.table.c if column.info.get("searched")]
+        texts: list[Any] = [column for column in self.table.c if column.info.get("searched")]
+        # SQLite's index knows texts by their trigrams, so it can't know shorter words.
+        indexed = [word for word in words if len(word) >= 3]
+        if db.engine.dialect.name == "postgresql":
+            # The columns sort by code point; letters' case is the database's own locale's.
+            texts, indexed = [sa.collate(column, "default") for column in texts], []
         conditions: list[sa.ColumnElement[bool]] = [
-            sa.or_(*(column.icontains(word, autoescape=True) for column in texts)) for word in short
+            sa.or_(*(column.icontains(word, autoescape=True) for column in texts))
+            for word in words
+            if word not in indexed
         ]
-        if quoted:
+        if indexed:
+            quoted = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
             index = sa.table(f"{self.endpoint.name}_search", sa.column("rowid"))
             matches = sa.literal_column(index.name).op("MATCH")(quoted)
             conditions.append(self.table.c.number.in_(sa.select(index.c.rowid).where(matches)))
@@ -249,5 +254,6 @@ class Listing:
 
 def holds(column: Any, tag: str) -> sa.ColumnElement[bool]:
     """Return the condition that an array column has a member."""
-    each = sa.func.json_each(column).table_valued("value")
+    elements = sa.func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else sa.func.json_each
+    each = elements(column).table_valued("value")
     return sa.exists().select_from(each).where(each.c.value == tag)

@@ -13,11 +13,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from auth import Unauthenticated, redact
+from database import backend
 from schemas import JSONRefused, pointers
 
 log = logging.getLogger("cardfile")
 
-UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 PROBLEM_TYPE = "application/problem+json"
 SENTENCES = {
     404: "There is nothing at this address.",
@@ -98,11 +98,10 @@ def answer_invalid(error: ValidationError) -> Response:
 
 def answer_database_error(error: DBAPIError) -> Response:
     """Answer 507 for a full disk, 503 for a database that is locked or gone, 500 for the rest."""
-    name = getattr(error.orig, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL") or "disk is full" in str(error.orig):
+    if backend().is_full(error.orig):
         log.error("The disk is full")
         return problem(507, "The disk that holds the database is full.")
-    if name.startswith(UNAVAILABLE):
+    if backend().is_unavailable(error.orig):
         return answer_unavailable(error)
     return answer_bug(error)
 

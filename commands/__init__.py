@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from auth import create_key
-from database import DatabaseRefused, copy_to, db, examine, write_transaction
+from database import DatabaseRefused, copy_to, db, examine, place_of, write_transaction
 from models import SCOPES, ApiKey, now
 from schemas import KeySchema, pointers
 from seed import UNTIL, SeedRefused
@@ -56,11 +56,16 @@ def open_app(flags: Mapping[str, str | None], create: bool = True) -> Iterator[F
     """Open the app that the flags and the environment describe, its context pushed."""
     create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
     settings = load_settings(flags, os.environ)
-    if not create and not Path(str(settings.database_url.database)).exists():
-        raise click.ClickException(f"There is no database at {settings.database_url.database}.")
+    on_a_server = settings.database_url.get_backend_name() != "sqlite"
+    if not (create or on_a_server or Path(place_of(settings.database_url)).exists()):
+        raise click.ClickException(f"There is no database at {place_of(settings.database_url)}.")
     app = create_app(settings)
     with app.app_context():
-        yield app
+        try:
+            yield app
+        finally:
+            db.session.remove()
+            db.engine.dispose()
 
 
 def say(verb: str, counts: Mapping[str, int]) -> None:
@@ -191,9 +196,9 @@ def backup(path: str, **flags: str | None) -> None:
 @cli.command()
 @setting_options("database_url")
 def check(**flags: str | None) -> None:
-    """Check the file's integrity; say the versions of its schema and of SQLite."""
+    """Check the database's integrity; say the versions of its schema and of its software."""
     with open_app(flags, create=False):
-        report, faults = examine()
+        report, faults = examine(db.engine)
     for name, value in report.items():
         click.echo(f"{name}: {value}")
     for fault in faults:

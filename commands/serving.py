@@ -20,7 +20,7 @@ import seed
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.protocol import access_log, request_id_from
 from auth import create_key
-from database import db, has_wal_reset_bug, sqlite, write_transaction
+from database import backend, db, place_of, write_transaction
 from models import ApiKey
 from settings import Settings
 
@@ -123,9 +123,8 @@ def greet(settings: Settings, port: int) -> None:
     """Say where the API is; on the very first start, create an admin key and show it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    click.echo(f"Cardfile serves {url}/api/v1 from {settings.database_url.database} (SQLite {sqlite.sqlite_version}).")
-    if has_wal_reset_bug():
-        log.warning("SQLite %s can corrupt a file in rare cases: 3.51.3 or newer can't.", sqlite.sqlite_version)
+    version = backend().version(db.session.connection())
+    click.echo(f"Cardfile serves {url}/api/v1 from {place_of(settings.database_url)} ({version}).")
     # Shown before it is kept: a key that nobody saw would be there for ever.
     with write_transaction():
         if db.session.scalar(select(ApiKey.id).limit(1)) is None:

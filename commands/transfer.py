@@ -12,10 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 import click
 import sqlalchemy as sa
 from marshmallow import ValidationError, missing
-from sqlalchemy.dialects.sqlite import insert
 
 from api.encoding import JSONObject, members_of
-from database import bulk_search, db, write_json, write_transaction
+from database import backend, db, write_json, write_transaction
 from models import now
 from schemas import RESOURCES, JSONRefused, ResourceSchema, pointers, read_json
 
@@ -119,7 +118,7 @@ def import_file(path: Path) -> int:
     count = 0
     with path.open("rb") as file, progress(path.stem, path.stat().st_size) as bar, write_transaction():
         records = read_records(schema, path, file)
-        with bulk_search(path.stem):
+        with backend().bulk_search(db.session.connection(), path.stem):
             while step := list(islice(records, ROWS_A_STEP)):
                 refuse_unknown_companies(path, step)
                 for sent, group in groupby(step, key=lambda record: record.sent):
@@ -200,7 +199,7 @@ def refuse_unknown_companies(path: Path, step: list[Record]) -> None:
 def store(schema: ResourceSchema, sent: frozenset[str], rows: list[dict[str, Any]]) -> None:
     """Insert the rows; where the id is known, update the columns that were sent, unless they are so already."""
     table: Any = schema.model.__table__
-    statement = insert(table)
+    statement = backend().insert(table)
     changed = {name: statement.excluded[name] for name in sent - {"id"}}
     differs = sa.or_(sa.false(), *(table.c[name].is_distinct_from(value) for name, value in changed.items()))
     changed.setdefault("updated_at", sa.literal(now(), table.c.updated_at.type))

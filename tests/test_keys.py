@@ -6,6 +6,8 @@ from flask.testing import FlaskClient
 
 from tests.conftest import client_with
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def test_a_created_key_is_shown_once_and_works(app: Flask, admin: FlaskClient) -> None:
     answer = admin.post("/api/v1/keys", json={"name": "CI", "scope": "admin", "expiresAt": "2999-01-01T01:00:00+01:00"})

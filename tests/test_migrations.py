@@ -10,8 +10,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import create_engine
 
-import database
-from database import Base, DatabaseRefused, revisions, sqlite
+from database import Base, DatabaseRefused
+from database.schema import revisions
+from database.sqlite import driver as sqlite
 from service import create_app
 from settings import load_settings
 from tests.conftest import ROOT, Make, Query
@@ -66,7 +67,7 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         shutil.copytree(ROOT / "migrations", folder)
         revision = LATER.strip().format(newest=revisions()[-1], more=more)
         (folder / "versions" / "9999_colour.py").write_text(revision)
-        monkeypatch.setattr(database, "MIGRATIONS", folder)
+        monkeypatch.setattr("database.schema.MIGRATIONS", folder)
 
     return add
 

@@ -145,7 +145,7 @@ def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog:
 def test_a_locked_database_is_503_with_retry_after(
     app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("database.BUSY_MILLISECONDS", 50)
+    monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 50)
     with app.app_context():
         db.engine.dispose()
         with db.engine.connect().execution_options(begin="IMMEDIATE") as other:

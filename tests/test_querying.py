@@ -1,5 +1,6 @@
 """Pages, sorting, filters, search, fields and embedded rows."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy import event
 from database import db
 from seed import load_demo
 from tests.conftest import Make, Query
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 COMPANIES = "/api/v1/companies"
 
@@ -168,6 +171,7 @@ def test_a_search_finds_what_any_writer_wrote_a_moment_ago(reader: FlaskClient, 
     assert found("sailing") == []
 
 
+@pytest.mark.databases("sqlite")
 def test_a_search_survives_a_vacuum(reader: FlaskClient, make: Make, query: Query, app: Flask) -> None:
     for name in "first", "second", "third":
         make("contacts", id=name, name=name)
@@ -222,7 +226,7 @@ def test_what_is_asked_for_never_costs_another_query(
         event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2].split()[0]))
 
     assert reader.get(f"/api/v1/{path}").status_code == 200
-    assert statements == ["BEGIN", "SELECT", "SELECT", "SELECT"]
+    assert [word for word in statements if word != "BEGIN"] == ["SELECT", "SELECT", "SELECT"]
 
 
 @pytest.mark.parametrize(
@@ -245,9 +249,12 @@ def test_what_is_asked_for_never_costs_another_query(
 def test_every_documented_access_path_uses_an_index(explain: Callable[[str], str], path: str, plan: list[str]) -> None:
     found = explain(f"/api/v1/{path}")
 
+    if "Scan" in found:
+        # PostgreSQL says it in other words, has the same indexes, and none for q.
+        plan = re.findall(r"ix_\w+", " ".join(plan))
     for step in plan:
         assert step in found
-    assert "TEMP B-TREE" not in found or "q=" in path
+    assert not re.search("TEMP B-TREE|Sort", found) or "q=" in path or "include" in path
 
 
 def test_a_page_is_entered_by_its_index_wherever_it_lies(
@@ -258,13 +265,18 @@ def test_a_page_is_entered_by_its_index_wherever_it_lies(
     link = reader.get("/api/v1/contacts?limit=1").headers["Link"]
 
     found = explain(link[len("<http://localhost") :].split(">")[0])
-    assert "SEARCH contacts USING INDEX ix_contacts_created_at_id ((created_at,id)>(?,?))" in found
-    assert "TEMP B-TREE" not in found
+    assert "SEARCH contacts USING INDEX ix_contacts_created_at_id ((created_at,id)>(?,?))" in found or (
+        "Index Scan using ix_contacts_created_at_id on contacts" in found
+        and "Index Cond: (ROW(created_at, (id)::text) > ROW(" in found
+    )
+    assert not re.search("TEMP B-TREE|Sort", found)
 
 
 @pytest.fixture
-def explain(app: Flask, reader: FlaskClient) -> Callable[[str], str]:
-    """Return a function that returns SQLite's plan of the last SELECT that a path costs."""
+def explain(app: Flask, reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Return a function that returns the plan of the last SELECT that a path costs."""
+
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
 
     def plan_of(path: str) -> str:
         statements: list[tuple[str, Any]] = []
@@ -278,6 +290,12 @@ def explain(app: Flask, reader: FlaskClient) -> Callable[[str], str]:
             event.remove(db.engine, "before_cursor_execute", note)
             sql, parameters = [each for each in statements if each[0].startswith("SELECT")][-1]
             with db.engine.connect() as connection:
-                return "\n".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters))
+                words = "EXPLAIN QUERY PLAN"
+                if db.engine.dialect.name == "postgresql":
+                    # A table of a few rows is otherwise read through, whatever its indexes.
+                    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+                    connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+                    words = "EXPLAIN"
+                return "\n".join(row[-1] for row in connection.exec_driver_sql(f"{words} {sql}", parameters))
 
     return plan_of

@@ -16,6 +16,8 @@ from schemas import RESOURCES
 from seed import SeedRefused, load_demo, load_file
 from tests.conftest import Make, Query
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 Rows = dict[str, list[dict[str, Any]]]
 
 

@@ -9,16 +9,20 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
-from database import db, has_wal_reset_bug, sqlite, write_transaction
+from database import db, write_transaction
+from database.sqlite import driver as sqlite
+from database.sqlite import has_wal_reset_bug
 from tests.conftest import Make, Query, shell
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 NOON = "2024-01-01T12:00:00Z"
 ROWS: dict[str, dict[str, Any]] = {
-    "companies": {"id": "a", "name": "Acme", "position": 0, "is_customer": 0},
-    "contacts": {"id": "b", "name": "John", "is_primary": 0},
-    "conversations": {"id": "c", "status": "open", "is_read": 0, "trust_uploads": 0, "tags": "[]"},
+    "companies": {"id": "a", "name": "Acme", "position": 0, "is_customer": False},
+    "contacts": {"id": "b", "name": "John", "is_primary": False},
+    "conversations": {"id": "c", "status": "open", "is_read": False, "trust_uploads": False, "tags": "[]"},
 }
 
 
@@ -28,6 +32,7 @@ def insert(query: Query, resource: str, **columns: Any) -> None:
     query(f"INSERT INTO {resource} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})", **row)
 
 
+@pytest.mark.databases("sqlite")
 def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
     with app.app_context(), db.engine.connect() as one, db.engine.connect() as two:
         for connection in one, two:
@@ -44,6 +49,7 @@ def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
             }
 
 
+@pytest.mark.databases("sqlite")
 def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask) -> None:
     statements: list[str] = []
     with app.app_context():
@@ -91,7 +97,6 @@ def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug
     [
         ("companies", "name", ""),
         ("companies", "name", "x" * 256),
-        ("companies", "name", b"bytes"),
         ("companies", "name", "a\0b"),
         ("companies", "name", None),
         ("companies", "id", "a b"),
@@ -106,12 +111,8 @@ def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug
         ("companies", "deal_value", "much"),
         ("companies", "position", -1),
         ("companies", "position", 2**31),
-        ("companies", "position", 0.5),
         ("companies", "is_customer", 2),
-        ("companies", "is_customer", "true"),
-        ("companies", "created_at", "2024-01-01"),
         ("companies", "updated_at", "2024-02-30T00:00:00Z"),
-        ("companies", "last_contact", "2024-01-01T00:00:00+01:00"),
         ("companies", "last_contact", 1705314600),
         ("contacts", "company_id", "nobody"),
         ("contacts", "email", "john"),
@@ -128,15 +129,53 @@ def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug
         ("conversations", "tags", json.dumps([str(number) for number in range(51)])),
     ],
 )
-def test_no_writer_gets_past_the_rules(query: Query, resource: str, column: str, value: object) -> None:
-    with pytest.raises(IntegrityError):
+def test_no_writer_gets_past_the_rules(database: str, query: Query, resource: str, column: str, value: object) -> None:
+    # PostgreSQL has other errors for what its types refuse already.
+    refused = IntegrityError if database.startswith("sqlite") else (IntegrityError, DataError, ProgrammingError)
+    with pytest.raises(refused):
         insert(query, resource, **{column: value})
     insert(query, resource)
     if column != "id":
-        with pytest.raises(IntegrityError):
+        with pytest.raises(refused):
             query(f"UPDATE {resource} SET {column} = :value", value=value)
 
     assert query("SELECT seq, action FROM changes") == [(1, "created")]
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("name", b"bytes"),
+        ("position", 0.5),
+        ("is_customer", "true"),
+        ("created_at", "2024-01-01"),
+        ("last_contact", "2024-01-01T00:00:00+01:00"),
+    ],
+)
+def test_what_sqlite_would_store_in_any_type_is_refused(query: Query, column: str, value: object) -> None:
+    with pytest.raises(IntegrityError):
+        insert(query, "companies", **{column: value})
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("deal_value", "NaN"), ("last_contact", "infinity"), ("last_contact", "10000-01-01"), ("created_at", "1-1-1 BC")],
+)
+def test_what_postgresqls_types_allow_and_the_api_does_not_is_refused(query: Query, column: str, value: object) -> None:
+    with pytest.raises(IntegrityError):
+        insert(query, "companies", **{column: value})
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize("table", ["contacts", "changes"])
+def test_nothing_is_truncated_past_the_log(query: Query, table: str) -> None:
+    insert(query, "contacts")
+
+    with pytest.raises(IntegrityError):
+        query(f"TRUNCATE {table}")
+    assert query("SELECT seq FROM changes") == [(1,)]
 
 
 def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
@@ -166,11 +205,13 @@ def test_a_deleted_company_leaves_its_rows_and_a_log_of_what_became_of_them(quer
     query("DELETE FROM companies")
 
     assert query("SELECT company_id FROM contacts UNION ALL SELECT company_id FROM conversations") == [(None,), (None,)]
-    logged = query("SELECT resource, action, data ->> '$.companyId' FROM changes WHERE seq > 3 ORDER BY seq")
-    assert sorted(logged[:2]) == [("contacts", "updated", None), ("conversations", "updated", None)]
-    assert query("SELECT seq, resource, row_id, action, data FROM changes WHERE seq > 5") == [
-        (6, "companies", "a", "deleted", None)
-    ]
+    logged = query("SELECT seq, resource, row_id, action, data ->> 'companyId' FROM changes WHERE seq > 3")
+    assert {row[0] for row in logged} == {4, 5, 6}
+    assert {row[1:] for row in logged} == {
+        ("companies", "a", "deleted", None),
+        ("contacts", "b", "updated", None),
+        ("conversations", "c", "updated", None),
+    }
 
 
 @pytest.mark.parametrize(
@@ -184,6 +225,7 @@ def test_neither_the_log_nor_an_id_is_ever_changed(query: Query, sql: str) -> No
     assert query("SELECT seq, row_id FROM changes") == [(1, "a")]
 
 
+@pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
@@ -226,8 +268,9 @@ def test_a_list_of_any_length_costs_the_same_number_of_queries(
         statements.clear()
         assert reader.get(path).status_code == 200
         # The key, the version, the rows.
-        assert statements == ["BEGIN", "SELECT", "SELECT", "SELECT"]
+        assert [word for word in statements if word != "BEGIN"] == ["SELECT", "SELECT", "SELECT"]
 
 
+@pytest.mark.databases("sqlite")
 def test_the_file_is_where_the_url_says(app: Flask, database: str) -> None:
     assert Path(database.removeprefix("sqlite:///")).is_file()

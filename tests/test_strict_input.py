@@ -12,6 +12,8 @@ from marshmallow import ValidationError
 from models import new_id
 from schemas import RESOURCES, pointers, read_json
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 COMPANY = {"name": "Acme"}
 CONTACT = {"name": "John"}
 TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."

@@ -6,6 +6,8 @@ from flask.testing import FlaskClient
 from models import STATUSES
 from tests.conftest import Make, Query
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
 A_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
 A_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from database import sqlite
+from database.sqlite import driver as sqlite
 from tests.conftest import EXAMPLES
 
 Run = Callable[..., Result]

@@ -1,6 +1,7 @@
 """Creating, replacing, changing and deleting rows: as demanded, whole, or not at all."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import idempotency
+from models import now, show_time
 from tests.conftest import Make, Query
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 CONTACTS = "/api/v1/contacts"
 COMPANIES = "/api/v1/companies"
@@ -236,7 +240,7 @@ def test_an_idempotency_key_is_for_one_request_one_key_and_a_day(
         assert writer.post(path, json=body, headers=headers).status_code == 422
 
     assert "Idempotent-Replayed" not in admin.post(CONTACTS, json={"name": "b"}, headers=headers).headers
-    query("UPDATE replays SET created_at = strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-25 hours')")
+    query("UPDATE replays SET created_at = :then", then=show_time(now() - timedelta(hours=25)))
     assert "Idempotent-Replayed" not in writer.post(CONTACTS, json={"name": "c"}, headers=headers).headers
     assert last_change(query) == 3
 

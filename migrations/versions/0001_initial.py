@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from migrations.change_log import create_triggers
+from migrations.change_log import create_triggers, is_postgresql, keep_log, refuse
 
 revision = "0001"
 down_revision = None
@@ -50,8 +50,15 @@ def boolean(name: str) -> Parts:
 
 
 def time(name: str, required: bool = False) -> Parts:
-    type_ = sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite")
-    return column(name, type_, sqlite="strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", required=required)
+    rules = (
+        "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}",
+        "{} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'",
+    )
+    return column(name, moment(), "", *rules, required=required)
+
+
+def moment() -> Any:
+    return TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite")
 
 
 def row(*columns: Parts) -> Iterator[sa.schema.SchemaItem]:
@@ -65,8 +72,8 @@ def row(*columns: Parts) -> Iterator[sa.schema.SchemaItem]:
     yield from time("created_at", required=True)
 
 
-def serial(name: str) -> sa.Column[int]:
-    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+def serial(name: str, **options: Any) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
 
 
 def company_id() -> Parts:
@@ -86,18 +93,16 @@ def resource(name: str, indexed: tuple[str, ...], *columns: Parts) -> None:
 def upgrade() -> None:
     op.create_table(
         "changes",
-        serial("seq"),
+        serial("seq", autoincrement=False),
         sa.Column("resource", string(16), nullable=False),
         sa.Column("row_id", string(64), nullable=False),
         *choice("action", "created", "updated", "deleted"),
-        sa.Column("at", sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite"), nullable=False),
+        sa.Column("at", moment(), nullable=False),
         sa.Column("data", sa.JSON()),
     )
     op.create_index("ix_changes_resource_seq", "changes", ["resource", "seq"])
     op.create_index("ix_changes_resource_row_id_seq", "changes", ["resource", "row_id", "seq"])
-    for verb in "UPDATE", "DELETE":
-        refusal = "SELECT RAISE(ABORT, 'the change log is only ever added to')"
-        op.execute(f"CREATE TRIGGER changes_keep_{verb.lower()} BEFORE {verb} ON changes BEGIN {refusal}; END")
+    keep_log()
 
     op.create_table(
         "api_keys",
@@ -120,9 +125,10 @@ def upgrade() -> None:
         text("industry", 255),
         column(
             "deal_value",
-            sa.Numeric(14, 2),
+            sa.Numeric(14, 2).with_variant(sa.Numeric(), "postgresql"),
             "{} BETWEEN 0 AND 999999999999.99",
             "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
+            "round({}, 2) = {}",
         ),
         text("stage_id", 255),
         column("position", sa.Integer(), "{} BETWEEN 0 AND 2147483647", "typeof({}) = 'integer'", required=True),
@@ -151,7 +157,7 @@ def upgrade() -> None:
         company_id(),
         text("visitor_name", 255),
         text("visitor_email", 255),
-        text("visitor_ip", 45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'"),
+        text("visitor_ip", 45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'", postgresql="{} ~ '^[0-9A-Fa-f.:]+$'"),
         text("user_agent", 2048),
         text("referrer_url", 2048),
         text("page_url", 2048),
@@ -168,19 +174,32 @@ def upgrade() -> None:
         ),
         time("last_message_at"),
     )
-    # A CHECK can't look into an array, so a trigger does.
-    for verb in "INSERT", "UPDATE":
-        wrong = "type <> 'text' OR length(value) NOT BETWEEN 1 AND 64 OR instr(value, char(0))"
-        op.execute(
-            f"CREATE TRIGGER conversations_check_tags_on_{verb.lower()} BEFORE {verb} ON conversations"
-            f" WHEN json_valid(NEW.tags) AND EXISTS (SELECT 1 FROM json_each(NEW.tags) WHERE {wrong})"
-            " OR json_valid(NEW.tags) AND (SELECT count(*) > count(DISTINCT value) FROM json_each(NEW.tags))"
-            " BEGIN SELECT RAISE(ABORT, 'tags are texts of 1 to 64 characters, each once'); END"
-        )
-
+    check_tags()
     create_triggers("companies", COMPANY)
     create_triggers("contacts", CONTACT)
     create_triggers("conversations", CONVERSATION)
+
+
+def check_tags() -> None:
+    """Hold the rules of each tag, which a CHECK can't: it may not look into an array."""
+    sentence = "tags are texts of 1 to 64 characters, each once"
+    if is_postgresql():
+        each = "SELECT FROM jsonb_array_elements(NEW.tags)"
+        wrong = "jsonb_typeof(value) <> 'string' OR length(value #>> '{}') NOT BETWEEN 1 AND 64"
+        repeated = "SELECT count(*) > count(DISTINCT value) FROM jsonb_array_elements(NEW.tags)"
+        is_array = "jsonb_typeof(NEW.tags) = 'array'"
+    else:
+        each = "SELECT 1 FROM json_each(NEW.tags)"
+        wrong = "type <> 'text' OR length(value) NOT BETWEEN 1 AND 64 OR instr(value, char(0))"
+        repeated = "SELECT count(*) > count(DISTINCT value) FROM json_each(NEW.tags)"
+        is_array = "json_valid(NEW.tags)"
+    for verb in "INSERT", "UPDATE":
+        refuse(
+            f"conversations_check_tags_on_{verb.lower()}",
+            f"BEFORE {verb} ON conversations",
+            f"{is_array} AND EXISTS ({each} WHERE {wrong}) OR {is_array} AND ({repeated})",
+            sentence,
+        )
 
 
 TIMES = {"created_at": "time", "updated_at": "time"}

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from migrations.search import create_search
 
@@ -23,7 +24,9 @@ def upgrade() -> None:
         sa.Column("location", string(255)),
         sa.Column("etag", string(32)),
         sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.TIMESTAMP(timezone=True).with_variant(sa.Text(), "sqlite"), nullable=False),
+        sa.Column(
+            "created_at", TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite"), nullable=False
+        ),
         sa.ForeignKeyConstraint(["api_key_id"], ["api_keys.id"], ondelete="CASCADE"),
     )
     op.create_index("ix_replays_created_at", "replays", ["created_at"])

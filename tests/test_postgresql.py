@@ -1,0 +1,211 @@
+"""What is PostgreSQL's own: its schema, its lock, its losses, and the way there from a file and back."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.testing import FlaskClient
+
+from database import Base, DatabaseRefused, db
+from database.postgresql import LOCK, schema_of, scratch
+from service import create_app
+from settings import load_settings
+from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
+from tests.test_migrations import OPEN
+
+pytestmark = pytest.mark.databases("postgresql")
+
+Run = Callable[..., Result]
+
+
+def open_database(url: str) -> None:
+    create_app(load_settings({"database_url": url}, {}))
+
+
+def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) -> None:
+    with app.app_context():
+        with scratch(db.engine) as connection:
+            Base.metadata.create_all(connection)
+            declared = schema_of(connection)
+        with db.engine.connect() as connection:
+            migrated = schema_of(connection)
+
+    assert len(declared) > 150
+    own = {name for name in migrated if migrated[name].startswith(("CREATE TRIGGER", " BEGIN")) or "alembic" in name}
+    assert {name: sql for name, sql in migrated.items() if name not in own} == declared
+
+
+def test_several_processes_may_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    starts = [subprocess.Popen([sys.executable, "-c", OPEN, url], cwd=ROOT) for _number in range(4)]
+
+    assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
+    assert shell(url, "SELECT count(*) FROM companies") == [(0,)]
+
+
+def test_another_programs_database_is_refused_untouched(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    shell(url, "CREATE TABLE bookmarks (url text)")
+
+    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+        open_database(url)
+    assert shell(url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname !~ '^(pg|sql)_'") == [
+        ("bookmarks",)
+    ]
+
+
+def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+    with pytest.raises(
+        DatabaseRefused, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
+    ) as told:
+        open_database("postgresql://me:secret@127.0.0.1:1/cards")
+    assert "secret" not in str(told.value)
+
+
+def test_a_password_in_a_bad_url_is_not_shown(run: Run) -> None:
+    refused = run("check", "--database", "postgresql://me:secret@server")
+
+    assert refused.exit_code == 1
+    assert "must name a file" in refused.stderr and "secret" not in refused.stderr
+
+
+def test_a_missing_driver_is_named_with_what_installs_it(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "psycopg", None)
+        refused = run("check", "--database", database)
+    assert refused.exit_code == 1
+    assert "pip install -r requirements-postgresql.txt" in refused.stderr
+
+
+def test_the_commands_work_on_it(run: Run, database: str, app: Flask) -> None:
+    assert run("keys", "create", "a", "--database", database).stdout.startswith("cfk_")
+    assert len(run("keys", "list", "--database", database).stdout.splitlines()) == 2
+    checked = run("check", "--database", database)
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert "version: PostgreSQL" in checked.stdout
+    assert "pg_dump" in run("backup", "copy.db", "--database", database).stderr
+
+
+def test_a_lost_trigger_or_index_is_a_fault(run: Run, new_database: Callable[[], str]) -> None:
+    url = new_database()
+    open_database(url)
+    shell(url, "DROP TRIGGER contacts_log_updated ON contacts")
+    shell(url, "DROP INDEX ix_contacts_email_created_at_id")
+
+    faults = [line for line in run("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
+    assert sorted(faults) == [
+        "fault: contacts_log_updated is missing or changed",
+        "fault: ix_contacts_email_created_at_id is missing or changed",
+    ]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_a_files_rows_move_to_it_and_back_byte_for_byte(run: Run, tmp_path: Path, database: str, form: str) -> None:
+    run("seed", "--companies", "20")
+    run("seed", "--from", str(EXAMPLES))
+    run("export", "first", "--format", form)
+    assert run("import", "first", "--database", database).exit_code == 0
+    run("export", "second", "--format", form, "--database", database)
+
+    for name in "companies", "contacts", "conversations":
+        assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
+    again = run("import", "first", "--database", database)
+    assert again.exit_code == 0
+    count = sum(len((tmp_path / f"first/{name}.{form}").read_text().splitlines()) for name in ("companies", "contacts"))
+    assert shell(database, "SELECT count(*) FROM changes WHERE resource <> 'conversations'") == [
+        (count - (2 if form == "csv" else 0),)
+    ]
+
+
+def test_a_file_with_a_wrong_line_stores_nothing(run: Run, tmp_path: Path, database: str) -> None:
+    (tmp_path / "contacts.ndjson").write_text('{"name": "a"}\n{"name": "b", "companyId": "x"}\n')
+
+    refused = run("import", "contacts.ndjson", "--database", database)
+    assert "line 2: companyId: Is not the id of a company." in refused.stderr
+    assert shell(database, "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_a_reader_sees_one_snapshot(app: Flask, database: str, make: Make) -> None:
+    make("contacts", id="x")
+    with app.app_context():
+        seen = [db.session.scalar(db.text("SELECT max(seq) FROM changes"))]
+        shell(database, "UPDATE contacts SET name = 'b'")
+        seen.append(db.session.scalar(db.text("SELECT max(seq) FROM changes")))
+        assert db.session.scalar(db.text("SELECT name FROM contacts")) == "Acme"
+        db.session.rollback()
+        seen.append(db.session.scalar(db.text("SELECT max(seq) FROM changes")))
+
+    assert seen == [1, 1, 2]
+
+
+def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
+    database: str, writer: FlaskClient, make: Make
+) -> None:
+    make("contacts", id="x")
+    with psycopg.connect(database.replace("+psycopg", "")) as other:
+        other.execute("UPDATE contacts SET name = 'theirs'")
+        answers: list[Any] = []
+        writing = threading.Thread(
+            target=lambda: answers.append(writer.patch("/api/v1/contacts/x", json={"title": "ours"}))
+        )
+        writing.start()
+        time.sleep(0.3)
+        assert answers == []
+        other.commit()
+        writing.join()
+
+    assert (answers[0].json["name"], answers[0].headers["Dataset-Version"]) == ("theirs", "3")
+
+
+def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query, make: Make) -> None:
+    make("contacts", id="x")
+    with psycopg.connect(database.replace("+psycopg", "")) as other:
+        other.execute("UPDATE contacts SET name = 'theirs'")
+        other.rollback()
+    make("contacts", id="y")
+
+    assert query("SELECT seq, row_id FROM changes ORDER BY seq") == [(1, "x"), (2, "y")]
+
+
+def test_a_lock_that_is_not_had_in_time_is_503(
+    database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.postgresql.LOCK", f"SET LOCAL lock_timeout = '50ms'; {LOCK}")
+    with psycopg.connect(database.replace("+psycopg", "")) as other:
+        other.execute(LOCK)
+        answer = writer.post("/api/v1/contacts", json={"name": "a"})
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert writer.post("/api/v1/contacts", json={"name": "a"}).status_code == 201
+
+
+def test_a_lost_connection_is_503_and_the_next_request_has_a_new_one(
+    start: Callable[..., LiveServer], database: str, app: Flask, reader: FlaskClient
+) -> None:
+    assert reader.get("/api/v1/contacts").status_code == 200
+    shell(
+        database,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+
+    answers = [reader.get("/api/v1/contacts") for _time in range(10)]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert answers[-1].status_code == 200
+
+
+def test_serve_greets_without_the_password(start: Callable[..., LiveServer], database: str) -> None:
+    server = start("serve", "--demo", "--database", database.replace("postgres:@", "postgres:secret@"))
+
+    assert "(PostgreSQL " in server.greeting and "secret" not in server.greeting
+    assert "curl" in server.read_first_key()
