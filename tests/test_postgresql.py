@@ -38,7 +38,7 @@ def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) 
         with db.engine.connect() as connection:
             migrated = schema_of(connection)
 
-    assert len(declared) > 150
+    assert len(declared) > 120
     own = {name for name in migrated if migrated[name].startswith(("CREATE TRIGGER", " BEGIN")) or "alembic" in name}
     assert {name: sql for name, sql in migrated.items() if name not in own} == declared
 
