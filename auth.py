@@ -8,14 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
 
 from flask import Flask, current_app, g, request
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, Select, bindparam, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from database import db
+from database import db, prepare
 from models import SCOPES, ApiKey, now
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -88,17 +88,29 @@ def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tup
     return record, key
 
 
-def find_key(key: str) -> Any:
-    """Return the id and scope of the key's record, by one query.
+class KeyHolder(NamedTuple):
+    """Who a request comes from: the id of the key's record, and what it may do."""
+
+    id: str
+    scope: str
+
+
+def find_key(key: str) -> KeyHolder:
+    """Return the holder of the key, by one query.
 
     Raises KeyRefused when the key is unknown, malformed, expired or deleted.
     """
     if is_well_formed(key):
-        columns = select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)
-        record = db.session.execute(columns.where(ApiKey.sha256 == sha256(key.encode()).hexdigest())).first()
-        if record and (record.expires_at is None or record.expires_at > now()):
-            return record
+        found = prepare(key_query).run(sha256=sha256(key.encode()).hexdigest(), now=now()).fetchone()
+        if found:
+            return KeyHolder(*found)
     raise KeyRefused
+
+
+def key_query() -> Select[*tuple[Any, ...]]:
+    """Return the query for the key of a hash, unless it has expired."""
+    lasts = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > bindparam("now", type_=ApiKey.expires_at.type))
+    return select(ApiKey.id, ApiKey.scope).where(ApiKey.sha256 == bindparam("sha256"), lasts)
 
 
 def public(view: View) -> View:

@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, g, request
 
 from api.encoding import JSONObject, JSONValue, answer_rows
 from api.parameters import Parameters
-from database import db
+from database import end_reading, prepare
 from models import Change
 
 MOST_CHANGES = 1_000
@@ -25,8 +25,8 @@ def name_version(response: Response) -> Response:
     if "key" in g and response.status_code < 500:
         if "version" not in g:
             # What the view has read or refused is of no more use, and its snapshot may be an old one.
-            db.session.rollback()
-            g.version = db.session.scalar(sa.select(sa.func.max(Change.seq))) or 0
+            end_reading()
+            [g.version] = prepare(version_query, False).run().fetchone()
         response.headers["Dataset-Version"] = str(g.version)
         if "etag" in g and response.status_code < 400:
             response.set_etag(g.etag)
@@ -40,13 +40,20 @@ def reflect(*resources: str, row_id: str | None = None) -> None:
 
     The ETag is the number of the last change, found in the log's index: no row of a resource is read.
     """
-    last: list[Any] = [sa.select(sa.func.max(Change.seq)).scalar_subquery()]
-    for number, resource in enumerate(resources):
-        of_row = [Change.row_id == row_id] if row_id and number == 0 else []
-        last.append(sa.select(sa.func.max(Change.seq)).where(Change.resource == resource, *of_row).scalar_subquery())
-    version, *seqs = db.session.execute(sa.select(*last)).one()
-    g.version = version or 0
-    g.etag = str(max(seq or 0 for seq in seqs or [version]))
+    statement = prepare(version_query, row_id is not None, *resources)
+    version, *seqs = statement.run(**{"id": row_id} if row_id is not None else {}).fetchone()
+    g.version = version
+    g.etag = str(max(seqs or [version]))
+
+
+def version_query(of_row: bool, *resources: str) -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for the last change of all, and of each resource or of one row of the first."""
+    last = [sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0))]
+    for resource in resources:
+        last.append(last[0].where(Change.resource == resource))
+    if of_row:
+        last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
+    return sa.select(*(each.scalar_subquery() for each in last))
 
 
 def is_unchanged() -> bool:
@@ -62,12 +69,17 @@ def list_changes() -> Response:
         parameters.number("since", 0, 2**63 - 1, 0),
         parameters.number("limit", 1, MOST_CHANGES, MOST_CHANGES),
     )
-    names = {"resource": Change.resource, "id": Change.row_id, "action": Change.action, "at": Change.at}
-    members = {name: JSONValue(column) for name, column in {"seq": Change.seq, **names, "data": Change.data}.items()}
     reflect()
     if is_unchanged():
         return Response(status=304)
-    found = sa.select(JSONObject(members), Change.seq).where(Change.seq > since).order_by(Change.seq).limit(limit + 1)
-    rows = db.session.execute(found).all()
-    headers = parameters.next_link(since=rows[limit - 1].seq, limit=limit) if len(rows) > limit else {}
+    rows = prepare(feed_query).run(since=since, limit=limit + 1).fetchall()
+    headers = parameters.next_link(since=rows[limit - 1][1], limit=limit) if len(rows) > limit else {}
     return answer_rows((row[0] for row in rows[:limit]), headers)
+
+
+def feed_query() -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for the changes after a number, each as JSON and with its own."""
+    names = {"seq": Change.seq, "resource": Change.resource, "id": Change.row_id, "action": Change.action}
+    members = {name: JSONValue(column) for name, column in {**names, "at": Change.at, "data": Change.data}.items()}
+    found = sa.select(JSONObject(members), Change.seq).where(Change.seq > sa.bindparam("since", type_=Change.seq.type))
+    return found.order_by(Change.seq).limit(sa.bindparam("limit", type_=sa.Integer()))

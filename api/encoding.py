@@ -86,6 +86,23 @@ def write_postgresql_array(element: JSONArray, compiler: Any, **options: Any) ->
     return f"(SELECT coalesce(array_to_json(array_agg(o)), '[]') FROM {rows} AS rows)"
 
 
+class JSONRows(FunctionElement[str]):
+    """The JSON texts of a subquery's column, parted by commas, in its order; null without any."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(JSONRows, "sqlite")
+def write_sqlite_rows(element: JSONRows, compiler: Any, **options: Any) -> str:
+    return f"group_concat({compiler.process(element.clauses, **options)}, ',')"
+
+
+@compiles(JSONRows, "postgresql")
+def write_postgresql_rows(element: JSONRows, compiler: Any, **options: Any) -> str:
+    return f"string_agg({compiler.process(element.clauses, **options)}::text, ',')"
+
+
 def members_of(schema: PublicSchema, table: Any, only: Iterable[str] = ()) -> dict[str, sa.ColumnElement[Any]]:
     """Return the members of the schema's JSON as SQL, in its order: all, or only those with the given public names."""
     columns = {str(field.data_key): table.c[name] for name, field in schema.fields.items()}

@@ -1,28 +1,31 @@
-"""Reading: a query string becomes a SELECT, its rows an answer."""
+"""Reading: a query string becomes a query and its values, the query a statement, its rows an answer."""
 
 import base64
 import binascii
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from flask import Response, abort, request
+from flask import Response, abort, request, stream_with_context
 from marshmallow import ValidationError
 
 from api.changes import is_unchanged, reflect
-from api.encoding import JSONArray, JSONObject, JSONValue, answer_row, answer_rows, members_of
+from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, members_of
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
-from database import db, write_json
+from database import db, prepare, write_json
 from models import Time
 from schemas import TAG, JSONRefused, read_json, suggest
 
 LARGEST_PAGE = 1_000
+# Where no index has the order, each page sorts all rows anew: let there be few.
+LARGEST_SORTED_PAGE = 20_000
 LONGEST_SEARCH = 255
 OPERATORS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
+INDEXED_SORTS = ("createdAt", "updatedAt", "id")
 
 
 class SortKey(NamedTuple):
@@ -39,47 +42,162 @@ class SortKey(NamedTuple):
         return ordered.nulls_last() if self.column.nullable else ordered
 
     def after(self, value: Any) -> sa.ColumnElement[bool]:
-        """Return the condition of standing after a row with this value."""
+        """Return the condition of standing after a row with this value, None for null."""
         if value is None:
             return sa.false()
         beyond = self.column < value if self.descending else self.column > value
         return sa.or_(beyond, self.column.is_(None)) if self.column.nullable else beyond
 
 
+class Filter(NamedTuple):
+    """A parameter on a field without its values: how many there are, and whether null is one of them."""
+
+    name: str
+    operator: str
+    values: int
+    nullable: bool
+
+
+class Query(NamedTuple):
+    """What a list asks for, without the values: lists that differ in values alone share a statement."""
+
+    resource: str
+    only: tuple[str, ...]
+    include: tuple[str, ...]
+    filters: tuple[Filter, ...]
+    words: int
+    indexed: bool
+    sort: str
+    # For each value of the cursor, whether it is null; nothing without a cursor.
+    after: tuple[bool, ...] = ()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Return the endpoint that is asked."""
+        return ENDPOINTS[self.resource]
+
+    def column(self, name: str) -> Any:
+        """Return the column of a public name."""
+        return self.endpoint.table.c[self.endpoint.attributes[name]]
+
+    @property
+    def keys(self) -> list[SortKey]:
+        """Return what the list is sorted by, the id at the end."""
+        terms = [(term.removeprefix("-"), term.startswith("-")) for term in self.sort.split(",")]
+        keys = [SortKey(name, self.column(name), descending) for name, descending in terms]
+        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.column("id"))]
+
+    def value(self, name: str, column: Any) -> Any:
+        """Return the place of a value to come."""
+        return sa.bindparam(name, type_=sa.String() if isinstance(column.type, sa.JSON) else column.type)
+
+    def conditions(self) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the conditions of all parameters."""
+        for number, each in enumerate(self.filters):
+            column = self.column(each.name)
+            values = [self.value(f"f{number}_{place}", column) for place in range(each.values)]
+            if each.operator:
+                yield getattr(column, OPERATORS[each.operator])(*values)
+            elif isinstance(column.type, sa.JSON):
+                yield sa.or_(*(holds(column, tag) for tag in values))
+            else:
+                # Nothing but null is left of a filter whose values are all null.
+                wanted = [column.in_(values)] if values else []
+                yield sa.or_(*wanted, column.is_(None)) if each.nullable else wanted[0]
+        yield from self.search()
+        if self.after:
+            yield self.beyond()
+
+    def search(self) -> Iterator[sa.ColumnElement[bool]]:
+        """Yield the conditions of a text search: every word occurs somewhere in the row's text, in any case."""
+        table = self.endpoint.table
+        texts: list[Any] = [column for column in table.c if column.info.get("searched")]
+        if db.engine.dialect.name == "postgresql":
+            # The columns sort by code point; letters' case is the database's own locale's.
+            texts = [sa.collate(column, "default") for column in texts]
+        for number in range(self.words):
+            pattern = sa.bindparam(f"word{number}", type_=sa.String())
+            yield sa.or_(*(column.ilike(pattern, escape="/") for column in texts))
+        if self.indexed:
+            index = sa.table(f"{self.resource}_search", sa.column("rowid"))
+            matches = sa.literal_column(index.name).op("MATCH")(sa.bindparam("indexed"))
+            yield table.c.number.in_(sa.select(index.c.rowid).where(matches))
+
+    def beyond(self) -> sa.ColumnElement[bool]:
+        """Return the condition of standing after the cursor's row."""
+        places = [self.value(f"after{number}", key.column) for number, key in enumerate(self.keys)]
+        values = [None if is_null else place for is_null, place in zip(self.after, places, strict=True)]
+        if all(not key.descending and not key.column.nullable for key in self.keys):
+            # One comparison of rows, which an index can be entered by.
+            return sa.tuple_(*(key.column for key in self.keys)) > sa.tuple_(*places)
+        alternatives: list[sa.ColumnElement[bool]] = []
+        equal: list[sa.ColumnElement[bool]] = []
+        for key, value in zip(self.keys, values, strict=True):
+            alternatives.append(sa.and_(*equal, key.after(value)))
+            equal.append(key.column.is_(None) if value is None else key.column == value)
+        return sa.or_(*alternatives)
+
+
+def rows_query(query: Query) -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for a page: its rows' JSON, parted by commas, and their number."""
+    rows = sa.select(shape(query.endpoint, query.only, query.include).label("o")).where(*query.conditions())
+    page = rows.order_by(*(key.order for key in query.keys)).limit(sa.bindparam("limit", type_=sa.Integer()))
+    found = page.subquery("page")
+    return sa.select(JSONRows(found.c.o), sa.func.count()).select_from(found)
+
+
+def edge_query(query: Query) -> sa.Select[Any]:
+    """Return the query for where a page ends: the JSON of its last row's sort keys, then that of the row after it."""
+    keys = JSONObject({key.name: JSONValue(key.column) for key in query.keys})
+    rows = sa.select(keys).where(*query.conditions()).order_by(*(key.order for key in query.keys))
+    return rows.limit(2).offset(sa.bindparam("skipped", type_=sa.Integer()))
+
+
+def count_query(query: Query) -> sa.Select[Any]:
+    """Return the query for the number of all rows."""
+    return sa.select(sa.func.count()).select_from(query.endpoint.table).where(*query.conditions())
+
+
+def row_query(resource: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> sa.Select[Any]:
+    """Return the query for the JSON of the row with an id."""
+    endpoint = ENDPOINTS[resource]
+    return sa.select(shape(endpoint, only, included)).where(endpoint.table.c.id == sa.bindparam("id"))
+
+
 def list_rows(endpoint: Endpoint) -> Response:
     """Answer the rows that the query string asks for, all of them or a page."""
     listing = Listing(endpoint)
-    reflect(endpoint.name, *listing.included)
+    reflect(endpoint.name, *map(table_of, listing.query.include))
     if is_unchanged():
         return Response(status=304)
     headers = {}
     if "count=exact" in request.headers.get("Prefer", ""):
-        count = sa.select(sa.func.count()).select_from(listing.table).where(*listing.conditions)
-        headers = {"X-Total-Count": str(db.session.scalar(count)), "Preference-Applied": "count=exact"}
-    rows: Sequence[Any] = db.session.execute(listing.select()).all()
-    if listing.limit and len(rows) > listing.limit:
-        rows = rows[: listing.limit]
-        headers |= listing.parameters.next_link(limit=listing.limit, cursor=listing.cursor_after(rows[-1]))
-    return answer_rows((row[0] for row in rows), headers)
+        [count] = prepare(count_query, listing.query._replace(after=())).run(**listing.values).fetchone()
+        headers = {"X-Total-Count": str(count), "Preference-Applied": "count=exact"}
+    text, cursor = listing.page()
+    if listing.limit and cursor:
+        headers |= listing.parameters.next_link(limit=listing.limit, cursor=cursor)
+    whole: Any = f"[{text}]" if listing.limit or not cursor else stream_with_context(listing.pages(text, cursor))
+    return Response(whole, 200, headers, content_type="application/json")
 
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:
     """Answer one row, or 404."""
     parameters = Parameters("fields", "include")
-    included = parameters.words("include", endpoint.includes)
+    included = tuple(parameters.words("include", endpoint.includes))
     reflect(endpoint.name, *map(table_of, included), row_id=row_id)
     if is_unchanged():
         return Response(status=304)
-    row = read_row(endpoint, row_id, parameters.words("fields", tuple(endpoint.attributes)), included)
+    row = read_row(endpoint, row_id, tuple(parameters.words("fields", tuple(endpoint.attributes))), included)
     if row is None:
         abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
     return answer_row(row)
 
 
-def read_row(endpoint: Endpoint, row_id: str, only: Sequence[str] = (), included: Sequence[str] = ()) -> str | None:
+def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> str | None:
     """Return the JSON of one row, or None where there is no such row."""
-    table = endpoint.table
-    return db.session.scalar(sa.select(shape(endpoint, only, included)).where(table.c.id == row_id))
+    found = prepare(row_query, endpoint.name, only, included).run(id=row_id).fetchone()
+    return found and str(found[0])
 
 
 def shape(endpoint: Endpoint, only: Sequence[str] = (), included: Sequence[str] = ()) -> JSONObject:
@@ -106,36 +224,28 @@ def table_of(include: str) -> str:
 
 
 class Listing:
-    """What a list's query string asks for.
+    """What a list's query string asks for: the query, and the values in it.
 
     Raises QueryRefused for a parameter, field, operator or value that isn't known.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.table = endpoint.table
         names = tuple(endpoint.attributes)
         self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
         self.limit = self.parameters.number("limit", 1, LARGEST_PAGE, 0)
-        self.only = self.parameters.words("fields", names)
-        self.include = self.parameters.words("include", endpoint.includes)
-        self.included = [table_of(name) for name in self.include]
-        self.conditions = [self.condition(name, values) for name, values in self.parameters.filters.items()]
-        if "q" in request.args:
-            self.conditions += self.search(request.args["q"])
-
-    def select(self) -> sa.Select[Any]:
-        """Return the SELECT: the rows' JSON, then the values that the next page's cursor is made of."""
-        statement = sa.select(shape(self.endpoint, self.only, self.include)).where(*self.conditions)
-        if self.limit:
-            statement = statement.add_columns(*(key.column for key in self.keys)).limit(self.limit + 1)
+        self.values: dict[str, Any] = {}
+        only, include = self.parameters.words("fields", names), self.parameters.words("include", endpoint.includes)
+        filters = [self.filter(*each) for each in enumerate(self.parameters.filters.items())]
+        words, indexed = self.search(request.args["q"]) if "q" in request.args else (0, False)
+        sort = self.sort(request.args.get("sort", "createdAt"))
+        self.query = Query(endpoint.name, tuple(only), tuple(include), tuple(filters), words, indexed, sort)
         if "cursor" in request.args:
-            statement = statement.where(self.after_cursor(request.args["cursor"]))
-        return statement.order_by(*(key.order for key in self.keys))
+            self.go_on(request.args["cursor"])
 
     def column(self, name: str) -> Any:
         """Return the column of a public name."""
-        return self.table.c[self.endpoint.attributes[name]]
+        return self.endpoint.table.c[self.endpoint.attributes[name]]
 
     def read(self, name: str, value: Any) -> Any:
         """Return a value of the named field as the database compares it.
@@ -154,77 +264,76 @@ class Listing:
         except ValidationError as error:
             raise QueryRefused(f"{name} can't be {given!r}. {error.messages[0]}") from None
 
-    def condition(self, name: str, values: list[str]) -> sa.ColumnElement[bool]:
-        """Return the condition that one parameter sets: `field` for any of its values, `field[gte]` for a range."""
-        name, bracket, operator = name.partition("[")
-        column = self.column(name)
+    def filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:
+        """Return the filter that one parameter sets: `field` for any of its values, `field[gte]` for a range."""
+        name, bracket, operator = parameter[0].partition("[")
+        operator, given = operator.removesuffix("]"), parameter[1]
         if bracket:
-            return self.comparison(name, operator.removesuffix("]"), values)
-        nullable = column.nullable and "null" in values
-        wanted = [self.read(name, value) for value in values if not (nullable and value == "null")]
-        if isinstance(column.type, sa.JSON):
-            return sa.or_(*(holds(column, tag) for tag in wanted))
-        return sa.or_(column.in_(wanted), column.is_(None)) if nullable else column.in_(wanted)
+            self.check_operator(name, operator, given)
+        nullable = not bracket and self.column(name).nullable and "null" in given
+        wanted = [self.read(name, value) for value in given if not (nullable and value == "null")]
+        self.values |= {f"f{number}_{place}": value for place, value in enumerate(wanted)}
+        return Filter(name, operator, len(wanted), nullable)
 
-    def comparison(self, name: str, operator: str, values: list[str]) -> sa.ColumnElement[bool]:
-        """Return the condition of an operator."""
-        column = self.column(name)
-        if not isinstance(column.type, Time | sa.Numeric | sa.Integer):
+    def check_operator(self, name: str, operator: str, values: list[str]) -> None:
+        """Raise QueryRefused unless the field has the operator, and it is given once."""
+        if not isinstance(self.column(name).type, Time | sa.Numeric | sa.Integer):
             raise QueryRefused(f"{name} has no operators: they are for numbers and times.")
         if operator not in OPERATORS:
             raise QueryRefused(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")
         if len(values) > 1:
             raise QueryRefused(f"{name}[{operator}] must be given once.")
-        condition: sa.ColumnElement[bool] = getattr(column, OPERATORS[operator])(self.read(name, values[0]))
-        return condition
 
-    def search(self, text: str) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions of a text search: every word occurs somewhere in the row's text, in any case."""
+    def search(self, text: str) -> tuple[int, bool]:
+        """Return how many words are looked for in the rows, and whether others are in the index."""
         words = text.split()
         if not words or len(text) > LONGEST_SEARCH or "\0" in text:
             raise QueryRefused(f"q must be one or more words, {LONGEST_SEARCH} characters in all.")
-        texts: list[Any] = [column for column in self.table.c if column.info.get("searched")]
         # SQLite's index knows texts by their trigrams, so it can't know shorter words.
-        indexed = [word for word in words if len(word) >= 3]
-        if db.engine.dialect.name == "postgresql":
-            # The columns sort by code point; letters' case is the database's own locale's.
-            texts, indexed = [sa.collate(column, "default") for column in texts], []
-        conditions: list[sa.ColumnElement[bool]] = [
-            sa.or_(*(column.icontains(word, autoescape=True) for column in texts))
-            for word in words
-            if word not in indexed
-        ]
+        indexed = [word for word in words if len(word) >= 3 and db.engine.dialect.name == "sqlite"]
+        others = [word for word in words if word not in indexed]
+        for number, word in enumerate(others):
+            escaped = word.replace("/", "//").replace("%", "/%").replace("_", "/_")
+            self.values[f"word{number}"] = f"%{escaped}%"
         if indexed:
-            quoted = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-            index = sa.table(f"{self.endpoint.name}_search", sa.column("rowid"))
-            matches = sa.literal_column(index.name).op("MATCH")(quoted)
-            conditions.append(self.table.c.number.in_(sa.select(index.c.rowid).where(matches)))
-        return conditions
+            self.values["indexed"] = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
+        return len(others), bool(indexed)
 
-    @cached_property
-    def keys(self) -> list[SortKey]:
-        """Return what the list is sorted by, the id at the end: by creation where nothing else is asked for."""
-        keys: list[SortKey] = []
+    def sort(self, given: str) -> str:
+        """Return the sort, which names scalar fields, each once."""
         scalars = [name for name in self.endpoint.attributes if not isinstance(self.column(name).type, sa.JSON)]
-        for term in request.args.get("sort", "createdAt").split(","):
-            name = term.removeprefix("-")
+        names = [term.removeprefix("-") for term in given.split(",")]
+        for name, term in zip(names, given.split(","), strict=True):
             if name not in scalars:
                 raise QueryRefused(f"sort can't have {term!r}. {suggest(name, scalars)}")
-            if any(name == key.name for key in keys):
+            if names.count(name) > 1:
                 raise QueryRefused(f"sort must name {name} once.")
-            keys.append(SortKey(name, self.column(name), term.startswith("-")))
-        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.table.c.id)]
+        return given
 
-    def cursor_after(self, row: Any) -> str:
-        """Return the cursor of what follows a row of the SELECT: the sort and the row's place in it, as text."""
-        fields = self.endpoint.schema.fields
-        shown = {key.name: value for key, value in zip(self.keys, row[1:], strict=True)}
-        values = [fields[self.endpoint.attributes[name]]._serialize(value, None, None) for name, value in shown.items()]
-        place = write_json([request.args.get("sort", "createdAt"), *values])
-        return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    def page(self) -> tuple[str, str]:
+        """Return the JSON of the page's rows, without brackets, and the cursor of the next page, if there is one."""
+        indexed = all(key.name in INDEXED_SORTS for key in self.query.keys)
+        limit = self.limit or (LARGEST_PAGE if indexed else LARGEST_SORTED_PAGE)
+        text, count = prepare(rows_query, self.query).run(**self.values, limit=limit).fetchone()
+        if count < limit:
+            return text or "", ""
+        edge = prepare(edge_query, self.query).run(**self.values, skipped=limit - 1).fetchall()
+        if len(edge) < 2:
+            return text, ""
+        place = write_json([self.query.sort, *json.loads(edge[0][0], parse_float=float).values()])
+        return text, base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
-    def after_cursor(self, cursor: str) -> sa.ColumnElement[bool]:
-        """Return the condition of standing after a cursor.
+    def pages(self, text: str, cursor: str) -> Iterator[str]:
+        """Yield the whole list in pieces: the first page, which is given, then all that follow it in the snapshot."""
+        yield f"[{text}"
+        while cursor:
+            self.go_on(cursor)
+            text, cursor = self.page()
+            yield f",{text}"
+        yield "]"
+
+    def go_on(self, cursor: str) -> None:
+        """Ask for what stands after a cursor.
 
         Raises QueryRefused when this list, sorted like this, did not give it.
         """
@@ -233,26 +342,18 @@ class Listing:
             place = read_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, JSONRefused):
             raise refused from None
-        sort = request.args.get("sort", "createdAt")
-        if not isinstance(place, list) or place[:1] != [sort] or len(place) != len(self.keys) + 1:
+        keys = self.query.keys
+        if not isinstance(place, list) or place[:1] != [self.query.sort] or len(place) != len(keys) + 1:
             raise refused
-        values = [
-            None if value is None else self.read(key.name, value)
-            for key, value in zip(self.keys, place[1:], strict=True)
-        ]
-        if all(not key.descending and not key.column.nullable for key in self.keys):
-            # One comparison of rows, which an index can be entered by.
-            typed = [sa.literal(value, key.column.type) for key, value in zip(self.keys, values, strict=True)]
-            return sa.tuple_(*(key.column for key in self.keys)) > sa.tuple_(*typed)
-        alternatives: list[sa.ColumnElement[bool]] = []
-        equal: list[sa.ColumnElement[bool]] = []
-        for key, value in zip(self.keys, values, strict=True):
-            alternatives.append(sa.and_(*equal, key.after(value)))
-            equal.append(key.column.is_(None) if value is None else key.column == value)
-        return sa.or_(*alternatives)
+        for number, (key, value) in enumerate(zip(keys, place[1:], strict=True)):
+            if value is not None:
+                self.values[f"after{number}"] = self.read(key.name, value)
+            else:
+                self.values.pop(f"after{number}", None)
+        self.query = self.query._replace(after=tuple(value is None for value in place[1:]))
 
 
-def holds(column: Any, tag: str) -> sa.ColumnElement[bool]:
+def holds(column: Any, tag: Any) -> sa.ColumnElement[bool]:
     """Return the condition that an array column has a member."""
     elements = sa.func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else sa.func.json_each
     each = elements(column).table_valued("value")

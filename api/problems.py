@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from auth import Unauthenticated, redact
-from database import backend
+from database import backend, db, drop_reader
 from schemas import JSONRefused, pointers
 
 log = logging.getLogger("cardfile")
@@ -68,6 +68,9 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(JSONRefused, lambda error: problem(400, str(error)))
     app.register_error_handler(ValidationError, answer_invalid)
     app.register_error_handler(DBAPIError, answer_database_error)
+    with app.app_context():
+        # What is read past SQLAlchemy's execution raises the driver's own errors.
+        app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, answer_database_error)
     app.register_error_handler(PoolTimeout, answer_unavailable)
     app.register_error_handler(Exception, answer_bug)
 
@@ -96,12 +99,14 @@ def answer_invalid(error: ValidationError) -> Response:
     return problem(422, "Some of what was sent can't be taken: see errors.", list(pointers(error.messages)))
 
 
-def answer_database_error(error: DBAPIError) -> Response:
+def answer_database_error(error: Exception) -> Response:
     """Answer 507 for a full disk, 503 for a database that is locked or gone, 500 for the rest."""
-    if backend().is_full(error.orig):
+    drop_reader()
+    cause = getattr(error, "orig", error)
+    if backend().is_full(cause):
         log.error("The disk is full")
         return problem(507, "The disk that holds the database is full.")
-    if backend().is_unavailable(error.orig):
+    if backend().is_unavailable(cause):
         return answer_unavailable(error)
     return answer_bug(error)
 

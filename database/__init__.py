@@ -5,17 +5,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Flask
+from flask import Flask, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
+from database.reading import drop_reader, end_reading, init_reading, prepare
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings
 
-__all__ = ["DatabaseRefused", "backend", "copy_to", "db", "examine", "place_of", "write_json", "write_transaction"]
+__all__ = [
+    "DatabaseRefused",
+    "backend",
+    "copy_to",
+    "db",
+    "drop_reader",
+    "end_reading",
+    "examine",
+    "place_of",
+    "prepare",
+    "write_json",
+    "write_transaction",
+]
 
 
 class Base(DeclarativeBase):
@@ -55,7 +68,8 @@ def init_database(app: Flask, settings: Settings) -> None:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         **own.ENGINE_OPTIONS,
         "json_serializer": write_json,
-        "pool_size": settings.threads,
+        # A thread may read by one while another program of its own writes by a second.
+        "pool_size": 2 * settings.threads,
         "pool_timeout": 5,
     }
     try:
@@ -63,6 +77,7 @@ def init_database(app: Flask, settings: Settings) -> None:
         with app.app_context():
             event.listen(db.engine, "connect", own.prepare)
             event.listen(db.engine, "begin", own.begin)
+            init_reading(app, db.engine)
             try:
                 upgrade(db.engine)
             finally:
@@ -82,8 +97,10 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     With keep=False it is undone in any case.
     """
     # A read that is under way can't become a write once somebody else has written, so it ends here.
+    end_reading()
     db.session.rollback()
-    db.session.connection(execution_options={"begin": "IMMEDIATE"})
+    # What is read inside the block is read by the connection that writes.
+    g.reader = db.session.connection(execution_options={"begin": "IMMEDIATE"}).connection
     try:
         yield
         if keep:
@@ -93,3 +110,5 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     except BaseException:
         db.session.rollback()
         raise
+    finally:
+        g.pop("reader")

@@ -54,11 +54,22 @@ def begin(connection: Connection) -> None:
 
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     driver: Any = connection.connection.driver_connection
-    driver.read_only = mode == "DEFERRED"
+    if mode == "DEFERRED":
+        begin_reading(driver)
+        return
     # A writer waits for the lock first, and must then see what was committed while it waited.
-    driver.isolation_level = IsolationLevel.REPEATABLE_READ if mode == "DEFERRED" else IsolationLevel.READ_COMMITTED
+    driver.read_only = False
+    driver.isolation_level = IsolationLevel.READ_COMMITTED
     if mode == "IMMEDIATE":
         connection.exec_driver_sql(LOCK)
+
+
+def begin_reading(connection: Any) -> None:
+    """Open a snapshot on a driver's connection: what is executed next begins it."""
+    from psycopg import IsolationLevel
+
+    connection.read_only = True
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
 
 
 @contextmanager

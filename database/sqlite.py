@@ -65,6 +65,11 @@ def begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
 
+def begin_reading(connection: Any) -> None:
+    """Open a snapshot on a driver's connection."""
+    connection.execute("BEGIN")
+
+
 @contextmanager
 def upgrading(connection: Connection) -> Iterator[None]:
     """Run the block in a writing transaction in which tables may be rebuilt; what it doesn't commit is undone."""

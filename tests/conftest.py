@@ -13,18 +13,19 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, event, make_url, text
 
 from auth import create_key
 from commands import cli
 from database import Base, db, write_transaction
+from database.reading import Statement
 from models import new_id
 from schemas import RESOURCES
 from seed import insert_rows
@@ -207,6 +208,39 @@ def query(app: Flask) -> Callable[..., list[Any]]:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     return run_sql
+
+
+class Ran(NamedTuple):
+    """A statement that a request ran: its SQL, and if it was a prepared one, that and its values."""
+
+    sql: str
+    statement: Statement | None = None
+    values: Any = None
+
+    @property
+    def verb(self) -> str:
+        return self.sql.split()[0]
+
+
+@pytest.fixture
+def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
+    """Return a list into which go the statements that requests run, but for BEGIN and the key's last use."""
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
+    ran: list[Ran] = []
+    run = Statement.run
+
+    def note(statement: Statement, **values: Any) -> Any:
+        ran.append(Ran(statement.sql, statement, values))
+        return run(statement, **values)
+
+    def note_executed(*arguments: Any) -> None:
+        if not arguments[2].startswith("BEGIN"):
+            ran.append(Ran(arguments[2]))
+
+    monkeypatch.setattr(Statement, "run", note)
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", note_executed)
+    return ran
 
 
 def shell(database: str, sql: str) -> list[Any]:

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
 from database import db
+from database.reading import reader as connection
 from seed import load_demo
-from tests.conftest import Make, Query
+from tests.conftest import Make, Query, Ran
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -217,16 +218,15 @@ def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, make: Make) -
     "path", ["companies?include=contacts,conversations", "contacts?include=company", "contacts?limit=5&q=ann"]
 )
 def test_what_is_asked_for_never_costs_another_query(
-    app: Flask, reader: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+    app: Flask, reader: FlaskClient, statements: list[Ran], path: str
 ) -> None:
-    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
-    statements: list[str] = []
     with app.app_context():
         load_demo(30)
-        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2].split()[0]))
+    statements.clear()
 
     assert reader.get(f"/api/v1/{path}").status_code == 200
-    assert [word for word in statements if word != "BEGIN"] == ["SELECT", "SELECT", "SELECT"]
+    # The key, the version, the rows, and for a page its end.
+    assert [each.verb for each in statements] == ["SELECT"] * (4 if "limit" in path else 3)
 
 
 @pytest.mark.parametrize(
@@ -273,29 +273,25 @@ def test_a_page_is_entered_by_its_index_wherever_it_lies(
 
 
 @pytest.fixture
-def explain(app: Flask, reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Return a function that returns the plan of the last SELECT that a path costs."""
-
-    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
+def explain(app: Flask, reader: FlaskClient, statements: list[Ran]) -> Callable[[str], str]:
+    """Return a function that returns the plans of the statements that a path costs, past the key and the version."""
 
     def plan_of(path: str) -> str:
-        statements: list[tuple[str, Any]] = []
-
-        def note(*args: Any) -> None:
-            statements.append((args[2], args[3]))
-
+        statements.clear()
+        assert reader.get(path).status_code in {200, 404}
         with app.app_context():
-            event.listen(db.engine, "before_cursor_execute", note)
-            assert reader.get(path).status_code in {200, 404}
-            event.remove(db.engine, "before_cursor_execute", note)
-            sql, parameters = [each for each in statements if each[0].startswith("SELECT")][-1]
-            with db.engine.connect() as connection:
-                words = "EXPLAIN QUERY PLAN"
-                if db.engine.dialect.name == "postgresql":
-                    # A table of a few rows is otherwise read through, whatever its indexes.
-                    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-                    connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-                    words = "EXPLAIN"
-                return "\n".join(row[-1] for row in connection.exec_driver_sql(f"{words} {sql}", parameters))
+            words = "EXPLAIN QUERY PLAN"
+            if db.engine.dialect.name == "postgresql":
+                # A table of a few rows is otherwise read through, whatever its indexes.
+                connection().execute("SET LOCAL enable_seqscan = off")
+                connection().execute("SET LOCAL enable_bitmapscan = off")
+                words = "EXPLAIN"
+            found = []
+            for each in statements[2:]:
+                explained = copy(each.statement)
+                assert explained
+                explained.sql = f"{words} {explained.sql}"
+                found += [row[-1] for row in explained.run(**each.values)]
+            return "\n".join(found)
 
     return plan_of
