@@ -15,7 +15,7 @@ from flask import Flask, current_app, g, request
 from sqlalchemy import Engine, Select, bindparam, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from database import db, prepare
+from database import db, read, unwrapped
 from models import SCOPES, ApiKey, now
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -101,7 +101,7 @@ def find_key(key: str) -> KeyHolder:
     Raises KeyRefused when the key is unknown, malformed, expired or deleted.
     """
     if is_well_formed(key):
-        found = prepare(key_query).run(sha256=sha256(key.encode()).hexdigest(), now=now()).fetchone()
+        found = read(key_query, sha256=sha256(key.encode()).hexdigest(), now=now()).fetchone()
         if found:
             return KeyHolder(*found)
     raise KeyRefused
@@ -172,15 +172,16 @@ def require_key() -> None:
     Raises Unauthenticated, KeyRefused or ScopeTooSmall. It runs for unknown paths under /api/v1 too, so that nobody
     without a key learns which exist.
     """
-    view = current_app.view_functions.get(request.endpoint or "")
-    outside = view is None and not f"{request.path}/".startswith(f"{API}/")
-    if outside or request.method == "OPTIONS" or getattr(view, "is_public", False):
+    app, asked = unwrapped(current_app), unwrapped(request)
+    view = app.view_functions.get(asked.endpoint or "")
+    outside = view is None and not f"{asked.path}/".startswith(f"{API}/")
+    if outside or asked.method == "OPTIONS" or getattr(view, "is_public", False):
         return
-    scheme, _space, credentials = request.headers.get("Authorization", "").partition(" ")
+    scheme, _space, credentials = asked.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
-    g.key = find_key(credentials.strip())
-    needed = getattr(view, "scope", "read" if request.method in {"GET", "HEAD"} else "write")
-    if view is not None and SCOPES.index(g.key.scope) < SCOPES.index(needed):
-        raise ScopeTooSmall(g.key.scope, needed)
-    current_app.extensions["last_use"].note(g.key.id)
+    g.key = key = find_key(credentials.strip())
+    needed = getattr(view, "scope", "read" if asked.method in {"GET", "HEAD"} else "write")
+    if view is not None and SCOPES.index(key.scope) < SCOPES.index(needed):
+        raise ScopeTooSmall(key.scope, needed)
+    app.extensions["last_use"].note(key.id)

@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, g, request
 
 from api.encoding import JSONObject, JSONValue, answer_rows
 from api.parameters import Parameters
-from database import end_reading, prepare
+from database import end_reading, read, unwrapped
 from models import Change
 
 MOST_CHANGES = 1_000
@@ -22,14 +22,15 @@ def init_changes(app: Flask) -> None:
 
 def name_version(response: Response) -> Response:
     """Set Dataset-Version, and the ETag where the view has found one."""
-    if "key" in g and response.status_code < 500:
-        if "version" not in g:
+    here, status = unwrapped(g), response.status_code
+    if "key" in here and status < 500:
+        if "version" not in here:
             # What the view has read or refused is of no more use, and its snapshot may be an old one.
             end_reading()
-            [g.version] = prepare(version_query, False).run().fetchone()
-        response.headers["Dataset-Version"] = str(g.version)
-        if "etag" in g and response.status_code < 400:
-            response.set_etag(g.etag)
+            [here.version] = read(version_query, False).fetchone()
+        response.headers["Dataset-Version"] = str(here.version)
+        if "etag" in here and status < 400:
+            response.headers["ETag"] = f'"{here.etag}"'
     return response
 
 
@@ -40,10 +41,11 @@ def reflect(*resources: str, row_id: str | None = None) -> None:
 
     The ETag is the number of the last change, found in the log's index: no row of a resource is read.
     """
-    statement = prepare(version_query, row_id is not None, *resources)
-    version, *seqs = statement.run(**{"id": row_id} if row_id is not None else {}).fetchone()
-    g.version = version
-    g.etag = str(max(seqs or [version]))
+    values = {"id": row_id} if row_id is not None else {}
+    version, *seqs = read(version_query, row_id is not None, *resources, **values).fetchone()
+    here = unwrapped(g)
+    here.version = version
+    here.etag = str(max(seqs or [version]))
 
 
 def version_query(of_row: bool, *resources: str) -> sa.Select[*tuple[Any, ...]]:
@@ -58,7 +60,10 @@ def version_query(of_row: bool, *resources: str) -> sa.Select[*tuple[Any, ...]]:
 
 def is_unchanged() -> bool:
     """Tell whether the client has what reflect() found (RFC 9110 §13.1.2)."""
-    return not request.if_none_match.star_tag and request.if_none_match.contains_weak(g.etag)
+    asked = unwrapped(request)
+    if "HTTP_IF_NONE_MATCH" not in asked.environ:
+        return False
+    return not asked.if_none_match.star_tag and asked.if_none_match.contains_weak(g.etag)
 
 
 @changes.get("/changes")
@@ -72,7 +77,7 @@ def list_changes() -> Response:
     reflect()
     if is_unchanged():
         return Response(status=304)
-    rows = prepare(feed_query).run(since=since, limit=limit + 1).fetchall()
+    rows = read(feed_query, since=since, limit=limit + 1).fetchall()
     headers = parameters.next_link(since=rows[limit - 1][1], limit=limit) if len(rows) > limit else {}
     return answer_rows((row[0] for row in rows[:limit]), headers)
 

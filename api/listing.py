@@ -16,7 +16,7 @@ from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row,
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
-from database import db, prepare, write_json
+from database import db, read, write_json
 from models import Time
 from schemas import TAG, JSONRefused, read_json, suggest
 
@@ -172,7 +172,7 @@ def list_rows(endpoint: Endpoint) -> Response:
         return Response(status=304)
     headers = {}
     if "count=exact" in request.headers.get("Prefer", ""):
-        [count] = prepare(count_query, listing.query._replace(after=())).run(**listing.values).fetchone()
+        [count] = read(count_query, listing.query._replace(after=()), **listing.values).fetchone()
         headers = {"X-Total-Count": str(count), "Preference-Applied": "count=exact"}
     text, cursor = listing.page()
     if listing.limit and cursor:
@@ -196,7 +196,7 @@ def get_row(endpoint: Endpoint, row_id: str) -> Response:
 
 def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> str | None:
     """Return the JSON of one row, or None where there is no such row."""
-    found = prepare(row_query, endpoint.name, only, included).run(id=row_id).fetchone()
+    found = read(row_query, endpoint.name, only, included, id=row_id).fetchone()
     return found and str(found[0])
 
 
@@ -314,10 +314,10 @@ class Listing:
         """Return the JSON of the page's rows, without brackets, and the cursor of the next page, if there is one."""
         indexed = all(key.name in INDEXED_SORTS for key in self.query.keys)
         limit = self.limit or (LARGEST_PAGE if indexed else LARGEST_SORTED_PAGE)
-        text, count = prepare(rows_query, self.query).run(**self.values, limit=limit).fetchone()
+        text, count = read(rows_query, self.query, **self.values, limit=limit).fetchone()
         if count < limit:
             return text or "", ""
-        edge = prepare(edge_query, self.query).run(**self.values, skipped=limit - 1).fetchall()
+        edge = read(edge_query, self.query, **self.values, skipped=limit - 1).fetchall()
         if len(edge) < 2:
             return text, ""
         place = write_json([self.query.sort, *json.loads(edge[0][0], parse_float=float).values()])

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from flask import Flask, Response, abort, g, request
 
 from auth import redact
+from database import unwrapped
 from models import new_id
 
 access_log = logging.getLogger("cardfile.access")
@@ -24,38 +25,36 @@ def init_protocol(app: Flask) -> None:
 
 def open_exchange() -> None:
     """Give the request its id, the client's own if that is sane; refuse any but one sound Host (RFC 9112 §3.2)."""
-    g.started = time.perf_counter()
-    g.request_id = request_id_from(request.headers.get("X-Request-Id", ""))
+    here, headers = unwrapped(g), unwrapped(request).headers
+    here.started = time.perf_counter()
+    here.request_id = request_id_from(headers.get("X-Request-Id", ""))
     # A server joins repeated headers by commas, which no host name contains.
-    if not HOST.fullmatch(request.headers.get("Host", "")):
+    if not HOST.fullmatch(headers.get("Host", "")):
         abort(400, "Send exactly one Host header, with the name or address of this server.")
 
 
 def request_id_from(given: str) -> str:
     """Return the id that a client gave its request if it is sane, else a new one."""
-    return given if SANE_ID.fullmatch(given) and redact(given) == given else new_id()
+    return given if given and SANE_ID.fullmatch(given) and redact(given) == given else new_id()
 
 
 def close_exchange(response: Response) -> Response:
     """Name the request in its answer and in the access log."""
-    response.headers["X-Request-Id"] = g.request_id
+    here, asked = unwrapped(g), unwrapped(request)
+    response.headers["X-Request-Id"] = here.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
-    if request.method == "OPTIONS" and response.status_code == 200:
+    if asked.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204
     if response.status_code == 204:
         del response.headers["Content-Type"]
-    log_access(response.status_code)
-    return response
-
-
-def log_access(status: int) -> None:
-    """Write the access log's line: without the query string, where secrets end up, and safe from forged lines."""
+    # Without the query string, where secrets end up, and safe from forged lines.
     members = {
-        "method": request.method,
-        "path": redact(quote(request.path)),
-        "status": status,
-        "ms": round((time.perf_counter() - g.started) * 1000, 1),
-        "key": g.key.id if "key" in g else "-",
-        "requestId": g.request_id,
+        "method": asked.method,
+        "path": redact(quote(asked.path)),
+        "status": response.status_code,
+        "ms": round((time.perf_counter() - here.started) * 1000, 1),
+        "key": here.key.id if "key" in here else "-",
+        "requestId": here.request_id,
     }
     access_log.info(" ".join(map(str, members.values())), extra={"members": members})
+    return response

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
-from database.reading import drop_reader, end_reading, init_reading, prepare
+from database.reading import drop_reader, end_reading, init_reading, read, read_within, unwrapped
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings
 
@@ -25,7 +25,8 @@ __all__ = [
     "end_reading",
     "examine",
     "place_of",
-    "prepare",
+    "read",
+    "unwrapped",
     "write_json",
     "write_transaction",
 ]
@@ -100,7 +101,7 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     end_reading()
     db.session.rollback()
     # What is read inside the block is read by the connection that writes.
-    g.reader = db.session.connection(execution_options={"begin": "IMMEDIATE"}).connection
+    read_within(db.session.connection(execution_options={"begin": "IMMEDIATE"}).connection)
     try:
         yield
         if keep:

@@ -25,7 +25,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from auth import create_key
 from commands import cli
 from database import Base, db, write_transaction
-from database.reading import Statement
+from database.reading import Reader, Statement
 from models import new_id
 from schemas import RESOURCES
 from seed import insert_rows
@@ -227,17 +227,17 @@ def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
     """Return a list into which go the statements that requests run, but for BEGIN and the key's last use."""
     monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
     ran: list[Ran] = []
-    run = Statement.run
+    run = Reader.run
 
-    def note(statement: Statement, **values: Any) -> Any:
+    def note(reader: Reader, statement: Statement, values: Any) -> Any:
         ran.append(Ran(statement.sql, statement, values))
-        return run(statement, **values)
+        return run(reader, statement, values)
 
     def note_executed(*arguments: Any) -> None:
         if not arguments[2].startswith("BEGIN"):
             ran.append(Ran(arguments[2]))
 
-    monkeypatch.setattr(Statement, "run", note)
+    monkeypatch.setattr(Reader, "run", note)
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", note_executed)
     return ran

@@ -10,7 +10,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from database import db
-from database.reading import reader as connection
 from seed import load_demo
 from tests.conftest import Make, Query, Ran
 
@@ -280,18 +279,20 @@ def explain(app: Flask, reader: FlaskClient, statements: list[Ran]) -> Callable[
         statements.clear()
         assert reader.get(path).status_code in {200, 404}
         with app.app_context():
+            reading = app.extensions["reading"].open()
             words = "EXPLAIN QUERY PLAN"
             if db.engine.dialect.name == "postgresql":
                 # A table of a few rows is otherwise read through, whatever its indexes.
-                connection().execute("SET LOCAL enable_seqscan = off")
-                connection().execute("SET LOCAL enable_bitmapscan = off")
+                reading.connection.execute("SET LOCAL enable_seqscan = off")
+                reading.connection.execute("SET LOCAL enable_bitmapscan = off")
                 words = "EXPLAIN"
             found = []
             for each in statements[2:]:
                 explained = copy(each.statement)
                 assert explained
                 explained.sql = f"{words} {explained.sql}"
-                found += [row[-1] for row in explained.run(**each.values)]
+                found += [row[-1] for row in reading.run(explained, each.values)]
+            reading.pooled.close()
             return "\n".join(found)
 
     return plan_of
