@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from flask import Response, abort, request, stream_with_context
 from marshmallow import ValidationError
 
-from api.changes import is_unchanged, reflect
+from api.changes import is_unchanged, reflect, versions
 from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, members_of
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
-from database import db, read, write_json
+from database import db, hold_snapshot, read, write_json
 from models import Time
 from schemas import TAG, JSONRefused, read_json, suggest
 
@@ -138,55 +138,55 @@ class Query(NamedTuple):
         return sa.or_(*alternatives)
 
 
-def rows_query(query: Query) -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for a page: its rows' JSON, parted by commas, and their number."""
+def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for a page: what reflect() takes, the rows' JSON parted by commas, the JSON of the last one's
+
+    sort keys where another follows, and if it is asked for, the number of all rows. One statement reads one snapshot.
+    """
+    ordered = [key.order for key in query.keys]
     rows = sa.select(shape(query.endpoint, query.only, query.include).label("o")).where(*query.conditions())
-    page = rows.order_by(*(key.order for key in query.keys)).limit(sa.bindparam("limit", type_=sa.Integer()))
-    found = page.subquery("page")
-    return sa.select(JSONRows(found.c.o), sa.func.count()).select_from(found)
-
-
-def edge_query(query: Query) -> sa.Select[Any]:
-    """Return the query for where a page ends: the JSON of its last row's sort keys, then that of the row after it."""
-    keys = JSONObject({key.name: JSONValue(key.column) for key in query.keys})
-    rows = sa.select(keys).where(*query.conditions()).order_by(*(key.order for key in query.keys))
-    return rows.limit(2).offset(sa.bindparam("skipped", type_=sa.Integer()))
-
-
-def count_query(query: Query) -> sa.Select[Any]:
-    """Return the query for the number of all rows."""
-    return sa.select(sa.func.count()).select_from(query.endpoint.table).where(*query.conditions())
+    page = rows.order_by(*ordered).limit(sa.bindparam("limit", type_=sa.Integer())).subquery("page")
+    keys = sa.select(JSONObject({key.name: JSONValue(key.column) for key in query.keys})).where(*query.conditions())
+    last = keys.order_by(*ordered).limit(1).offset(sa.bindparam("limit", type_=sa.Integer()) - 1)
+    next_ = keys.order_by(*ordered).limit(1).offset(sa.bindparam("limit", type_=sa.Integer()))
+    edge = sa.case((sa.exists(next_.correlate(None)), last.correlate(None).scalar_subquery()))
+    every = sa.select(sa.func.count()).select_from(query.endpoint.table).where(*query._replace(after=()).conditions())
+    total = [every.correlate(None).scalar_subquery()] if counted else []
+    seqs = versions(False, query.resource, *map(table_of, query.include))
+    return sa.select(*seqs, JSONRows(page.c.o), edge, *total).select_from(page)
 
 
 def row_query(resource: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> sa.Select[Any]:
-    """Return the query for the JSON of the row with an id."""
+    """Return the query for the row with an id: what reflect() takes, then its JSON, null without such a row."""
     endpoint = ENDPOINTS[resource]
-    return sa.select(shape(endpoint, only, included)).where(endpoint.table.c.id == sa.bindparam("id"))
+    row = sa.select(shape(endpoint, only, included)).where(endpoint.table.c.id == sa.bindparam("id"))
+    return sa.select(*versions(True, resource, *map(table_of, included)), row.scalar_subquery())
 
 
 def list_rows(endpoint: Endpoint) -> Response:
     """Answer the rows that the query string asks for, all of them or a page."""
     listing = Listing(endpoint)
-    reflect(endpoint.name, *map(table_of, listing.query.include))
-    if is_unchanged():
+    if is_unchanged(endpoint.name, *map(table_of, listing.query.include)):
         return Response(status=304)
+    page = listing.page()
     headers = {}
-    if "count=exact" in request.headers.get("Prefer", ""):
-        [count] = read(count_query, listing.query._replace(after=()), **listing.values).fetchone()
-        headers = {"X-Total-Count": str(count), "Preference-Applied": "count=exact"}
-    text, cursor = listing.page()
-    if listing.limit and cursor:
-        headers |= listing.parameters.next_link(limit=listing.limit, cursor=cursor)
-    whole: Any = f"[{text}]" if listing.limit or not cursor else stream_with_context(listing.pages(text, cursor))
-    return Response(whole, 200, headers, content_type="application/json")
+    if listing.counted:
+        headers = {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
+    if page.cursor and not listing.limit:
+        # One statement for all the pages would hold up every other reader: they are read one by one, from one snapshot.
+        hold_snapshot()
+        pages = stream_with_context(listing.pages(listing.page()))
+        return Response(pages, 200, headers, content_type="application/json")
+    if page.cursor:
+        headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
+    return answer_row(f"[{page.text}]", 200, headers)
 
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:
     """Answer one row, or 404."""
     parameters = Parameters("fields", "include")
     included = tuple(parameters.words("include", endpoint.includes))
-    reflect(endpoint.name, *map(table_of, included), row_id=row_id)
-    if is_unchanged():
+    if is_unchanged(endpoint.name, *map(table_of, included), id=row_id):
         return Response(status=304)
     row = read_row(endpoint, row_id, tuple(parameters.words("fields", tuple(endpoint.attributes))), included)
     if row is None:
@@ -195,9 +195,10 @@ def get_row(endpoint: Endpoint, row_id: str) -> Response:
 
 
 def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> str | None:
-    """Return the JSON of one row, or None where there is no such row."""
-    found = read(row_query, endpoint.name, only, included, id=row_id).fetchone()
-    return found and str(found[0])
+    """Return the JSON of one row and note what it reflects, or None where there is no such row."""
+    *last, row = read(row_query, endpoint.name, only, included, id=row_id).fetchone()
+    reflect(*last)
+    return None if row is None else str(row)
 
 
 def shape(endpoint: Endpoint, only: Sequence[str] = (), included: Sequence[str] = ()) -> JSONObject:
@@ -218,6 +219,14 @@ def shape(endpoint: Endpoint, only: Sequence[str] = (), included: Sequence[str] 
     return JSONObject(members)
 
 
+class Page(NamedTuple):
+    """The JSON of a page's rows without brackets, the next page's cursor if there is one, the number of all rows."""
+
+    text: str
+    cursor: str
+    total: int
+
+
 def table_of(include: str) -> str:
     """Return the resource that an include embeds."""
     return "companies" if include == "company" else include
@@ -234,6 +243,7 @@ class Listing:
         names = tuple(endpoint.attributes)
         self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
         self.limit = self.parameters.number("limit", 1, LARGEST_PAGE, 0)
+        self.counted = "count=exact" in request.headers.get("Prefer", "")
         self.values: dict[str, Any] = {}
         only, include = self.parameters.words("fields", names), self.parameters.words("include", endpoint.includes)
         filters = [self.filter(*each) for each in enumerate(self.parameters.filters.items())]
@@ -310,26 +320,27 @@ class Listing:
                 raise QueryRefused(f"sort must name {name} once.")
         return given
 
-    def page(self) -> tuple[str, str]:
-        """Return the JSON of the page's rows, without brackets, and the cursor of the next page, if there is one."""
+    def page(self) -> Page:
+        """Return the page that is asked for, and note what it reflects."""
         indexed = all(key.name in INDEXED_SORTS for key in self.query.keys)
         limit = self.limit or (LARGEST_PAGE if indexed else LARGEST_SORTED_PAGE)
-        text, count = read(rows_query, self.query, **self.values, limit=limit).fetchone()
-        if count < limit:
-            return text or "", ""
-        edge = read(edge_query, self.query, **self.values, skipped=limit - 1).fetchall()
-        if len(edge) < 2:
-            return text, ""
-        place = write_json([self.query.sort, *json.loads(edge[0][0], parse_float=float).values()])
-        return text, base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+        row = read(page_query, self.query, self.counted, **self.values, limit=limit).fetchone()
+        *last, text, edge, total = row if self.counted else (*row, 0)
+        reflect(*last)
+        return Page(text or "", self.cursor_at(edge) if edge else "", total)
 
-    def pages(self, text: str, cursor: str) -> Iterator[str]:
-        """Yield the whole list in pieces: the first page, which is given, then all that follow it in the snapshot."""
-        yield f"[{text}"
-        while cursor:
-            self.go_on(cursor)
-            text, cursor = self.page()
-            yield f",{text}"
+    def cursor_at(self, keys: str) -> str:
+        """Return the cursor of what follows the row with these sort keys."""
+        place = write_json([self.query.sort, *json.loads(keys).values()])
+        return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+    def pages(self, page: Page) -> Iterator[str]:
+        """Yield the whole list in pieces: the first page, which is given, then all that follow it."""
+        yield f"[{page.text}"
+        while page.cursor:
+            self.go_on(page.cursor)
+            page = self.page()
+            yield f",{page.text}"
         yield "]"
 
     def go_on(self, cursor: str) -> None:

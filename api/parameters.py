@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from flask import request
 
 from api.problems import QueryRefused
+from database import unwrapped
 from schemas import suggest
 
 
@@ -17,9 +18,9 @@ class Parameters:
     """
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
-        self.given = request.args
+        self.given = unwrapped(request).args
         self.filters: dict[str, list[str]] = {}
-        for name, values in request.args.lists():
+        for name, values in self.given.lists():
             if name not in known and re.sub(r"\[\w*\]\Z", "", name) in fields:
                 self.filters[name] = values
             elif name not in known:
@@ -41,7 +42,7 @@ class Parameters:
         text = self.given.get(name, "false")
         if text not in {"true", "false"}:
             raise QueryRefused(f"{name} must be true or false, not {text!r}.")
-        return text == "true"
+        return bool(text == "true")
 
     def words(self, name: str, known: tuple[str, ...]) -> list[str]:
         """Return a list of known words, which commas part."""

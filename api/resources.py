@@ -1,6 +1,7 @@
 """The table of resources: one row each, from which routes, parameters and answers follow."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from models import Resource
@@ -31,7 +32,7 @@ class Endpoint:
         """Return the table of the model."""
         return self.model.__table__
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, str]:
         """Return the model's attribute for each public name, in order."""
         return {str(field.data_key): name for name, field in self.schema.fields.items()}

@@ -10,14 +10,14 @@ from flask import Response, abort, g, request
 from marshmallow import ValidationError
 
 from api.bodies import read_body
-from api.changes import reflect
+from api.changes import reflect, version_query
 from api.encoding import answer_row, answer_rows
 from api.idempotency import answer_once, one_at_a_time
 from api.listing import read_row
 from api.parameters import Parameters
 from api.problems import Conflict
 from api.resources import Endpoint
-from database import db, write_transaction
+from database import db, read, write_transaction
 from models import Company, now, show_time
 from schemas import ID
 
@@ -56,8 +56,8 @@ def post_all(endpoint: Endpoint, body: Any, match_on: str) -> Response:
     if not 1 <= len(body) <= LARGEST_BATCH:
         raise ValidationError(f"Must have 1 to {LARGEST_BATCH} members, not {len(body)}.")
     posted = list(each(body, lambda record: post_row(endpoint, record, match_on)))
-    reflect(endpoint.name)
     rows = [read_row(endpoint, row_id) or "" for row_id, _created in posted]
+    reflect(*read(version_query, False, endpoint.name).fetchone())
     return answer_rows(rows, status=201 if any(created for _id, created in posted) else 200)
 
 
@@ -126,14 +126,13 @@ def delete_row(endpoint: Endpoint, row_id: str) -> Response:
     with writing():
         existing_row(endpoint, row_id)
         db.session.execute(sa.delete(endpoint.table).where(endpoint.model.id == row_id))
-        reflect(endpoint.name)
+        reflect(*read(version_query).fetchone())
         del g.etag
         return Response(status=204)
 
 
 def answer_written(endpoint: Endpoint, row_id: str, status: int, located: bool = False) -> Response:
     """Answer a row as it is stored now, with its ETag."""
-    reflect(endpoint.name, row_id=row_id)
     headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if located else {}
     return answer_row(read_row(endpoint, row_id) or "", status, headers)
 
@@ -156,7 +155,7 @@ def existing_row(endpoint: Endpoint, row_id: str) -> Row:
 
 def check_conditions(endpoint: Endpoint, row_id: str, stored: Row | None) -> None:
     """Answer 412 unless the row is in the state that the client demands (RFC 9110 §13.1)."""
-    reflect(endpoint.name, row_id=row_id)
+    reflect(*read(version_query, True, endpoint.name, id=row_id).fetchone())
     demanded = request.if_match
     if (demanded or demanded.star_tag) and not (stored and (demanded.star_tag or demanded.contains(g.etag))):
         abort(412, f"The {endpoint.singular} has changed since: read it again, then decide.")

@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from auth import create_key
-from database import DatabaseRefused, copy_to, db, examine, place_of, write_transaction
+from database import DatabaseRefused, close_connections, copy_to, db, examine, place_of, write_transaction
 from models import SCOPES, ApiKey, now
 from schemas import KeySchema, pointers
 from seed import UNTIL, SeedRefused
@@ -64,8 +64,7 @@ def open_app(flags: Mapping[str, str | None], create: bool = True) -> Iterator[F
         try:
             yield app
         finally:
-            db.session.remove()
-            db.engine.dispose()
+            close_connections()
 
 
 def say(verb: str, counts: Mapping[str, int]) -> None:

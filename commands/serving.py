@@ -103,6 +103,9 @@ def set_up_logging(log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLine() if log_format == "json" else logging.Formatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # What no line of ours shows needn't be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # type: ignore[attr-defined]
     # A queue is how waitress keeps up with a burst, not news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 

@@ -5,25 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Flask, g
+from flask import Flask, current_app, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
-from database.reading import drop_reader, end_reading, init_reading, read, read_within, unwrapped
+from database.reading import drop_reader, end_reading, hold_snapshot, init_reading, read, read_within, unwrapped
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings
 
 __all__ = [
     "DatabaseRefused",
     "backend",
+    "close_connections",
     "copy_to",
     "db",
     "drop_reader",
-    "end_reading",
     "examine",
+    "hold_snapshot",
     "place_of",
     "read",
     "unwrapped",
@@ -89,6 +90,14 @@ def init_database(app: Flask, settings: Settings) -> None:
     except DatabaseError as error:
         reason = str(error.orig).strip()
         raise DatabaseRefused(f"{place_of(settings.database_url)} can't be opened: {reason}.") from error
+
+
+def close_connections() -> None:
+    """Close what the app has open."""
+    end_reading()
+    db.session.remove()
+    current_app.extensions["reading"].dispose()
+    db.engine.dispose()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 __all__ = ["insert"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # SQLSTATE classes and codes: lost connections, too many of them, shutdowns; a lock not had in time, a deadlock.
 UNAVAILABLE = ("08", "53300", "57P", "55P03", "40")
 # "cardfile" as a number. The triggers of the change log take the same one.
@@ -54,22 +55,16 @@ def begin(connection: Connection) -> None:
 
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     driver: Any = connection.connection.driver_connection
-    if mode == "DEFERRED":
-        begin_reading(driver)
-        return
+    driver.read_only = mode == "DEFERRED"
     # A writer waits for the lock first, and must then see what was committed while it waited.
-    driver.read_only = False
-    driver.isolation_level = IsolationLevel.READ_COMMITTED
+    driver.isolation_level = IsolationLevel.REPEATABLE_READ if mode == "DEFERRED" else IsolationLevel.READ_COMMITTED
     if mode == "IMMEDIATE":
         connection.exec_driver_sql(LOCK)
 
 
-def begin_reading(connection: Any) -> None:
-    """Open a snapshot on a driver's connection: what is executed next begins it."""
-    from psycopg import IsolationLevel
-
-    connection.read_only = True
-    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+def prepare_reading(connection: Any) -> None:
+    """Prepare a driver's connection whose statements each read from a snapshot of their own."""
+    connection.autocommit = True
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Reading past SQLAlchemy's way of execution: statements are compiled once and run on the driver's own connection."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -34,23 +35,33 @@ class Statement:
 
 
 class Reader:
-    """A connection that is read by: one snapshot, or the transaction that a request writes in."""
+    """A connection that is read by: every statement by itself, unless a snapshot is opened, or the one that writes."""
 
-    def __init__(self, pooled: Any, prepare: Callable[..., Statement]) -> None:
-        self.pooled, self.prepare = pooled, prepare
+    def __init__(self, pooled: Any, reading: "Reading", writes: bool = False) -> None:
+        self.pooled, self.reading, self.writes = pooled, reading, writes
         self.connection = pooled.driver_connection
+        self.holds_snapshot = False
 
     def run(self, statement: Statement, values: Mapping[str, Any]) -> Any:
         """Return the driver's cursor, whose rows are as the driver gives them."""
         return self.connection.execute(statement.sql, statement.bind(values))
 
+    def close(self) -> None:
+        """Let the next request have the connection, its snapshot gone."""
+        if self.holds_snapshot:
+            self.connection.execute("ROLLBACK")
+            self.holds_snapshot = False
+        if not self.writes:
+            self.reading.idle.append(self)
+
 
 class Reading:
-    """An app's engine, and its compiled statements: building and compiling one costs a hundred times its run."""
+    """An app's connections to read by, and its compiled statements: building one costs a hundred times its run."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self.begin = backend_of(engine.url).begin_reading
+        self.backend = backend_of(engine.url)
+        self.idle: deque[Reader] = deque()
         self.prepare = lru_cache(STATEMENTS_KEPT)(self.compile)
 
     def compile(self, build: Callable[..., sa.Select[Any]], *arguments: Any) -> Statement:
@@ -58,10 +69,24 @@ class Reading:
         return Statement(build(*arguments), self.engine.dialect)
 
     def open(self) -> Reader:
-        """Return a reader of a new snapshot."""
-        reader = Reader(self.engine.raw_connection(), self.prepare)
-        self.begin(reader.connection)
-        return reader
+        """Return a reader that nobody else has."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            reader = Reader(self.engine.raw_connection(), self)
+            self.backend.prepare_reading(reader.connection)
+            return reader
+
+    def dispose(self) -> None:
+        """Close the connections that nobody reads by."""
+        while self.idle:
+            self.idle.pop().pooled.invalidate()
+
+
+def init_reading(app: Flask, engine: sa.Engine) -> None:
+    """Let the app's requests read."""
+    app.extensions["reading"] = Reading(engine)
+    app.teardown_appcontext(end_reading)
 
 
 def unwrapped(proxy: Any) -> Any:
@@ -69,37 +94,45 @@ def unwrapped(proxy: Any) -> Any:
     return proxy._get_current_object()
 
 
-def init_reading(app: Flask, engine: sa.Engine) -> None:
-    """Let the app's requests read, each from one snapshot that ends with it."""
-    app.extensions["reading"] = Reading(engine)
-    app.teardown_appcontext(end_reading)
+def reader() -> Reader:
+    """Return what this request reads by."""
+    here = unwrapped(g)
+    found: Reader | None = here.get("reader")
+    if found is None:
+        found = here.reader = current_app.extensions["reading"].open()
+    return found
 
 
 def read(build: Callable[..., sa.Select[Any]], *arguments: Any, **values: Any) -> Any:
     """Return the cursor of the query that the function builds from the arguments, run with the values.
 
-    It is compiled once, and reads what all queries of this request read: one snapshot, or the transaction it writes in.
+    It is compiled once. By itself it reads from a snapshot of its own; inside write_transaction() from what is written.
     """
-    here = unwrapped(g)
-    reader: Reader | None = here.get("reader")
-    if reader is None:
-        reader = here.reader = current_app.extensions["reading"].open()
-    return reader.run(reader.prepare(build, *arguments), values)
+    own = reader()
+    return own.run(own.reading.prepare(build, *arguments), values)
+
+
+def hold_snapshot() -> None:
+    """Have all that this request reads from here on come from one snapshot."""
+    own = reader()
+    own.connection.execute(own.reading.backend.BEGIN_SNAPSHOT)
+    own.holds_snapshot = True
 
 
 def read_within(pooled: Any) -> None:
     """Have what is read from here on be read by this connection, which writes."""
-    g.reader = Reader(pooled, current_app.extensions["reading"].prepare)
+    g.reader = Reader(pooled, current_app.extensions["reading"], writes=True)
 
 
 def drop_reader() -> None:
-    """Close the connection that this request read by, because it may be broken."""
+    """Close the connections that are read by, because they may be broken."""
     if "reader" in g:
         g.pop("reader").pooled.invalidate()
+    current_app.extensions["reading"].dispose()
 
 
 def end_reading(_error: BaseException | None = None) -> None:
-    """Let go of the snapshot; what is read next comes from a new one."""
-    reader: Reader | None = g.pop("reader", None)
-    if reader:
-        reader.pooled.close()
+    """Let go of what this request read by."""
+    found: Reader | None = g.pop("reader", None)
+    if found:
+        found.close()

@@ -20,6 +20,7 @@ __all__ = ["insert"]
 
 ENGINE_OPTIONS = {"module": driver}
 BUSY_MILLISECONDS = 5000
+BEGIN_SNAPSHOT = "BEGIN"
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 
 
@@ -65,9 +66,8 @@ def begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
 
-def begin_reading(connection: Any) -> None:
-    """Open a snapshot on a driver's connection."""
-    connection.execute("BEGIN")
+def prepare_reading(_connection: Any) -> None:
+    """Prepare a driver's connection whose statements each read from a snapshot of their own: it does so already."""
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, event, make_url, text
 
 from auth import create_key
 from commands import cli
-from database import Base, db, write_transaction
+from database import Base, close_connections, db, write_transaction
 from database.reading import Reader, Statement
 from models import new_id
 from schemas import RESOURCES
@@ -138,7 +138,7 @@ def app(database: str, empty: Path) -> Iterator[Flask]:
     yield app
     app.extensions["last_use"].stop()
     with app.app_context():
-        db.engine.dispose()
+        close_connections()
 
 
 @pytest.fixture
