@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, g, request
 
-from api.encoding import JSONObject, JSONRows, JSONValue, answer_row
+from api.encoding import JSONObject, JSONRows, JSONValue, answer_row, literal
 from api.parameters import Parameters
 from database import read, unwrapped
 from models import Change
@@ -48,7 +48,7 @@ def versions(of_row: bool, *resources: str) -> list[sa.ScalarSelect[Any]]:
     With of_row, the first resource's is that of the row with the id to come. They are found in the log's index: no row
     of a resource is read.
     """
-    last = [sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0))]
+    last = [sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))]
     for resource in resources:
         last.append(last[0].where(Change.resource == resource))
     if of_row:
@@ -78,18 +78,18 @@ def list_changes() -> Response:
     limit = parameters.number("limit", 1, MOST_CHANGES, MOST_CHANGES)
     if is_unchanged():
         return Response(status=304)
-    version, text, last = read(feed_query, since=since, limit=limit).fetchone()
+    version, text, last = read(feed_query, limit, since=since).fetchone()
     reflect(version)
     # Numbers have no gaps, so more follow unless this is the last.
     headers = parameters.next_link(since=last, limit=limit) if text and last < version else {}
     return answer_row(f"[{text or ''}]", 200, headers)
 
 
-def feed_query() -> sa.Select[*tuple[Any, ...]]:
+def feed_query(limit: int) -> sa.Select[*tuple[Any, ...]]:
     """Return the query for the changes after a number: what reflect() takes, their JSON, the number of the last."""
     names = {"seq": Change.seq, "resource": Change.resource, "id": Change.row_id, "action": Change.action}
     members = {name: JSONValue(column) for name, column in {**names, "at": Change.at, "data": Change.data}.items()}
     found = sa.select(JSONObject(members).label("o"), Change.seq)
     after = found.where(Change.seq > sa.bindparam("since", type_=Change.seq.type)).order_by(Change.seq)
-    page = after.limit(sa.bindparam("limit", type_=sa.Integer())).subquery("page")
+    page = after.limit(literal(limit)).offset(literal(0)).subquery("page")
     return sa.select(*versions(False), JSONRows(page.c.o), sa.func.max(page.c.seq)).select_from(page)

@@ -28,7 +28,7 @@ def write_sqlite_value(element: JSONValue, compiler: Any, **options: Any) -> str
         return f"json(iif({sql}, 'true', 'false'))"
     if isinstance(column.type, sa.Numeric):
         # Fifteen digits are what a double holds for certain, and all that an amount can have.
-        return f"json(iif({sql} IS NULL, 'null', printf('%.15g', {sql})))"
+        return f"iif(typeof({sql}) = 'real', json(printf('%.15g', {sql})), {sql})"
     return f"json({sql})" if isinstance(column.type, sa.JSON) else str(sql)
 
 
@@ -107,6 +107,11 @@ def members_of(schema: PublicSchema, table: Any, only: Iterable[str] = ()) -> di
     """Return the members of the schema's JSON as SQL, in its order: all, or only those with the given public names."""
     columns = {str(field.data_key): table.c[name] for name, field in schema.fields.items()}
     return {name: JSONValue(column) for name, column in columns.items() if not only or name in only}
+
+
+def literal(value: int) -> sa.ColumnElement[int]:
+    """Return a number that is said in the SQL itself: SQLite plans anew each time that a limit is bound."""
+    return sa.literal_column(str(value), sa.Integer())
 
 
 def answer_rows(rows: Iterable[str], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

@@ -12,7 +12,7 @@ from flask import Response, abort, request, stream_with_context
 from marshmallow import ValidationError
 
 from api.changes import is_unchanged, reflect, versions
-from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, members_of
+from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, literal, members_of
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
@@ -68,6 +68,7 @@ class Query(NamedTuple):
     words: int
     indexed: bool
     sort: str
+    limit: int
     # For each value of the cursor, whether it is null; nothing without a cursor.
     after: tuple[bool, ...] = ()
 
@@ -145,10 +146,10 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     """
     ordered = [key.order for key in query.keys]
     rows = sa.select(shape(query.endpoint, query.only, query.include).label("o")).where(*query.conditions())
-    page = rows.order_by(*ordered).limit(sa.bindparam("limit", type_=sa.Integer())).subquery("page")
+    page = rows.order_by(*ordered).limit(literal(query.limit)).offset(literal(0)).subquery("page")
     keys = sa.select(JSONObject({key.name: JSONValue(key.column) for key in query.keys})).where(*query.conditions())
-    last = keys.order_by(*ordered).limit(1).offset(sa.bindparam("limit", type_=sa.Integer()) - 1)
-    next_ = keys.order_by(*ordered).limit(1).offset(sa.bindparam("limit", type_=sa.Integer()))
+    last = keys.order_by(*ordered).limit(literal(1)).offset(literal(query.limit - 1))
+    next_ = keys.order_by(*ordered).limit(literal(1)).offset(literal(query.limit))
     edge = sa.case((sa.exists(next_.correlate(None)), last.correlate(None).scalar_subquery()))
     every = sa.select(sa.func.count()).select_from(query.endpoint.table).where(*query._replace(after=()).conditions())
     total = [every.correlate(None).scalar_subquery()] if counted else []
@@ -168,14 +169,18 @@ def list_rows(endpoint: Endpoint) -> Response:
     listing = Listing(endpoint)
     if is_unchanged(endpoint.name, *map(table_of, listing.query.include)):
         return Response(status=304)
+    if not listing.values and not listing.limit:
+        hold_snapshot()
     page = listing.page()
     headers = {}
     if listing.counted:
         headers = {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
     if page.cursor and not listing.limit:
-        # One statement for all the pages would hold up every other reader: they are read one by one, from one snapshot.
-        hold_snapshot()
-        pages = stream_with_context(listing.pages(listing.page()))
+        if listing.values:
+            # What its filters leave is seldom more than a page, so the snapshot is held only now.
+            hold_snapshot()
+            page = listing.page()
+        pages = stream_with_context(listing.pages(page))
         return Response(pages, 200, headers, content_type="application/json")
     if page.cursor:
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
@@ -249,7 +254,8 @@ class Listing:
         filters = [self.filter(*each) for each in enumerate(self.parameters.filters.items())]
         words, indexed = self.search(request.args["q"]) if "q" in request.args else (0, False)
         sort = self.sort(request.args.get("sort", "createdAt"))
-        self.query = Query(endpoint.name, tuple(only), tuple(include), tuple(filters), words, indexed, sort)
+        limit = self.limit or (LARGEST_PAGE if sort in INDEXED_SORTS else LARGEST_SORTED_PAGE)
+        self.query = Query(endpoint.name, tuple(only), tuple(include), tuple(filters), words, indexed, sort, limit)
         if "cursor" in request.args:
             self.go_on(request.args["cursor"])
 
@@ -322,9 +328,7 @@ class Listing:
 
     def page(self) -> Page:
         """Return the page that is asked for, and note what it reflects."""
-        indexed = all(key.name in INDEXED_SORTS for key in self.query.keys)
-        limit = self.limit or (LARGEST_PAGE if indexed else LARGEST_SORTED_PAGE)
-        row = read(page_query, self.query, self.counted, **self.values, limit=limit).fetchone()
+        row = read(page_query, self.query, self.counted, **self.values).fetchone()
         *last, text, edge, total = row if self.counted else (*row, 0)
         reflect(*last)
         return Page(text or "", self.cursor_at(edge) if edge else "", total)

@@ -105,7 +105,7 @@ def set_up_logging(log_format: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # What no line of ours shows needn't be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     # A queue is how waitress keeps up with a burst, not news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
