@@ -63,6 +63,35 @@ def test_the_second_start_keeps_the_rows_and_shows_no_key(start: Start) -> None:
     assert second.process.stdout and "cfk_" not in second.greeting + second.process.stdout.read()
 
 
+@pytest.mark.parametrize("answer", ["304", "204", "a list in chunks"])
+def test_a_connection_outlasts_answers_without_a_length(start: Start, answer: str) -> None:
+    server = start("serve")
+    server.read_first_key()
+    ask(server, "/api/v1/contacts", [{"name": f"number {number}"} for number in range(1000)])
+    ask(server, "/api/v1/contacts", {"name": "one more than a page"})
+    _status, whole = ask(server, "/api/v1/contacts")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    headers = {"Authorization": f"Bearer {server.key}"}
+    tag = {"If-None-Match": '"1001"'} if answer == "304" else {}
+    for _time in range(3):
+        connection.request("OPTIONS" if answer == "204" else "GET", "/api/v1/contacts", headers=headers | tag)
+        # What comes on a connection that was closed and opened anew has another socket.
+        socket_before = connection.sock
+        got = connection.getresponse()
+        body = got.read()
+        assert connection.sock is socket_before is not None
+        if answer == "a list in chunks":
+            assert (got.status, got.headers["Transfer-Encoding"], body) == (200, "chunked", whole)
+        else:
+            assert (got.status, body) == (int(answer), b"")
+    for method, more in ("HEAD", {}), ("GET", {"Connection": "close"}):
+        connection.request(method, "/api/v1/contacts", headers=headers | tag | more)
+        last = connection.getresponse()
+        last.read()
+        assert method == "HEAD" or last.headers["Connection"] == "close"
+    connection.close()
+
+
 def test_serve_is_the_default_command(start: Start) -> None:
     server = start("--threads", "2")
     server.read_first_key()
