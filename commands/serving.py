@@ -31,6 +31,10 @@ SECONDS_TO_FINISH = 8
 log = logging.getLogger("cardfile")
 
 
+ALL_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+ONE_CORE = {sorted(ALL_CORES)[os.getpid() % len(ALL_CORES)]} if ALL_CORES else set()
+
+
 class JSONLine(logging.Formatter):
     """A log line as one JSON object."""
 
@@ -52,6 +56,31 @@ class LastingTask(WSGITask):  # type: ignore[misc]
         if not shows_its_end or self.request.headers.get("CONNECTION", "").lower() == "close":
             super().set_close_on_finish()
 
+    def build_response_header(self) -> bytes:
+        """Return the answer's first bytes; a long list follows them from whatever core is free."""
+        header: bytes = super().build_response_header()
+        if self.chunked_response:
+            run_on(ALL_CORES)
+        return header
+
+    def service(self) -> None:
+        """Do the work, even when the client goes away in the middle."""
+        try:
+            super().service()
+        finally:
+            if self.chunked_response:
+                run_on(ONE_CORE)
+
+
+def run_on(cores: set[int]) -> None:
+    """Have this thread, and those that it will start, run on these cores, where the system can.
+
+    Python runs one thread at a time: handing the turn to one on another core halves what is answered a second. A long
+    list is SQLite's work for the most part, beside which Python can go on.
+    """
+    if cores:
+        os.sched_setaffinity(0, cores)
+
 
 class ProblemTask(ErrorTask):  # type: ignore[misc]
     """What waitress answers by itself, a request that it can't read or won't take, in the form of all our errors."""
@@ -71,7 +100,7 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     """Serve until a signal; then stop accepting, finish what is in flight, and return."""
     set_up_logging(settings.log_format)
     raise_descriptor_limit()
-    stay_on_one_core()
+    run_on(ONE_CORE)
     sockets: dict[int, Any] = {}
     server = listen(app, settings, sockets)
     if demo:
@@ -133,14 +162,6 @@ def raise_descriptor_limit() -> None:
     wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def stay_on_one_core() -> None:
-    """Keep all threads of this process on one core, where the system can."""
-    # Python runs one thread at a time: handing the turn to a thread on another core halves what is answered a second.
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
 
 
 def greet(settings: Settings, port: int) -> None:
