@@ -46,7 +46,7 @@ def read_json(text: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise JSONRefused(f"The text is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
-        raise JSONRefused(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+        raise JSONRefused(f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise JSONRefused("The text is nested too deeply.") from None
     except (ValueError, ArithmeticError):

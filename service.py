@@ -8,7 +8,7 @@ from flask import Flask
 from api import create_api
 from api.changes import init_changes
 from api.problems import init_problems
-from api.protocol import init_protocol
+from api.protocol import Segment, init_protocol
 from auth import API, init_auth
 from database import init_database
 from settings import Settings, load_settings
@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
     # A redirect to a tidier path would be an answer in HTML.
     app.url_map.merge_slashes = False
+    app.url_map.converters["default"] = Segment
     init_database(app, settings or load_settings({}, os.environ))
     init_protocol(app)
     init_changes(app)

@@ -12,7 +12,8 @@ def read_body(*types: str) -> Any:
 
     Raises JSONRefused for one that isn't JSON; answers 415 for one that doesn't say it is, or not in UTF-8.
     """
+    encoded = (request.content_encoding or "identity").lower() != "identity"
     charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype not in {"application/json", *types} or charset != "utf-8" or request.content_encoding:
+    if request.mimetype not in {"application/json", *types} or charset != "utf-8" or encoded:
         abort(415, "Send the body as it is, in UTF-8, with Content-Type: application/json.")
     return read_json(request.get_data())

@@ -57,8 +57,14 @@ def versions(of_row: bool, *resources: str) -> list[sa.ScalarSelect[Any]]:
 
 
 def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
-    """Return the query for what reflect() takes."""
-    return sa.select(*versions(of_row, *resources))
+    """Return the query for what reflect() takes, and before it, of a row, whether it is there."""
+    last = sa.select(Change.action).where(
+        Change.resource == "".join(resources[:1]), Change.row_id == sa.bindparam("id")
+    )
+    action = last.order_by(Change.seq.desc()).limit(literal(1)).offset(literal(0)).scalar_subquery()
+    is_there = [sa.func.coalesce(action, "deleted") != "deleted"] if of_row else []
+    terms: list[Any] = [*is_there, *versions(of_row, *resources)]
+    return sa.select(*terms)
 
 
 def is_unchanged(*resources: str, **row: str) -> bool:
@@ -66,8 +72,12 @@ def is_unchanged(*resources: str, **row: str) -> bool:
     asked = unwrapped(request)
     if "HTTP_IF_NONE_MATCH" not in asked.environ:
         return False
-    reflect(*read(version_query, bool(row), *resources, **row).fetchone())
-    return not asked.if_none_match.star_tag and bool(asked.if_none_match.contains_weak(g.etag))
+    found = read(version_query, bool(row), *resources, **row).fetchone()
+    # What was never there or is deleted has a last change too, but is 404.
+    is_there, last = (found[0], found[1:]) if row else (True, found)
+    reflect(*last)
+    matches = not asked.if_none_match.star_tag and asked.if_none_match.contains_weak(g.etag)
+    return bool(is_there and matches)
 
 
 @changes.get("/changes")

@@ -3,8 +3,11 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from decimal import Decimal
+from itertools import product
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -16,15 +19,16 @@ from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row,
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
-from database import db, hold_snapshot, read, write_json
-from models import Time
-from schemas import TAG, JSONRefused, read_json, suggest
+from database import db, hold_snapshot, keep_reader, read, read_by, write_json
+from models import LARGEST_AMOUNT, LARGEST_POSITION, Time
+from schemas import TAG, JSONRefused, read_json, read_time, suggest
 
 LARGEST_PAGE = 1_000
 # Where no index has the order, each page sorts all rows anew: let there be few.
 LARGEST_SORTED_PAGE = 20_000
 LONGEST_SEARCH = 255
 OPERATORS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
+COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)
 INDEXED_SORTS = ("createdAt", "updatedAt", "id")
 
 
@@ -65,7 +69,8 @@ class Query(NamedTuple):
     only: tuple[str, ...]
     include: tuple[str, ...]
     filters: tuple[Filter, ...]
-    words: int
+    # For each word that is looked for in the rows, in how many spellings.
+    words: tuple[int, ...]
     indexed: bool
     sort: str
     limit: int
@@ -98,16 +103,20 @@ class Query(NamedTuple):
             column = self.column(each.name)
             values = [self.value(f"f{number}_{place}", column) for place in range(each.values)]
             if each.operator:
-                yield getattr(column, OPERATORS[each.operator])(*values)
+                yield getattr(column, OPERATORS[each.operator])(*(values or [None]))
             elif isinstance(column.type, sa.JSON):
-                yield sa.or_(*(holds(column, tag) for tag in values))
+                yield holds(column, values)
             else:
                 # Nothing but null is left of a filter whose values are all null.
                 wanted = [column.in_(values)] if values else []
                 yield sa.or_(*wanted, column.is_(None)) if each.nullable else wanted[0]
         yield from self.search()
+        first = self.keys[0]
         if self.after:
             yield self.beyond()
+        elif len(self.keys) > 2 and isinstance(first.column.type, Time) and not first.column.nullable:
+            # True of every row: it has SQLite go along the first key's index, and sort only what is equal there.
+            yield first.column <= sa.literal_column("'9999-12-31T23:59:59Z'")
 
     def search(self) -> Iterator[sa.ColumnElement[bool]]:
         """Yield the conditions of a text search: every word occurs somewhere in the row's text, in any case."""
@@ -116,9 +125,9 @@ class Query(NamedTuple):
         if db.engine.dialect.name == "postgresql":
             # The columns sort by code point; letters' case is the database's own locale's.
             texts = [sa.collate(column, "default") for column in texts]
-        for number in range(self.words):
-            pattern = sa.bindparam(f"word{number}", type_=sa.String())
-            yield sa.or_(*(column.ilike(pattern, escape="/") for column in texts))
+        for number, spellings in enumerate(self.words):
+            patterns = [sa.bindparam(f"word{number}_{place}", type_=sa.String()) for place in range(spellings)]
+            yield sa.or_(*(column.ilike(pattern, escape="/") for column in texts for pattern in patterns))
         if self.indexed:
             index = sa.table(f"{self.resource}_search", sa.column("rowid"))
             matches = sa.literal_column(index.name).op("MATCH")(sa.bindparam("indexed"))
@@ -136,7 +145,10 @@ class Query(NamedTuple):
         for key, value in zip(self.keys, values, strict=True):
             alternatives.append(sa.and_(*equal, key.after(value)))
             equal.append(key.column.is_(None) if value is None else key.column == value)
-        return sa.or_(*alternatives)
+        first = self.keys[0]
+        # Said besides, so that an index of the first key can be entered here.
+        bound = first.column <= places[0] if first.descending else first.column >= places[0]
+        return sa.and_(sa.or_(*alternatives), sa.true() if first.column.nullable else bound)
 
 
 def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
@@ -180,11 +192,28 @@ def list_rows(endpoint: Endpoint) -> Response:
             # What its filters leave is seldom more than a page, so the snapshot is held only now.
             hold_snapshot()
             page = listing.page()
-        pages = stream_with_context(listing.pages(page))
-        return Response(pages, 200, headers, content_type="application/json")
+        return send_pages(listing, page, headers)
     if page.cursor:
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
     return answer_row(f"[{page.text}]", 200, headers)
+
+
+def send_pages(listing: "Listing", page: "Page", headers: dict[str, str]) -> Response:
+    """Answer a list of many pages, each of them read when the one before it is sent."""
+    # Flask ends a request before its answer is sent: the snapshot must not end with it, but with the answer.
+    unused = [keep_reader()]
+
+    def pieces() -> Iterator[str]:
+        read_by(unused.pop())
+        yield from listing.pages(page)
+
+    def close_unused() -> None:
+        for kept in unused:
+            kept.close()
+
+    response = Response(stream_with_context(pieces()), 200, headers, content_type="application/json")
+    response.call_on_close(close_unused)
+    return response
 
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:
@@ -248,11 +277,11 @@ class Listing:
         names = tuple(endpoint.attributes)
         self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
         self.limit = self.parameters.number("limit", 1, LARGEST_PAGE, 0)
-        self.counted = "count=exact" in request.headers.get("Prefer", "")
+        self.counted = COUNT_EXACT.search(request.headers.get("Prefer", "")) is not None
         self.values: dict[str, Any] = {}
         only, include = self.parameters.words("fields", names), self.parameters.words("include", endpoint.includes)
         filters = [self.filter(*each) for each in enumerate(self.parameters.filters.items())]
-        words, indexed = self.search(request.args["q"]) if "q" in request.args else (0, False)
+        words, indexed = self.search(request.args["q"]) if "q" in request.args else ((), False)
         sort = self.sort(request.args.get("sort", "createdAt"))
         limit = self.limit or (LARGEST_PAGE if sort in INDEXED_SORTS else LARGEST_SORTED_PAGE)
         self.query = Query(endpoint.name, tuple(only), tuple(include), tuple(filters), words, indexed, sort, limit)
@@ -274,7 +303,7 @@ class Listing:
         if isinstance(value, str) and isinstance(column.type, sa.Boolean | sa.Numeric | sa.Integer):
             # What is no number and no boolean stays text, and the field will say so.
             with suppress(JSONRefused):
-                value = read_json(value.encode())
+                value = read_json(value.encode()) if value == value.strip() else value
         try:
             return field.deserialize(value)
         except ValidationError as error:
@@ -286,7 +315,9 @@ class Listing:
         operator, given = operator.removesuffix("]"), parameter[1]
         if bracket:
             self.check_operator(name, operator, given)
-        nullable = not bracket and self.column(name).nullable and "null" in given
+        nullable = self.column(name).nullable and "null" in given
+        if nullable and operator not in {"", "ne"}:
+            raise QueryRefused(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
         wanted = [self.read(name, value) for value in given if not (nullable and value == "null")]
         self.values |= {f"f{number}_{place}": value for place, value in enumerate(wanted)}
         return Filter(name, operator, len(wanted), nullable)
@@ -300,20 +331,19 @@ class Listing:
         if len(values) > 1:
             raise QueryRefused(f"{name}[{operator}] must be given once.")
 
-    def search(self, text: str) -> tuple[int, bool]:
-        """Return how many words are looked for in the rows, and whether others are in the index."""
+    def search(self, text: str) -> tuple[tuple[int, ...], bool]:
+        """Return in how many spellings each word is looked for in the rows, and whether others are in the index."""
         words = text.split()
         if not words or len(text) > LONGEST_SEARCH or "\0" in text:
             raise QueryRefused(f"q must be one or more words, {LONGEST_SEARCH} characters in all.")
         # SQLite's index knows texts by their trigrams, so it can't know shorter words.
         indexed = [word for word in words if len(word) >= 3 and db.engine.dialect.name == "sqlite"]
-        others = [word for word in words if word not in indexed]
-        for number, word in enumerate(others):
-            escaped = word.replace("/", "//").replace("%", "/%").replace("_", "/_")
-            self.values[f"word{number}"] = f"%{escaped}%"
+        others = [spellings(word) for word in words if word not in indexed]
+        for number, spelled in enumerate(others):
+            self.values |= {f"word{number}_{place}": f"%{word}%" for place, word in enumerate(spelled)}
         if indexed:
             self.values["indexed"] = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-        return len(others), bool(indexed)
+        return tuple(map(len, others)), bool(indexed)
 
     def sort(self, given: str) -> str:
         """Return the sort, which names scalar fields, each once."""
@@ -335,7 +365,7 @@ class Listing:
 
     def cursor_at(self, keys: str) -> str:
         """Return the cursor of what follows the row with these sort keys."""
-        place = write_json([self.query.sort, *json.loads(keys).values()])
+        place = write_json([self.query.resource, self.query.sort, *json.loads(keys).values()])
         return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
     def pages(self, page: Page) -> Iterator[str]:
@@ -357,19 +387,48 @@ class Listing:
             place = read_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, JSONRefused):
             raise refused from None
-        keys = self.query.keys
-        if not isinstance(place, list) or place[:1] != [self.query.sort] or len(place) != len(keys) + 1:
+        keys, given = self.query.keys, [self.query.resource, self.query.sort]
+        if not isinstance(place, list) or place[:2] != given or len(place) != len(keys) + 2:
             raise refused
-        for number, (key, value) in enumerate(zip(keys, place[1:], strict=True)):
-            if value is not None:
-                self.values[f"after{number}"] = self.read(key.name, value)
-            else:
-                self.values.pop(f"after{number}", None)
-        self.query = self.query._replace(after=tuple(value is None for value in place[1:]))
+        for number, (key, value) in enumerate(zip(keys, place[2:], strict=True)):
+            try:
+                self.values[f"after{number}"] = None if value is None else in_column(key.column, value)
+            except ValueError:
+                raise refused from None
+            if value is None and not key.column.nullable:
+                raise refused
+        self.query = self.query._replace(after=tuple(value is None for value in place[2:]))
 
 
-def holds(column: Any, tag: Any) -> sa.ColumnElement[bool]:
-    """Return the condition that an array column has a member."""
+def in_column(column: Any, value: Any) -> Any:
+    """Return a value of a cursor as its column compares it: any program may have written it, past the schema's rules.
+
+    Raises ValueError for one that the column can't have.
+    """
+    if isinstance(column.type, Time):
+        return read_time(value)
+    largest: Any = {sa.Numeric: LARGEST_AMOUNT, sa.Integer: LARGEST_POSITION}.get(type(column.type))
+    if isinstance(column.type, sa.Boolean):
+        fits = isinstance(value, bool)
+    elif largest is not None:
+        fits = isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 <= value <= largest
+    else:
+        # Raises ValueError for half of a surrogate pair.
+        fits = isinstance(value, str) and b"\0" not in value.encode()
+    if not fits:
+        raise ValueError
+    return value
+
+
+def spellings(word: str) -> list[str]:
+    """Return a word for LIKE; a short one of other letters than ASCII's in every case, because SQLite folds none."""
+    escaped = word.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    cases = product(*({letter.lower(), letter.upper()} for letter in word))
+    return [escaped] if word.isascii() or len(word) > 2 else sorted(map("".join, cases))
+
+
+def holds(column: Any, wanted: list[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that an array column has one of the members."""
     elements = sa.func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else sa.func.json_each
     each = elements(column).table_valued("value")
-    return sa.exists().select_from(each).where(each.c.value == tag)
+    return sa.exists().select_from(each).where(each.c.value.in_(wanted))

@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 from flask import request
 
@@ -19,6 +19,11 @@ class Parameters:
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
         self.given = unwrapped(request).args
+        if "%" in request.environ["QUERY_STRING"]:
+            try:
+                unquote_to_bytes(request.query_string).decode()
+            except UnicodeDecodeError:
+                raise QueryRefused("The query string must be in UTF-8.") from None
         self.filters: dict[str, list[str]] = {}
         for name, values in self.given.lists():
             if name not in known and re.sub(r"\[\w*\]\Z", "", name) in fields:

@@ -27,7 +27,11 @@ SENTENCES = {
 
 
 class Conflict(Exception):
-    """The request contradicts what is stored; the message names the rows."""
+    """The request contradicts what is stored; the message names the rows, `faults` the members of an array by place."""
+
+    def __init__(self, message: str, faults: Mapping[int, Any] | None = None) -> None:
+        super().__init__(message)
+        self.faults = faults or {}
 
 
 class QueryRefused(Exception):
@@ -64,7 +68,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(HTTPException, answer_http_error)
     app.register_error_handler(Unauthenticated, answer_unauthenticated)
     app.register_error_handler(QueryRefused, lambda error: problem(400, str(error)))
-    app.register_error_handler(Conflict, lambda error: problem(409, str(error)))
+    app.register_error_handler(Conflict, lambda error: problem(409, str(error), list(pointers(error.faults))))
     app.register_error_handler(JSONRefused, lambda error: problem(400, str(error)))
     app.register_error_handler(ValidationError, answer_invalid)
     app.register_error_handler(DBAPIError, answer_database_error)

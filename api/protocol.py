@@ -6,6 +6,7 @@ import time
 from urllib.parse import quote
 
 from flask import Flask, Response, abort, g, request
+from werkzeug.routing import BaseConverter
 
 from auth import redact
 from database import unwrapped
@@ -15,6 +16,13 @@ access_log = logging.getLogger("cardfile.access")
 
 SANE_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{1,5})?")
+
+
+class Segment(BaseConverter):
+    """A part of a path; one with NUL, which no database can look for, is none."""
+
+    regex = "[^/\0]+"
+    part_isolating = True
 
 
 def init_protocol(app: Flask) -> None:

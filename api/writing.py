@@ -15,7 +15,7 @@ from api.encoding import answer_row, answer_rows
 from api.idempotency import answer_once, one_at_a_time
 from api.listing import read_row
 from api.parameters import Parameters
-from api.problems import Conflict
+from api.problems import Conflict, QueryRefused
 from api.resources import Endpoint
 from database import db, read, write_transaction
 from models import Company, now, show_time
@@ -44,7 +44,9 @@ def post_rows(endpoint: Endpoint) -> Response:
     """Create one row or up to 1,000, or with `matchOn` update those that match; all or nothing."""
     body = read_body()
     with one_at_a_time() as key, writing("matchOn") as parameters:
-        match_on = (parameters.words("matchOn", endpoint.match_on) or [""])[0]
+        match_on, *others = parameters.words("matchOn", endpoint.match_on) or [""]
+        if others:
+            raise QueryRefused("matchOn must name one field.")
         return answer_once(key, partial(post_all, endpoint, body, match_on))
 
 
@@ -64,13 +66,18 @@ def post_all(endpoint: Endpoint, body: Any, match_on: str) -> Response:
 def each(records: list[Any], write: Callable[[Any], Any]) -> Iterator[Any]:
     """Yield what writing each record returns, and at the end raise all that was wrong with any, by place."""
     faults: dict[int, Any] = {}
+    conflicts: dict[int, Any] = {}
     for place, record in enumerate(records):
         try:
             yield write(record)
         except ValidationError as error:
             faults[place] = error.messages
+        except Conflict as error:
+            conflicts[place] = [str(error)]
     if faults:
-        raise ValidationError(faults)
+        raise ValidationError(faults | conflicts)
+    if conflicts:
+        raise Conflict("Some members contradict what is stored: see errors.", conflicts)
 
 
 def post_row(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]:
@@ -79,18 +86,21 @@ def post_row(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]
     Raises Conflict when it matches two.
     """
     values = endpoint.schema.load(record, partial=bool(match_on))
-    refuse_read_only(endpoint, values if match_on else sent(endpoint, record, values), {})
     if match_on:
         if values.get(match_on) is None:
             raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
         table = endpoint.table
-        found = db.session.scalars(sa.select(table.c.id).where(table.c[match_on] == values[match_on]).limit(2)).all()
+        found = db.session.scalars(
+            sa.select(table.c.id).where(table.c[match_on] == values[match_on]).order_by(table.c.id).limit(2)
+        ).all()
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
+            refuse_read_only(endpoint, values, stored_row(endpoint, found[0]) or {})
             update_row(endpoint, found[0], values)
             return found[0], False
         values = endpoint.schema.load(record)
+    refuse_read_only(endpoint, sent(endpoint, record, values), {})
     return insert_row(endpoint, values), True
 
 
@@ -105,9 +115,17 @@ def put_row(endpoint: Endpoint, row_id: str) -> Response:
         if stored:
             update_row(endpoint, row_id, {**values, **{name: stored[name] for name in READ_ONLY}})
         else:
-            ID(row_id)
+            check_id(row_id)
             insert_row(endpoint, values | {"id": row_id})
         return answer_written(endpoint, row_id, 200 if stored else 201, located=not stored)
+
+
+def check_id(row_id: str) -> None:
+    """Raise ValidationError for what no id can be."""
+    try:
+        ID(row_id)
+    except ValidationError as error:
+        raise ValidationError({"id": error.messages}) from None
 
 
 def patch_row(endpoint: Endpoint, row_id: str) -> Response:
@@ -155,9 +173,14 @@ def existing_row(endpoint: Endpoint, row_id: str) -> Row:
 
 def check_conditions(endpoint: Endpoint, row_id: str, stored: Row | None) -> None:
     """Answer 412 unless the row is in the state that the client demands (RFC 9110 §13.1)."""
-    reflect(*read(version_query, True, endpoint.name, id=row_id).fetchone())
+    _is_there, *last = read(version_query, True, endpoint.name, id=row_id).fetchone()
+    reflect(*last)
     demanded = request.if_match
-    if (demanded or demanded.star_tag) and not (stored and (demanded.star_tag or demanded.contains(g.etag))):
+    if "If-Match" in request.headers and not (demanded or demanded.star_tag):
+        abort(400, 'If-Match must be * or an ETag in quotes, as in "394".')
+    if (demanded or demanded.star_tag) and not stored:
+        abort(412, f"There is no {endpoint.singular} with the id {row_id}.")
+    if demanded and not (demanded.star_tag or demanded.contains(g.etag)):
         abort(412, f"The {endpoint.singular} has changed since: read it again, then decide.")
     if stored and (request.if_none_match.star_tag or request.if_none_match.contains_weak(g.etag)):
         abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")

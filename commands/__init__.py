@@ -37,6 +37,8 @@ class Commands(click.Group):
             raise click.ClickException(str(error)) from error
         except DBAPIError as error:
             raise click.ClickException(f"The database can't be used: {error.orig}.") from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror}.") from error
 
 
 def setting_options(*names: str) -> Callable[[Any], Any]:

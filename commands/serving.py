@@ -131,7 +131,7 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             channel_timeout=10,
             cleanup_interval=5,
             max_request_body_size=app.config["MAX_CONTENT_LENGTH"],
-            max_request_header_size=16 * 1024,
+            max_request_header_size=64 * 1024,
             ident=None,
         )
     except (OSError, ValueError) as error:

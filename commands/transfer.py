@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby, islice
@@ -153,14 +154,18 @@ def read_records(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator
 
 def refusal(path: Path, line: int, sentence: str) -> TransferRefused:
     """Return the exception that names a file's line."""
-    return TransferRefused(f"{path}, line {line}: {sentence.removeprefix(': ')}")
+    sentence = sentence.removeprefix(": ").replace("~1", "/").replace("~0", "~")
+    # What is told by a part that knew one line only.
+    return TransferRefused(f"{path}, line {line}: {sentence.replace(' at line 1, column', ' at column')}")
 
 
 def read_ndjson(path: Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """Yield the objects of a file of JSON lines, each with the number of its line."""
     for number, line in enumerate(file, 1):
+        text = line.strip() if number > 1 else line.removeprefix(BOM_UTF8).strip()
         try:
-            yield number, read_json(line)
+            if text:
+                yield number, read_json(text)
         except JSONRefused as error:
             raise refusal(path, number, str(error)) from None
 
@@ -176,6 +181,9 @@ def read_csv(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[tup
     try:
         names = next(rows, [])
         read = [readers.get(name, str) for name in names]
+        for name in names:
+            if not name or names.count(name) > 1:
+                raise refusal(path, line, f"{name or 'A column'} must {'not appear twice' if name else 'have a name'}.")
         line = rows.line_num + 1
         for cells in rows:
             if len(cells) != len(names):

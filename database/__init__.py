@@ -12,7 +12,17 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
-from database.reading import drop_reader, end_reading, hold_snapshot, init_reading, read, read_within, unwrapped
+from database.reading import (
+    drop_reader,
+    end_reading,
+    hold_snapshot,
+    init_reading,
+    keep_reader,
+    read,
+    read_by,
+    read_within,
+    unwrapped,
+)
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings
 
@@ -25,8 +35,10 @@ __all__ = [
     "drop_reader",
     "examine",
     "hold_snapshot",
+    "keep_reader",
     "place_of",
     "read",
+    "read_by",
     "unwrapped",
     "write_json",
     "write_transaction",

@@ -131,6 +131,18 @@ def drop_reader() -> None:
     current_app.extensions["reading"].dispose()
 
 
+def keep_reader() -> Reader:
+    """Return what this request reads by, for it to outlast the request; whoever has it closes it."""
+    kept = reader()
+    g.pop("reader")
+    return kept
+
+
+def read_by(kept: Reader) -> None:
+    """Have what is read from here on be read by what was kept."""
+    g.reader = kept
+
+
 def end_reading(_error: BaseException | None = None) -> None:
     """Let go of what this request read by."""
     found: Reader | None = g.pop("reader", None)

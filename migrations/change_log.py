@@ -103,7 +103,12 @@ def postgresql_triggers(resource: str, members: Mapping[str, str]) -> Iterator[s
     at = "date_trunc('second', clock_timestamp())"
     for action, verb, rows in ("created", "INSERT", "NEW"), ("updated", "UPDATE", "NEW"), ("deleted", "DELETE", "OLD"):
         name = f"{resource}_log_{action}"
-        body = f"{insert} {at}, {'NULL' if verb == 'DELETE' else data} FROM written AS r; RETURN NULL;"
+        body = (
+            f"{insert} {at}, {'NULL' if verb == 'DELETE' else data} FROM written AS r; RETURN NULL;"
+            # Who reads one snapshot for all of a transaction can't see the last number.
+            " EXCEPTION WHEN unique_violation THEN RAISE EXCEPTION 'others have written since this transaction began:"
+            " begin it again' USING ERRCODE = 'serialization_failure';"
+        )
         yield f"CREATE FUNCTION {name}() {FUNCTION} BEGIN {body} END $$"
         yield (
             f"CREATE TRIGGER {name} AFTER {verb} ON {resource} REFERENCING {rows} TABLE AS written"

@@ -128,6 +128,16 @@ def test_a_write_by_any_program_changes_the_etag(
     assert answer.headers["ETag"] != tag
 
 
+@pytest.mark.parametrize(("path", "tag"), [("neverwas", "0"), ("gone", "2"), ("neverwas?include=contacts", "0")])
+def test_what_is_not_there_is_never_unchanged(
+    reader: FlaskClient, make: Make, query: Query, path: str, tag: str
+) -> None:
+    make("companies", id="gone")
+    query("DELETE FROM companies")
+
+    assert reader.get(f"/api/v1/companies/{path}", headers={"If-None-Match": f'"{tag}"'}).status_code == 404
+
+
 def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Make) -> None:
     make("companies", id="x")
     tag = reader.get("/api/v1/companies/x").headers["ETag"]

@@ -93,7 +93,10 @@ def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(
     ("name", "text", "line", "sentence"),
     [
         ("contacts.ndjson", '{"name": "a"}\n{"name": ""}\n', 2, "name: Must not be empty."),
-        ("contacts.ndjson", '{"name": "a"}\n\n', 2, "Expecting value at line 2, column 1."),
+        ("contacts.ndjson", '\ufeff{"name": "a"}\n\n{"name": }\n', 3, "Expecting value at column 10."),
+        ("contacts.ndjson", '{"name": "a", "na/me": "a"}\n', 1, "na/me: Is not a known field. Did you mean name?"),
+        ("contacts.csv", "id,name,id\na,b,c\n", 1, "id must not appear twice."),
+        ("contacts.csv", "name,\na,b\n", 1, "A column must have a name."),
         ("contacts.ndjson", '{"name": "a", "name": "b"}\n', 1, "name: Must not appear twice."),
         ("contacts.ndjson", "[]\n", 1, "Must be an object."),
         ("contacts.ndjson", '{"name": "a"}\n{"name": "b", "companyId": "x"}\n', 2, NO_COMPANY),

@@ -18,6 +18,7 @@ CONTACTS = "/api/v1/contacts"
 COMPANIES = "/api/v1/companies"
 NOON = "2024-01-01T12:00:00Z"
 EVE = "2023-12-31T12:00:00Z"
+NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
 MATCHED = "Is required, because rows are matched on it."
 
 
@@ -113,7 +114,7 @@ def test_what_changes_nothing_leaves_no_trace(writer: FlaskClient, make: Make, q
         ("PUT", "/x", {"name": "a", "id": "y"}, "/id", "Is read-only: leave it out, or send x."),
         ("PUT", "/x", {"name": "a", "createdAt": EVE}, "/createdAt", f"Is read-only: leave it out, or send {NOON}."),
         ("PUT", "/new", {"name": "a", "createdAt": NOON}, "/createdAt", "Is read-only: leave it out."),
-        ("PUT", "/a%20b", {"name": "a"}, "", "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."),
+        ("PUT", "/a%20b", {"name": "a"}, "/id", NOT_AN_ID),
         ("PATCH", "/x", {"name": None}, "/name", "Must not be null."),
         ("PATCH", "/x", {"isPrimary": "true"}, "/isPrimary", "Must be true or false."),
         ("PATCH", "/x", {"updatedAt": EVE}, "/updatedAt", f"Is read-only: leave it out, or send {NOON}."),
@@ -321,3 +322,47 @@ def test_a_body_is_read_strictly(writer: FlaskClient, query: Query, body: bytes,
 )
 def test_a_body_of_another_kind_is_415(writer: FlaskClient, headers: dict[str, str]) -> None:
     assert writer.post(CONTACTS, data=b'{"name": "a"}', headers=headers).status_code == 415
+
+
+def test_a_match_may_send_read_only_fields_back(writer: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", email="a@acme.com")
+    row = writer.get(f"{CONTACTS}/x").json
+
+    answer = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "title": "CEO"})
+    assert (answer.status_code, answer.json["title"]) == (200, "CEO")
+    other = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "id": "other"})
+    assert [fault["pointer"] for fault in other.json["errors"]] == ["/id"]
+    new = writer.post(f"{CONTACTS}?matchOn=email", json={"id": "y", "name": "b", "email": "b@acme.com"})
+    assert [fault["pointer"] for fault in new.json["errors"]] == ["/id"]
+
+
+def test_matching_is_on_one_field(writer: FlaskClient) -> None:
+    assert writer.post(f"{COMPANIES}?matchOn=website,name", json={"name": "a"}).status_code == 400
+
+
+def test_a_conflict_in_an_array_is_pointed_at(writer: FlaskClient, make: Make, query: Query) -> None:
+    for name in "x", "y":
+        make("companies", id=name, name="twice")
+
+    answer = writer.post(f"{COMPANIES}?matchOn=name", json=[{"name": "new"}, {"name": "twice"}])
+    assert (answer.status_code, answer.json["errors"]) == (
+        409,
+        [{"pointer": "/1", "detail": "More than one row has this name: x and y."}],
+    )
+    both = writer.post(f"{COMPANIES}?matchOn=name", json=[{"nam": "new"}, {"name": "twice"}])
+    assert both.status_code == 422
+    assert {fault["pointer"] for fault in both.json["errors"]} >= {"/0/nam", "/1"}
+    assert last_change(query) == 2
+
+
+@pytest.mark.parametrize("tag", ["", "2", 'W/"1"'])
+def test_a_condition_that_is_no_etag_lets_nothing_through(writer: FlaskClient, make: Make, tag: str) -> None:
+    make("contacts", id="x")
+
+    assert writer.patch(f"{CONTACTS}/x", json={"name": "b"}, headers={"If-Match": tag}).status_code in {400, 412}
+    assert writer.get(f"{CONTACTS}/x").json["name"] == "Acme"
+
+
+def test_a_condition_on_what_was_never_there_says_so(writer: FlaskClient) -> None:
+    answer = writer.put(f"{CONTACTS}/new", json={"name": "a"}, headers={"If-Match": "*"})
+    assert (answer.status_code, answer.json["detail"]) == (412, "There is no contact with the id new.")

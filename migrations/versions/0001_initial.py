@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from migrations.change_log import create_triggers, is_postgresql, keep_log, refuse
+from migrations.change_log import FUNCTION, create_triggers, is_postgresql, keep_log, refuse
 
 revision = "0001"
 down_revision = None
@@ -175,9 +175,23 @@ def upgrade() -> None:
         time("last_message_at"),
     )
     check_tags()
+    if is_postgresql():
+        release_rows()
     create_triggers("companies", COMPANY)
     create_triggers("contacts", CONTACT)
     create_triggers("conversations", CONVERSATION)
+
+
+def release_rows() -> None:
+    """Have PostgreSQL log what becomes of a company's rows before the company's own end, as SQLite does."""
+    body = " ".join(
+        f"UPDATE {table} SET company_id = NULL WHERE company_id = OLD.id;" for table in ("conversations", "contacts")
+    )
+    op.execute(f"CREATE FUNCTION companies_release_rows() {FUNCTION} BEGIN {body} RETURN OLD; END $$")
+    op.execute(
+        "CREATE TRIGGER companies_release_rows BEFORE DELETE ON companies"
+        " FOR EACH ROW EXECUTE FUNCTION companies_release_rows()"
+    )
 
 
 def check_tags() -> None:
