@@ -4,12 +4,13 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -273,6 +274,7 @@ class LiveServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.log = ""
         self.reader = threading.Thread(target=self.read_log)
@@ -306,8 +308,9 @@ class LiveServer:
         return status
 
     def close(self) -> None:
-        """Kill the process if it still runs, and let go of its pipes."""
-        self.process.kill()
+        """Kill the process and those it started if they still run, and let go of its pipes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.reader.join()
         assert self.process.stdout and self.process.stderr

@@ -1,0 +1,80 @@
+"""Granian, a server in Rust that keeps several processes, for more cores than one (an optional requirement)."""
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any
+
+import click
+from flask import Flask
+
+from commands.cores import ALL_CORES, run_on
+from settings import Settings
+
+Start = Callable[..., Any]
+
+
+class Granian:
+    """The server: its processes are started by run()."""
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        try:
+            from granian.constants import Interfaces
+            from granian.http import HTTP1Settings
+            from granian.server import Server
+        except ImportError as error:
+            raise click.ClickException(f"{error}: pip install -r requirements-granian.txt") from error
+
+        self.app = app
+        self.port = find_port(settings)
+        self.server = Server(
+            "cardfile",
+            settings.host,
+            self.port,
+            interface=Interfaces.WSGI,
+            workers=settings.workers,
+            blocking_threads=settings.threads,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000, keep_alive=True),
+            websockets=False,
+            log_enabled=False,
+            workers_kill_timeout=8,
+        )
+
+    def run(self) -> None:
+        """Serve until a signal; then finish what is in flight, and return."""
+        self.server.serve(target_loader=self.load, wrap_loader=False)
+
+    def load(self) -> Start:
+        """Return what a new process answers by."""
+        # The processes' ids follow one another, so each has a core of its own, as long as there are enough.
+        run_on({sorted(ALL_CORES)[os.getpid() % len(ALL_CORES)]} if ALL_CORES else set())
+        return self.answer
+
+    def answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        """Answer a request: at once where the answer's length is known, which spares Granian a way through a queue."""
+        lengths: list[str] = []
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            lengths.extend(value for name, value in headers if name == "Content-Length")
+            return start_response(status, headers, *more)
+
+        body = self.app(environ, start)
+        if not lengths:
+            return body
+        with closing(body):  # type: ignore[type-var]
+            return list(body)
+
+
+def find_port(settings: Settings) -> int:
+    """Return the port to listen on, a free one for 0; says why where there is none."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+            port: int = probe.getsockname()[1]
+            return port
+    except OSError as error:
+        message = f"Can't listen on {settings.host} port {settings.port}: {error.strerror}."
+        raise click.ClickException(message) from error

@@ -1,0 +1,155 @@
+"""waitress, the server that needs nothing else: its limits, our errors in its own, an orderly end."""
+
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+import click
+from flask import Flask
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask, WSGITask
+
+from api.problems import PROBLEM_TYPE, SENTENCES, describe
+from api.protocol import access_log, request_id_from
+from commands.cores import ALL_CORES, ONE_CORE, run_on
+from settings import Settings
+
+# Less than the ten that `docker stop` gives.
+SECONDS_TO_FINISH = 8
+
+
+class LastingTask(WSGITask):  # type: ignore[misc]
+    """A request's work, after which the connection stays open where the answer shows its own end (RFC 9112 §6.3)."""
+
+    def set_close_on_finish(self) -> None:
+        # waitress asks for this after every answer without a length: 204, 304 and those sent in chunks.
+        in_chunks = self.chunked_response and self.request.command != "HEAD"
+        shows_its_end = self.version == "1.1" and (in_chunks or not self.has_body)
+        if not shows_its_end or self.request.headers.get("CONNECTION", "").lower() == "close":
+            super().set_close_on_finish()
+
+    def build_response_header(self) -> bytes:
+        """Return the answer's first bytes; a long list follows them from whatever core is free."""
+        header: bytes = super().build_response_header()
+        if self.chunked_response:
+            run_on(ALL_CORES)
+        return header
+
+    def service(self) -> None:
+        """Do the work, even when the client goes away in the middle."""
+        try:
+            super().service()
+        finally:
+            if self.chunked_response:
+                run_on(ONE_CORE)
+
+
+class ProblemTask(ErrorTask):  # type: ignore[misc]
+    """What waitress answers by itself, a request that it can't read or won't take, in the form of all our errors."""
+
+    def execute(self) -> None:
+        error, request_id = self.request.error, request_id_from(self.request.headers.get("X_REQUEST_ID", ""))
+        body = describe(error.code, SENTENCES.get(error.code, f"{error.body.rstrip('.')}."), request_id).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id)]
+        self.content_length = len(body)
+        self.set_close_on_finish()
+        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
+        access_log.info("refused unread: %s %s", self.status, request_id)
+
+
+class Waitress:
+    """The server: it listens from the beginning, and answers from run() on."""
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        raise_descriptor_limit()
+        run_on(ONE_CORE)
+        self.app = app
+        self.sockets: dict[int, Any] = {}
+        self.server = listen(app, settings, self.sockets)
+        # Before anybody is told that it listens, because who reads it may stop the server at once.
+        self.signals = catch_signals()
+        self.port = next(each for each in self.sockets.values() if isinstance(each, BaseWSGIServer)).effective_port
+
+    def run(self) -> None:
+        """Serve until a signal; then stop accepting, finish what is in flight, and return."""
+        serve_until(self.signals, self.server, self.sockets)
+        self.app.extensions["last_use"].stop()
+
+
+def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
+    """Return a waitress server that listens, its sockets in the map that is given."""
+    HTTPChannel.task_class, HTTPChannel.error_task_class = LastingTask, ProblemTask
+    try:
+        return create_server(
+            app,
+            map=sockets,
+            host=settings.host,
+            port=settings.port,
+            threads=settings.threads,
+            connection_limit=2000,
+            # Without poll(), the connection limit would kill the process past 1,024 descriptors.
+            asyncore_use_poll=True,
+            channel_timeout=10,
+            cleanup_interval=5,
+            max_request_body_size=app.config["MAX_CONTENT_LENGTH"],
+            max_request_header_size=64 * 1024,
+            ident=None,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
+        raise click.ClickException(message) from error
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the connection limit needs, where the system has such a limit."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def catch_signals() -> list[int]:
+    """Return a list into which the first Ctrl-C or SIGTERM will go; a second Ctrl-C interrupts as usual."""
+    caught: list[int] = []
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, catch)
+    signal.signal(signal.SIGTERM, catch)
+    return caught
+
+
+def serve_until(signals: list[int], server: Any, sockets: dict[int, Any]) -> None:
+    """Run waitress's loop until a signal was caught, then stop accepting and finish what is in flight."""
+    # waitress's own run() ends by dropping the answers that its loop has yet to send.
+    while not signals:
+        wasyncore.loop(timeout=0.5, use_poll=True, map=sockets, count=1)
+    for each in list(sockets.values()):
+        if isinstance(each, BaseWSGIServer):
+            wasyncore.dispatcher.close(each)
+    deadline = time.monotonic() + SECONDS_TO_FINISH
+    while close_idle(sockets) and time.monotonic() < deadline:
+        wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
+    server.task_dispatcher.shutdown(timeout=max(0, deadline - time.monotonic()))
+    wasyncore.close_all(sockets)
+
+
+def close_idle(sockets: dict[int, Any]) -> bool:
+    """Close the connections on which nothing is in flight; tell whether any others are left."""
+    channels = [each for each in sockets.values() if isinstance(each, HTTPChannel)]
+    for channel in channels:
+        receiving = channel.request and channel.request.headers_finished
+        if not (channel.requests or receiving or channel.total_outbufs_len):
+            channel.will_close = True
+    return bool(channels)

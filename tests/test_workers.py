@@ -1,0 +1,94 @@
+"""Several processes, by Granian: they answer as one, and end as one."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from tests.conftest import LiveServer, ask
+
+Start = Callable[..., LiveServer]
+SEVERAL = ("serve", "--server", "granian", "--workers", "2")
+
+
+@pytest.fixture
+def workers(start: Start) -> LiveServer:
+    server = start(*SEVERAL, "--demo")
+    server.read_first_key()
+    # Its processes listen a moment after the greeting.
+    for _attempt in range(100):
+        with suppress(ConnectionRefusedError):
+            ask(server)
+            return server
+        time.sleep(0.1)
+    raise AssertionError
+
+
+def test_what_one_process_wrote_every_process_reads(workers: LiveServer) -> None:
+    def write_and_read(number: int) -> bool:
+        _status, body = ask(workers, "/api/v1/contacts", {"name": f"number {number}"})
+        path = f"/api/v1/contacts/{json.loads(body)['id']}"
+        return all(ask(workers, path) == (200, body) for _time in range(4))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(write_and_read, range(80)))
+    assert len(json.loads(ask(workers, "/api/v1/contacts")[1])) > 300
+
+
+def test_the_log_is_of_two_processes_and_errors_are_ours(workers: LiveServer) -> None:
+    for path, status in ("/nowhere", 404), ("/api/v1/companies?limt=1", 400):
+        found, body = ask(workers, path)
+        assert (found, json.loads(body)["status"]) == (status, status)
+    assert ask(workers, "/api/v1/contacts", {"name": "x", "notes": "y" * 1024 * 1024})[0] == 413
+    assert workers.stop(signal.SIGTERM) == 0
+    assert " 413 " in workers.log and "Traceback" not in workers.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_of_them(workers: LiveServer, number: int) -> None:
+    assert workers.stop(number) == 0
+    with pytest.raises(ConnectionRefusedError):
+        ask(workers)
+
+
+def test_a_port_that_is_taken_is_named(workers: LiveServer, start: Start, run: Callable[..., Result]) -> None:
+    refused = run(*SEVERAL, "--port", str(workers.port))
+
+    assert refused.exit_code == 1
+    assert f"Can't listen on 127.0.0.1 port {workers.port}: Address already in use." in refused.stderr
+
+
+def test_waitress_keeps_no_workers(run: Callable[..., Result]) -> None:
+    refused = run("serve", "--workers", "2")
+
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: --workers needs a server that keeps several processes: add --server granian.\n",
+    )
+
+
+def test_a_missing_granian_is_named_with_what_installs_it(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "granian.constants", None)
+
+    refused = run("serve", "--server", "granian")
+    assert refused.exit_code == 1
+    assert "pip install -r requirements-granian.txt" in refused.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinities")
+def test_each_process_keeps_to_one_core(workers: LiveServer, start: Start) -> None:
+    pid = workers.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    alone = start("serve")
+    cores = [os.sched_getaffinity(int(pid)) for pid in (*children, alone.process.pid)]
+    assert [len(each) for each in cores] == [1, 1, 1]
