@@ -1,6 +1,6 @@
 """Granian, a server in Rust that keeps several processes, for more cores than one (an optional requirement)."""
 
-import os
+import multiprocessing
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from flask import Flask
+from werkzeug.wsgi import ClosingIterator
 
 from commands.cores import ALL_CORES, run_on
 from settings import Settings
@@ -27,6 +28,8 @@ class Granian:
             raise click.ClickException(f"{error}: pip install -r requirements-granian.txt") from error
 
         self.app = app
+        self.started = multiprocessing.Value("i", 0)
+        self.core = ALL_CORES
         self.port = find_port(settings)
         self.server = Server(
             "cardfile",
@@ -47,8 +50,13 @@ class Granian:
 
     def load(self) -> Start:
         """Return what a new process answers by."""
-        # The processes' ids follow one another, so each has a core of its own, as long as there are enough.
-        run_on({sorted(ALL_CORES)[os.getpid() % len(ALL_CORES)]} if ALL_CORES else set())
+        with self.started.get_lock():
+            number = self.started.value
+            self.started.value += 1
+        if ALL_CORES:
+            # A core of its own, as long as there are enough.
+            self.core = {sorted(ALL_CORES)[number % len(ALL_CORES)]}
+        run_on(self.core)
         return self.answer
 
     def answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
@@ -61,7 +69,8 @@ class Granian:
 
         body = self.app(environ, start)
         if not lengths:
-            return body
+            run_on(ALL_CORES)
+            return ClosingIterator(body, lambda: run_on(self.core))
         with closing(body):  # type: ignore[type-var]
             return list(body)
 

@@ -92,3 +92,4 @@ def test_each_process_keeps_to_one_core(workers: LiveServer, start: Start) -> No
     alone = start("serve")
     cores = [os.sched_getaffinity(int(pid)) for pid in (*children, alone.process.pid)]
     assert [len(each) for each in cores] == [1, 1, 1]
+    assert len(set.union(*cores[:2])) == min(2, len(os.sched_getaffinity(0)))
