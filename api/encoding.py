@@ -1,17 +1,20 @@
 """A schema compiled into SQL: the database writes the JSON, and the rows it answers are finished text."""
 
+import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from flask import Response
+from marshmallow.fields import Field
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from database import write_json
-from models import Time
-from schemas import PublicSchema
+from models import Time, show_time
+from schemas import PublicSchema, Text, Value, read_time, show_amount
 
 
 class JSONValue(FunctionElement[Any]):
@@ -107,6 +110,39 @@ def members_of(schema: PublicSchema, table: Any, only: Iterable[str] = ()) -> di
     """Return the members of the schema's JSON as SQL, in its order: all, or only those with the given public names."""
     columns = {str(field.data_key): table.c[name] for name, field in schema.fields.items()}
     return {name: JSONValue(column) for name, column in columns.items() if not only or name in only}
+
+
+@lru_cache
+def uncompiled(schema: PublicSchema) -> list[tuple[str, Field[Any]]]:
+    """Return the schema's fields that show a value in a way of their own, which JSONValue can't know."""
+    known = {None, show_amount, show_time}
+    return [
+        (name, field)
+        for name, field in schema.fields.items()
+        if type(field) is not Text and not (type(field) is Value and field.show in known)
+    ]
+
+
+def finish(text: str, schema: PublicSchema, embedded: Mapping[str, PublicSchema]) -> str:
+    """Return JSON that the database wrote of a row, or of an array of them, as Schema.dump writes it.
+
+    It is that already, unless the schema or one of what is embedded has a field that couldn't be compiled.
+    """
+    if not any(map(uncompiled, (schema, *embedded.values()))):
+        return text
+    return write_json(dump(json.loads(text), schema, embedded))
+
+
+def dump(stored: Any, schema: PublicSchema, embedded: Mapping[str, PublicSchema]) -> Any:
+    """Return rows as they are stored, with what SQL could not show shown by the schemas' fields."""
+    if not isinstance(stored, dict):
+        return stored and [dump(each, schema, embedded) for each in stored]
+    for name, field in uncompiled(schema):
+        value = stored.get(str(field.data_key))
+        if value is not None:
+            is_time = isinstance(schema.model.__table__.c[name].type, Time)
+            stored[str(field.data_key)] = field.serialize(name, {name: read_time(value) if is_time else value})
+    return stored | {name: dump(stored[name], other, {}) for name, other in embedded.items()}
 
 
 def literal(value: int) -> sa.ColumnElement[int]:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import product
@@ -15,13 +15,13 @@ from flask import Response, abort, request, stream_with_context
 from marshmallow import ValidationError
 
 from api.changes import is_unchanged, reflect, versions
-from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, literal, members_of
+from api.encoding import JSONArray, JSONObject, JSONRows, JSONValue, answer_row, finish, literal, members_of
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
 from database import db, hold_snapshot, keep_reader, read, read_by, write_json
 from models import LARGEST_AMOUNT, LARGEST_POSITION, Time
-from schemas import TAG, JSONRefused, read_json, read_time, suggest
+from schemas import TAG, JSONRefused, PublicSchema, read_json, read_time, suggest
 
 LARGEST_PAGE = 1_000
 # Where no index has the order, each page sorts all rows anew: let there be few.
@@ -232,7 +232,7 @@ def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), includ
     """Return the JSON of one row and note what it reflects, or None where there is no such row."""
     *last, row = read(row_query, endpoint.name, only, included, id=row_id).fetchone()
     reflect(*last)
-    return None if row is None else str(row)
+    return None if row is None else finish(row, endpoint.schema, schemas_of(included))
 
 
 def shape(endpoint: Endpoint, only: Sequence[str] = (), included: Sequence[str] = ()) -> JSONObject:
@@ -264,6 +264,11 @@ class Page(NamedTuple):
 def table_of(include: str) -> str:
     """Return the resource that an include embeds."""
     return "companies" if include == "company" else include
+
+
+def schemas_of(included: Iterable[str]) -> dict[str, PublicSchema]:
+    """Return the schemas of what is embedded."""
+    return {name: ENDPOINTS[table_of(name)].schema for name in included}
 
 
 class Listing:
@@ -361,7 +366,8 @@ class Listing:
         row = read(page_query, self.query, self.counted, **self.values).fetchone()
         *last, text, edge, total = row if self.counted else (*row, 0)
         reflect(*last)
-        return Page(text or "", self.cursor_at(edge) if edge else "", total)
+        text = finish(f"[{text or ''}]", self.endpoint.schema, schemas_of(self.query.include))
+        return Page(text[1:-1], self.cursor_at(edge) if edge else "", total)
 
     def cursor_at(self, keys: str) -> str:
         """Return the cursor of what follows the row with these sort keys."""

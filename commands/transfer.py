@@ -14,7 +14,7 @@ import click
 import sqlalchemy as sa
 from marshmallow import ValidationError, missing
 
-from api.encoding import JSONObject, members_of
+from api.encoding import JSONObject, finish, members_of
 from database import backend, db, write_json, write_transaction
 from models import now
 from schemas import RESOURCES, JSONRefused, ResourceSchema, pointers, read_json
@@ -44,7 +44,8 @@ def export_rows(folder: Path, form: str) -> dict[str, int]:
         rows = sa.select(JSONObject(members_of(schema, table))).order_by(table.c.created_at, table.c.id)
         part = folder / f"{name}.{form}.part"
         with part.open("w", encoding="utf-8", newline="") as file, progress(name, count) as bar:
-            found = db.session.scalars(rows.execution_options(yield_per=ROWS_A_STEP))
+            stored = db.session.scalars(rows.execution_options(yield_per=ROWS_A_STEP))
+            found = (finish(row, schema, {}) for row in stored)
             lines = write_csv(schema, found) if form == "csv" else (f"{row}\n" for row in found)
             for line in lines:
                 file.write(line)
