@@ -267,6 +267,7 @@ class LiveServer:
     """`service.py serve` as a process of its own, on a port that the system chose."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, ROOT / "service.py", *(arguments or ("serve",)), "--port", "0"],
             cwd=folder,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.conftest import ROOT, LiveServer, ask
+from tests.conftest import ROOT, LiveServer, ask, shell
 
 Run = Callable[..., Result]
 Start = Callable[..., LiveServer]
@@ -148,6 +148,29 @@ def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start: Start) 
 
     assert received.partition(b"\r\n\r\n")[2] == whole
     assert server.process.wait(timeout=20) == 0
+
+
+def test_a_long_list_takes_little_memory(start: Start) -> None:
+    server = start()
+    server.read_first_key()
+    shell(
+        f"sqlite:///{server.folder}/cardfile.db",
+        """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+        INSERT INTO conversations (id, user_agent, status, is_read, trust_uploads, tags, created_at, updated_at)
+        SELECT i, printf('%.2000c', 'x'), 'open', 0, 0, '[]', '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z' FROM n""",
+    )
+    ask(server, "/api/v1/conversations?limit=1000")
+    before = largest_memory(server)
+    _status, body = ask(server, "/api/v1/conversations")
+
+    assert len(body) > 60_000_000
+    assert largest_memory(server) - before < 20_000
+
+
+def largest_memory(server: LiveServer) -> int:
+    """Return the most memory that a server has taken so far, in KB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 @pytest.mark.parametrize(
