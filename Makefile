@@ -1,8 +1,8 @@
-# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make coverage` tells which of it no test runs.
+# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make coverage` tells which of it no test runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test coverage check format clean
+.PHONY: run test coverage check bench format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
@@ -20,6 +20,9 @@ check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+bench: .venv/bench
+	PYTHONPATH=. QUICK=$(QUICK) $(BIN)/python -m bench.run
+
 format: .venv/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -34,6 +37,10 @@ clean:
 
 .venv/runtime: .venv/python requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/bench: .venv/python requirements.txt requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
 .venv/development: .venv/python requirements.txt requirements-dev.txt

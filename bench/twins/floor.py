@@ -1,0 +1,20 @@
+"""The floor: waitress with a Flask route that does nothing, under the settings that Cardfile serves with."""
+
+import sys
+
+from flask import Flask, Response
+from waitress import serve
+
+from commands.cores import ONE_CORE, run_on
+
+app = Flask("floor", static_folder=None)
+
+
+@app.route("/<path:_path>", methods=["GET", "POST"])
+def nothing(_path: str) -> Response:
+    return Response("{}", content_type="application/json")
+
+
+if __name__ == "__main__":
+    run_on(ONE_CORE)
+    serve(app, port=int(sys.argv[2]), threads=8, connection_limit=2000, asyncore_use_poll=True)
