@@ -330,7 +330,7 @@ def test_a_match_may_send_read_only_fields_back(writer: FlaskClient, make: Make)
 
     answer = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "title": "CEO"})
     assert (answer.status_code, answer.json["title"]) == (200, "CEO")
-    other = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "id": "other"})
+    other = writer.post(f"{CONTACTS}?matchOn=email", json={**answer.json, "id": "other"})
     assert [fault["pointer"] for fault in other.json["errors"]] == ["/id"]
     new = writer.post(f"{CONTACTS}?matchOn=email", json={"id": "y", "name": "b", "email": "b@acme.com"})
     assert [fault["pointer"] for fault in new.json["errors"]] == ["/id"]
