@@ -68,6 +68,9 @@ class Granian:
             return start_response(status, headers, *more)
 
         body = self.app(environ, start)
+        if "CONTENT_LENGTH" in environ:
+            # Who is cut off while sending never sees why.
+            environ["wsgi.input"].read(8 * self.app.config["MAX_CONTENT_LENGTH"])
         if not lengths:
             run_on(ALL_CORES)
             return ClosingIterator(body, lambda: run_on(self.core))

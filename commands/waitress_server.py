@@ -95,7 +95,8 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             asyncore_use_poll=True,
             channel_timeout=10,
             cleanup_interval=5,
-            max_request_body_size=app.config["MAX_CONTENT_LENGTH"],
+            # What is too large is read all the same, if it isn't huge: who is cut off while sending never sees the 413.
+            max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],
             max_request_header_size=64 * 1024,
             ident=None,
         )

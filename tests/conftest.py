@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -326,6 +327,16 @@ def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None
         connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
+
+
+def until_it_answers(server: LiveServer) -> None:
+    """Wait for a server whose processes listen a moment after the greeting."""
+    for _attempt in range(100):
+        with suppress(ConnectionRefusedError):
+            ask(server)
+            return
+        time.sleep(0.1)
+    raise AssertionError(server.log)
 
 
 @pytest.fixture

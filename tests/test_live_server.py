@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.conftest import ROOT, LiveServer, ask, shell
+from tests.conftest import ROOT, LiveServer, ask, shell, until_it_answers
 
 Run = Callable[..., Result]
 Start = Callable[..., LiveServer]
@@ -181,7 +181,7 @@ def largest_memory(server: LiveServer) -> int:
         pytest.param("GET /api/v1/companies HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, id="host-twice"),
         pytest.param("GARBAGE\r\n", 400, id="garbage"),
         pytest.param("GET / HTTP/1.1\r\nHost: a\r\nX: ".ljust(65_534, "x"), 431, id="long-header"),
-        pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n", 413, id="long-body"),
+        pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 8388609\r\n", 413, id="long-body"),
         pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n", 400, id="negative-length"),
         pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n", 501, id="transfer-encoding"),
     ],
@@ -285,12 +285,21 @@ def test_a_host_that_is_none_is_told_in_one_sentence(tmp_path: Path, host: str) 
 
 def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start: Start) -> None:
     server = start()
-    head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 1048577\r\n\r\n"
+    head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 8388609\r\n\r\n"
     answer, _, body = send_raw(server, head).decode().partition("\r\n\r\n")
     server.stop(signal.SIGTERM)
 
     assert (answer.split()[1], "X-Request-Id: job-7" in answer, body) == ("413", True, "")
     assert "413 Request Entity Too Large job-7" in server.log
+
+
+@pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
+def test_who_sends_too_much_sees_why_it_is_refused(start: Start, arguments: tuple[str, ...]) -> None:
+    server = start(*arguments)
+    server.read_first_key()
+    until_it_answers(server)
+    for megabytes in (2, 7) * 10:
+        assert ask(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
 
 
 def test_an_unfinished_request_line_does_not_hold_up_the_end(start: Start) -> None:

@@ -4,16 +4,14 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, ask
+from tests.conftest import LiveServer, ask, until_it_answers
 
 Start = Callable[..., LiveServer]
 SEVERAL = ("serve", "--server", "granian", "--workers", "2")
@@ -23,13 +21,8 @@ SEVERAL = ("serve", "--server", "granian", "--workers", "2")
 def workers(start: Start) -> LiveServer:
     server = start(*SEVERAL, "--demo")
     server.read_first_key()
-    # Its processes listen a moment after the greeting.
-    for _attempt in range(100):
-        with suppress(ConnectionRefusedError):
-            ask(server)
-            return server
-        time.sleep(0.1)
-    raise AssertionError
+    until_it_answers(server)
+    return server
 
 
 def test_what_one_process_wrote_every_process_reads(workers: LiveServer) -> None:
