@@ -24,6 +24,8 @@ SECONDS_TO_FINISH = 8
 class LastingTask(WSGITask):  # type: ignore[misc]
     """A request's work, after which the connection stays open where the answer shows its own end (RFC 9112 §6.3)."""
 
+    wrote_header: bool
+
     def set_close_on_finish(self) -> None:
         # waitress asks for this after every answer without a length: 204, 304 and those sent in chunks.
         in_chunks = self.chunked_response and self.request.command != "HEAD"
@@ -37,6 +39,14 @@ class LastingTask(WSGITask):  # type: ignore[misc]
         if self.chunked_response:
             run_on(ALL_CORES)
         return header
+
+    def write(self, data: bytes) -> None:
+        """Send a whole answer at once, header and body: each sending lets another thread go first."""
+        if self.complete and not self.wrote_header and self.content_length == len(data):
+            self.wrote_header, self.content_bytes_written = True, len(data)
+            self.channel.write_soon(self.build_response_header() + (data if self.has_body else b""))
+        else:
+            super().write(data)
 
     def service(self) -> None:
         """Do the work, even when the client goes away in the middle."""
