@@ -1,8 +1,10 @@
 """What SQLite does its own way: a file, PRAGMAs, one writer at a time, FTS5."""
 
+import ctypes
 import sqlite3
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
@@ -20,8 +22,25 @@ __all__ = ["insert"]
 
 ENGINE_OPTIONS = {"module": driver}
 BUSY_MILLISECONDS = 5000
+# SQLITE_CONFIG_MEMSTATUS.
+MEMORY_STATUS = 9
 BEGIN_SNAPSHOT = "BEGIN"
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
+
+
+def stop_counting_memory() -> None:
+    """Have SQLite not count what it allocates, which it does under one lock: lists read at once would wait for it.
+
+    It must come before the first connection. Where the library can't be reached so, it goes on counting.
+    """
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(sys.modules[driver.connect.__module__].__file__)
+        library.sqlite3_shutdown()
+        library.sqlite3_config(MEMORY_STATUS, 0)
+        library.sqlite3_initialize()
+
+
+stop_counting_memory()
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = driver.sqlite_version_info) -> bool:

@@ -1,6 +1,8 @@
 """What the database holds by itself, whoever writes: its rules, its references, its log of changes."""
 
+import ctypes
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,13 @@ def test_a_writing_transaction_that_fails_leaves_nothing(app: Flask, query: Quer
 
 def test_the_bundled_sqlite_is_used_where_there_is_one() -> None:
     assert sqlite.__name__ == ("pysqlite3.dbapi2" if find_spec("pysqlite3") else "sqlite3")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the library may be out of reach")
+def test_sqlite_counts_no_memory_under_a_lock(app: Flask, query: Query) -> None:
+    query("SELECT count(*) FROM changes")
+
+    assert ctypes.CDLL(sys.modules[sqlite.connect.__module__].__file__).sqlite3_memory_used() == 0
 
 
 @pytest.mark.parametrize(
