@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
@@ -46,12 +45,18 @@ def new_id() -> str:
     """Return a UUIDv7 that sorts after every one this process made before (RFC 9562 §5.7, §6.2 method 3)."""
     tick = ticks.next()
     bits = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
-    return str(UUID(int=bits))
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def show_time(value: datetime) -> str:
     """Return the time as it is stored on SQLite and shown everywhere, as in 2024-01-15T10:30:00Z."""
     return f"{value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
+
+
+def read_stored_time(value: Any) -> datetime | None:
+    """Return the time that a driver gives: text on SQLite, a time already on PostgreSQL."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 class Time(TypeDecorator[datetime]):
@@ -69,7 +74,7 @@ class Time(TypeDecorator[datetime]):
         return show_time(value) if dialect.name == "sqlite" else value.replace(microsecond=0)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
+        return read_stored_time(value)
 
 
 def string(length: int) -> sa.String:

@@ -2,6 +2,8 @@
 """Cardfile: companies, contacts and conversations as JSON, from one process and one SQLite file."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask
 
@@ -14,12 +16,19 @@ from database import init_database
 from settings import Settings, load_settings
 
 
+class Cardfile(Flask):
+    """The app, in which nothing is async: Flask would look at every view and hook again for every request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the WSGI app, its database opened and brought up to date.
 
     Raises SettingRefused or DatabaseRefused when that can't be.
     """
-    app = Flask("cardfile", static_folder=None)
+    app = Cardfile("cardfile", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
     # A redirect to a tidier path would be an answer in HTML.
     app.url_map.merge_slashes = False

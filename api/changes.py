@@ -26,9 +26,9 @@ def name_version(response: Response) -> Response:
     if "key" in here and status < 500:
         if "version" not in here:
             [here.version] = read(version_query).fetchone()
-        response.headers["Dataset-Version"] = str(here.version)
+        response.headers.add("Dataset-Version", str(here.version))
         if "etag" in here and status < 400:
-            response.headers["ETag"] = f'"{here.etag}"'
+            response.headers.add("ETag", f'"{here.etag}"')
     return response
 
 

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import product
@@ -152,17 +152,16 @@ class Query(NamedTuple):
 
 
 def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for a page: what reflect() takes, the rows' JSON parted by commas, the JSON of the last one's
+    """Return the query for a page: what reflect() takes, the rows' JSON parted by commas, then the sort keys of the
 
-    sort keys where another follows, and if it is asked for, the number of all rows. One statement reads one snapshot.
+    last row and of the one that follows it, and if it is asked for, the number of all rows; all of one snapshot.
     """
     ordered = [key.order for key in query.keys]
     rows = sa.select(shape(query.endpoint, query.only, query.include).label("o")).where(*query.conditions())
     page = rows.order_by(*ordered).limit(literal(query.limit)).offset(literal(0)).subquery("page")
-    keys = sa.select(JSONObject({key.name: JSONValue(key.column) for key in query.keys})).where(*query.conditions())
-    last = keys.order_by(*ordered).limit(literal(1)).offset(literal(query.limit - 1))
-    next_ = keys.order_by(*ordered).limit(literal(1)).offset(literal(query.limit))
-    edge = sa.case((sa.exists(next_.correlate(None)), last.correlate(None).scalar_subquery()))
+    keys = sa.select(JSONObject({key.name: JSONValue(key.column) for key in query.keys}).label("o"))
+    last = keys.where(*query.conditions()).order_by(*ordered).limit(literal(2)).offset(literal(query.limit - 1))
+    edge = sa.select(JSONRows(last.subquery("edge").c.o)).correlate(None).scalar_subquery()
     every = sa.select(sa.func.count()).select_from(query.endpoint.table).where(*query._replace(after=()).conditions())
     total = [every.correlate(None).scalar_subquery()] if counted else []
     seqs = versions(False, query.resource, *map(table_of, query.include))
@@ -352,7 +351,7 @@ class Listing:
 
     def sort(self, given: str) -> str:
         """Return the sort, which names scalar fields, each once."""
-        scalars = [name for name in self.endpoint.attributes if not isinstance(self.column(name).type, sa.JSON)]
+        scalars = self.endpoint.scalars
         names = [term.removeprefix("-") for term in given.split(",")]
         for name, term in zip(names, given.split(","), strict=True):
             if name not in scalars:
@@ -367,11 +366,12 @@ class Listing:
         *last, text, edge, total = row if self.counted else (*row, 0)
         reflect(*last)
         text = finish(f"[{text or ''}]", self.endpoint.schema, schemas_of(self.query.include))
-        return Page(text[1:-1], self.cursor_at(edge) if edge else "", total)
+        keys, *following = json.loads(f"[{edge or '{}'}]")
+        return Page(text[1:-1], self.cursor_at(keys) if following else "", total)
 
-    def cursor_at(self, keys: str) -> str:
+    def cursor_at(self, keys: Mapping[str, Any]) -> str:
         """Return the cursor of what follows the row with these sort keys."""
-        place = write_json([self.query.resource, self.query.sort, *json.loads(keys).values()])
+        place = write_json([self.query.resource, self.query.sort, *keys.values()])
         return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
     def pages(self, page: Page) -> Iterator[str]:

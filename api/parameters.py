@@ -5,10 +5,13 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlencode
 
 from flask import request
+from werkzeug.datastructures import MultiDict
 
 from api.problems import QueryRefused
 from database import unwrapped
 from schemas import suggest
+
+NOTHING: MultiDict[str, str] = MultiDict()
 
 
 class Parameters:
@@ -18,10 +21,12 @@ class Parameters:
     """
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
-        self.given = unwrapped(request).args
-        if "%" in request.environ["QUERY_STRING"]:
+        asked = unwrapped(request)
+        query = asked.environ.get("QUERY_STRING", "")
+        self.given = asked.args if query else NOTHING
+        if "%" in query:
             try:
-                unquote_to_bytes(request.query_string).decode()
+                unquote_to_bytes(asked.query_string).decode()
             except UnicodeDecodeError:
                 raise QueryRefused("The query string must be in UTF-8.") from None
         self.filters: dict[str, list[str]] = {}
@@ -59,5 +64,7 @@ class Parameters:
 
     def next_link(self, **changed: Any) -> dict[str, str]:
         """Return the header that names the next page: this request with some parameters changed (RFC 8288)."""
-        kept = [(name, value) for name, value in request.args.items(multi=True) if name not in changed]
-        return {"Link": f'<{request.base_url}?{urlencode([*kept, *changed.items()])}>; rel="next"'}
+        kept = [(name, value) for name, value in self.given.items(multi=True) if name not in changed]
+        environ = unwrapped(request).environ
+        here = f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}{environ['SCRIPT_NAME']}{environ['PATH_INFO']}"
+        return {"Link": f'<{here}?{urlencode([*kept, *changed.items()])}>; rel="next"'}

@@ -33,11 +33,11 @@ def init_protocol(app: Flask) -> None:
 
 def open_exchange() -> None:
     """Give the request its id, the client's own if that is sane; refuse any but one sound Host (RFC 9112 §3.2)."""
-    here, headers = unwrapped(g), unwrapped(request).headers
+    here, environ = unwrapped(g), unwrapped(request).environ
     here.started = time.perf_counter()
-    here.request_id = request_id_from(headers.get("X-Request-Id", ""))
+    here.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
     # A server joins repeated headers by commas, which no host name contains.
-    if not HOST.fullmatch(headers.get("Host", "")):
+    if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
         abort(400, "Send exactly one Host header, with the name or address of this server.")
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from sqlalchemy import JSON
+
 from models import Resource
 from schemas import RESOURCES, ResourceSchema
 
@@ -36,6 +38,12 @@ class Endpoint:
     def attributes(self) -> dict[str, str]:
         """Return the model's attribute for each public name, in order."""
         return {str(field.data_key): name for name, field in self.schema.fields.items()}
+
+    @cached_property
+    def scalars(self) -> tuple[str, ...]:
+        """Return the public names of the fields that have one value, by which lists can be sorted."""
+        columns = {public: self.table.c[name] for public, name in self.attributes.items()}
+        return tuple(name for name, column in columns.items() if not isinstance(column.type, JSON))
 
 
 ENDPOINTS = {

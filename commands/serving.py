@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import time
+from functools import lru_cache
 from typing import Any
 
 import click
@@ -18,11 +20,24 @@ from settings import SettingRefused, Settings
 log = logging.getLogger("cardfile")
 
 
-class JSONLine(logging.Formatter):
+@lru_cache(maxsize=1)
+def tell_second(second: int) -> str:
+    """Return the time as a log line begins with it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
+
+
+class TextLine(logging.Formatter):
+    """A log line as text."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return tell_second(int(record.created))
+
+
+class JSONLine(TextLine):
     """A log line as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname, "log": record.name}
+        line = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
         line |= getattr(record, "members", {"message": record.getMessage()})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -55,7 +70,7 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
 def set_up_logging(log_format: str) -> None:
     """Write the log, the access log included, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JSONLine() if log_format == "json" else logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(JSONLine() if log_format == "json" else TextLine("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # What no line of ours shows needn't be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
