@@ -16,8 +16,8 @@ from api.idempotency import answer_once, one_at_a_time
 from api.listing import read_row
 from api.parameters import Parameters
 from api.problems import Conflict, QueryRefused
-from api.resources import Endpoint
-from database import db, read, write_transaction
+from api.resources import ENDPOINTS, Endpoint
+from database import db, read, write, write_transaction
 from models import Company, now, show_time
 from schemas import ID
 
@@ -214,8 +214,15 @@ def refuse_unknown_company(values: Row) -> None:
 def insert_row(endpoint: Endpoint, values: Row) -> str:
     """Insert a row and return its id."""
     refuse_unknown_company(values)
-    db.session.execute(sa.insert(endpoint.table), values)
+    write(insert_statement, endpoint.name, **values)
     return str(values["id"])
+
+
+def insert_statement(resource: str) -> sa.Insert:
+    """Return the statement that inserts a row of all the values that its schema has."""
+    endpoint = ENDPOINTS[resource]
+    columns = [endpoint.table.c[name] for name in endpoint.attributes.values()]
+    return sa.insert(endpoint.table).values({each.name: sa.bindparam(each.name, type_=each.type) for each in columns})
 
 
 def update_row(endpoint: Endpoint, row_id: str, values: Row) -> None:

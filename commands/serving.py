@@ -1,5 +1,6 @@
 """`serve`: the log, the first key, and the choice of the server."""
 
+import gc
 import json
 import logging
 import sys
@@ -64,6 +65,8 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
         raise click.ClickException("There is no standard output to show the first key on.")
     greet(settings, server.port)
     close_connections()
+    # What is here now stays: the collector needn't look through it again and again.
+    gc.freeze()
     server.run()
 
 

@@ -23,6 +23,7 @@ from database.reading import (
     read_by,
     read_within,
     unwrapped,
+    write,
 )
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings
@@ -41,6 +42,7 @@ __all__ = [
     "read",
     "read_by",
     "unwrapped",
+    "write",
     "write_json",
     "write_transaction",
 ]

@@ -1,4 +1,4 @@
-"""Reading past SQLAlchemy's way of execution: statements are compiled once and run on the driver's own connection."""
+"""Past SQLAlchemy's way of execution: statements are compiled once and run on the driver's own connection."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ STATEMENTS_KEPT = 1_000
 
 
 class Statement:
-    """A SELECT as its database's SQL, and what it takes to bind values to it."""
+    """A SELECT or INSERT as its database's SQL, and what it takes to bind values to it."""
 
-    def __init__(self, select: sa.Select[Any], dialect: sa.Dialect) -> None:
-        compiled: Any = select.compile(dialect=dialect)
+    def __init__(self, statement: sa.Select[Any] | sa.Insert, dialect: sa.Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         # What SQLite binds by place, PostgreSQL binds by name.
         self.order: list[str] | None = compiled.positiontup
@@ -64,7 +64,7 @@ class Reading:
         self.idle: deque[Reader] = deque()
         self.prepare = lru_cache(STATEMENTS_KEPT)(self.compile)
 
-    def compile(self, build: Callable[..., sa.Select[Any]], *arguments: Any) -> Statement:
+    def compile(self, build: Callable[..., sa.Select[Any] | sa.Insert], *arguments: Any) -> Statement:
         """Return the statement that the function builds from the arguments."""
         return Statement(build(*arguments), self.engine.dialect)
 
@@ -110,6 +110,12 @@ def read(build: Callable[..., sa.Select[Any]], *arguments: Any, **values: Any) -
     """
     own = reader()
     return own.run(own.reading.prepare(build, *arguments), values)
+
+
+def write(build: Callable[..., sa.Insert], *arguments: Any, **values: Any) -> None:
+    """Run the INSERT that the function builds from the arguments with the values, inside write_transaction()."""
+    own = reader()
+    own.run(own.reading.prepare(build, *arguments), values)
 
 
 def hold_snapshot() -> None:
