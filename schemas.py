@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, ClassVar
 
@@ -18,6 +18,10 @@ import models
 RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])", re.A
 )
+
+
+# Finding what was meant takes longer than all else; who has more unknown fields than this meant something else.
+MOST_SUGGESTIONS = 20
 
 
 class JSONRefused(Exception):
@@ -46,14 +50,18 @@ def read_json(text: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise JSONRefused(f"The text is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
-        raise JSONRefused(f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}.") from None
+        if not text.strip():
+            raise JSONRefused("There is no JSON: the text is empty.") from None
+        reason = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
+        raise JSONRefused(f"This is not JSON: {reason} at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise JSONRefused("The text is nested too deeply.") from None
     except (ValueError, ArithmeticError):
         raise JSONRefused("A number in the text is too long.") from None
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+@lru_cache(maxsize=1_000)
+def suggest(word: str, known: tuple[str, ...]) -> str:
     """Return a sentence that says what was probably meant, or else what is known."""
     # Imported here because only mistakes need it.
     from difflib import get_close_matches
@@ -159,9 +167,11 @@ def read_amount(value: Any) -> Decimal:
     if not 0 <= value <= models.LARGEST_AMOUNT:
         raise ValidationError(f"Must be a number from 0 to {models.LARGEST_AMOUNT}.")
     amount = Decimal(str(value))
-    if amount != round(amount, 2):
+    # Rounded in any case: PostgreSQL takes no zero with a long exponent.
+    exact = round(amount, 2)
+    if amount != exact:
         raise ValidationError("Must have at most two decimals.")
-    return amount
+    return exact
 
 
 def show_amount(amount: Decimal | float) -> int | float:
@@ -189,10 +199,13 @@ def read_tags(value: Any) -> list[str]:
         raise ValidationError("Must be an array of texts.")
     if len(value) > models.MOST_TAGS:
         raise ValidationError(f"Must have at most {models.MOST_TAGS} members, not {len(value)}.")
-    faults: dict[int, Any] = {place: ["Must not repeat."] for place, tag in enumerate(value) if tag in value[:place]}
+    faults: dict[int, Any] = {}
+    seen = set()
     for place, tag in enumerate(value):
         try:
-            TAG.deserialize(tag)
+            if TAG.deserialize(tag) in seen:
+                faults[place] = ["Must not repeat."]
+            seen.add(tag)
         except ValidationError as error:
             faults[place] = error.messages
     if faults:
@@ -242,11 +255,11 @@ class PublicSchema(Schema):
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
         """Say what was probably meant by an unknown field."""
-        known = [name for field in self.load_fields.values() if (name := field.data_key)]
+        known = tuple(name for field in self.load_fields.values() if (name := field.data_key))
         if isinstance(error.messages, dict):
-            for name, messages in error.messages.items():
-                if messages == [self.error_messages["unknown"]]:
-                    messages[0] += " " + suggest(str(name), known)
+            unknown = [name for name, told in error.messages.items() if told == [self.error_messages["unknown"]]]
+            for name in unknown[:MOST_SUGGESTIONS]:
+                error.messages[name][0] += " " + suggest(str(name), known)
 
 
 def public_name(attribute: str) -> str:

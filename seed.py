@@ -295,7 +295,7 @@ def load_file(path: str, reset: bool = False) -> dict[str, int]:
             raise SeedRefused(f"It must be an object of arrays, each once: {', '.join(RESOURCES)}.")
         for name in given:
             if name not in RESOURCES:
-                raise SeedRefused(f"There are no {name} here. {suggest(name, RESOURCES)}")
+                raise SeedRefused(f"There are no {name} here. {suggest(name, tuple(RESOURCES))}")
         with write_transaction():
             if reset:
                 delete_rows()

@@ -76,7 +76,7 @@ def is_unchanged(*resources: str, **row: str) -> bool:
     # What was never there or is deleted has a last change too, but is 404.
     is_there, last = (found[0], found[1:]) if row else (True, found)
     reflect(*last)
-    matches = not asked.if_none_match.star_tag and asked.if_none_match.contains_weak(g.etag)
+    matches = asked.if_none_match.star_tag or asked.if_none_match.contains_weak(g.etag)
     return bool(is_there and matches)
 
 

@@ -35,9 +35,11 @@ def one_at_a_time() -> Iterator[str | None]:
         abort(400, "Idempotency-Key must have 1 to 255 visible ASCII characters.")
     mine = (g.key.id, key)
     with under_way_lock:
-        if mine in under_way:
-            raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
+        is_running = mine in under_way
         under_way.add(mine)
+    # One that is only being answered once more holds up no other.
+    if is_running and db.session.get(Replay, mine) is None:
+        raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
     try:
         yield key
     finally:

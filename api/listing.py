@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -20,13 +19,14 @@ from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.resources import ENDPOINTS, Endpoint
 from database import db, hold_snapshot, keep_reader, read, read_by, write_json
-from models import LARGEST_AMOUNT, LARGEST_POSITION, Time
-from schemas import TAG, JSONRefused, PublicSchema, read_json, read_time, suggest
+from models import Time
+from schemas import TAG, JSONRefused, PublicSchema, read_amount, read_json, read_position, read_time, suggest
 
 LARGEST_PAGE = 1_000
 # Where no index has the order, each page sorts all rows anew: let there be few.
 LARGEST_SORTED_PAGE = 20_000
 LONGEST_SEARCH = 255
+MOST_VALUES = 2_000
 OPERATORS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
 COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)
 INDEXED_SORTS = ("createdAt", "updatedAt", "id")
@@ -323,6 +323,10 @@ class Listing:
         if nullable and operator not in {"", "ne"}:
             raise QueryRefused(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
         wanted = [self.read(name, value) for value in given if not (nullable and value == "null")]
+        if len(wanted) > MOST_VALUES:
+            raise QueryRefused(f"{name} can have at most {MOST_VALUES} values, not {len(wanted)}: ask more than once.")
+        # As many places as a power of two, the last value in all that are left: so few statements serve any number.
+        wanted += wanted[-1:] * ((1 << len(wanted[1:]).bit_length()) - len(wanted))
         self.values |= {f"f{number}_{place}": value for place, value in enumerate(wanted)}
         return Filter(name, operator, len(wanted), nullable)
 
@@ -331,7 +335,7 @@ class Listing:
         if not isinstance(self.column(name).type, Time | sa.Numeric | sa.Integer):
             raise QueryRefused(f"{name} has no operators: they are for numbers and times.")
         if operator not in OPERATORS:
-            raise QueryRefused(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")
+            raise QueryRefused(f"{name} has no operator {operator}. {suggest(operator, tuple(OPERATORS))}")
         if len(values) > 1:
             raise QueryRefused(f"{name}[{operator}] must be given once.")
 
@@ -399,7 +403,7 @@ class Listing:
         for number, (key, value) in enumerate(zip(keys, place[2:], strict=True)):
             try:
                 self.values[f"after{number}"] = None if value is None else in_column(key.column, value)
-            except ValueError:
+            except (ValueError, ValidationError):
                 raise refused from None
             if value is None and not key.column.nullable:
                 raise refused
@@ -409,15 +413,16 @@ class Listing:
 def in_column(column: Any, value: Any) -> Any:
     """Return a value of a cursor as its column compares it: any program may have written it, past the schema's rules.
 
-    Raises ValueError for one that the column can't have.
+    Raises ValueError or ValidationError for one that the column can't have.
     """
     if isinstance(column.type, Time):
         return read_time(value)
-    largest: Any = {sa.Numeric: LARGEST_AMOUNT, sa.Integer: LARGEST_POSITION}.get(type(column.type))
+    if isinstance(column.type, sa.Numeric):
+        return read_amount(value)
+    if isinstance(column.type, sa.Integer):
+        return read_position(value)
     if isinstance(column.type, sa.Boolean):
         fits = isinstance(value, bool)
-    elif largest is not None:
-        fits = isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 <= value <= largest
     else:
         # Raises ValueError for half of a surrogate pair.
         fits = isinstance(value, str) and b"\0" not in value.encode()

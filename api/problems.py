@@ -26,6 +26,10 @@ SENTENCES = {
 }
 
 
+# Who made more mistakes made one many times.
+MOST_ERRORS = 100
+
+
 class Conflict(Exception):
     """The request contradicts what is stored; the message names the rows, `faults` the members of an array by place."""
 
@@ -48,7 +52,7 @@ def describe(status: int, detail: str, request_id: str, errors: list[dict[str, s
         "requestId": request_id,
     }
     if errors:
-        members["errors"] = errors
+        members["errors"] = errors[:MOST_ERRORS]
     # Escaped, so that input that isn't proper text can be named all the same.
     return redact(json.dumps(members, separators=(",", ":")))
 
@@ -100,7 +104,9 @@ def answer_unauthenticated(error: Unauthenticated) -> Response:
 
 def answer_invalid(error: ValidationError) -> Response:
     """Answer 422 with a pointer to every member at fault."""
-    return problem(422, "Some of what was sent can't be taken: see errors.", list(pointers(error.messages)))
+    faults = list(pointers(error.messages))
+    part = f", the first {MOST_ERRORS} of {len(faults)}" if len(faults) > MOST_ERRORS else ""
+    return problem(422, f"Some of what was sent can't be taken: see errors{part}.", faults)
 
 
 def answer_database_error(error: Exception) -> Response:

@@ -176,8 +176,9 @@ def check_conditions(endpoint: Endpoint, row_id: str, stored: Row | None) -> Non
     _is_there, *last = read(version_query, True, endpoint.name, id=row_id).fetchone()
     reflect(*last)
     demanded = request.if_match
-    if "If-Match" in request.headers and not (demanded or demanded.star_tag):
-        abort(400, 'If-Match must be * or an ETag in quotes, as in "394".')
+    for name, tags in ("If-Match", demanded), ("If-None-Match", request.if_none_match):
+        if name in request.headers and not (tags or tags.star_tag):
+            abort(400, f'{name} must be * or an ETag in quotes, as in "394".')
     if (demanded or demanded.star_tag) and not stored:
         abort(412, f"There is no {endpoint.singular} with the id {row_id}.")
     if demanded and not (demanded.star_tag or demanded.contains(g.etag)):

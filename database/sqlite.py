@@ -69,6 +69,8 @@ def prepare(connection: Any, _record: object) -> None:
     """Prepare a new connection: wait for locks, then keep every committed row, and every reference, true."""
     # The driver must not open transactions by itself: begin() does.
     connection.isolation_level = None
+    # Any program may have stored what isn't UTF-8: shown in part, it hides no row.
+    connection.text_factory = lambda raw: raw.decode(errors="replace")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -83,6 +85,10 @@ def begin(connection: Connection) -> None:
     mode = connection.get_execution_options().get("begin", "DEFERRED")
     if mode is not None:
         connection.exec_driver_sql(f"BEGIN {mode}")
+    if mode == "IMMEDIATE":
+        # Who waited while another program changed the schema reads it anew; else the next statement finds no tables.
+        own: Any = connection.connection.driver_connection
+        own.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
 def prepare_reading(_connection: Any) -> None:

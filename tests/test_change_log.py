@@ -104,6 +104,15 @@ def test_what_is_unchanged_is_304_from_one_small_query(
 
 
 @pytest.mark.parametrize(
+    ("path", "status"), [("companies", 304), ("companies/x", 304), ("companies/neverwas", 404), ("changes", 304)]
+)
+def test_any_state_is_unchanged_to_who_asks_for_none(reader: FlaskClient, make: Make, path: str, status: int) -> None:
+    make("companies", id="x")
+
+    assert reader.get(f"/api/v1/{path}", headers={"If-None-Match": "*"}).status_code == status
+
+
+@pytest.mark.parametrize(
     ("path", "sql"),
     [
         ("companies", "UPDATE companies SET name = 'b'"),

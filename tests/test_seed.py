@@ -138,7 +138,7 @@ ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "Expecting value at line 1, column 1."),
+        ("", "There is no JSON: the text is empty."),
         ("[]", f"It must {ARRAYS}."),
         ('{"companies": {}}', f"It must {ARRAYS}."),
         ('{"contacts": [], "contacts": []}', f"It must {ARRAYS}."),

@@ -3,6 +3,8 @@
 import ctypes
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from database import db, write_transaction
+from database.sqlite import bulk_search, has_wal_reset_bug
 from database.sqlite import driver as sqlite
-from database.sqlite import has_wal_reset_bug
 from tests.conftest import Make, Query, Ran, shell
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -60,6 +62,28 @@ def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask) -> No
             assert statements == ["BEGIN IMMEDIATE"]
         db.session.execute(db.text("SELECT 1"))
     assert statements == ["BEGIN IMMEDIATE", "BEGIN DEFERRED", "SELECT 1"]
+
+
+@pytest.mark.databases("sqlite")
+def test_who_waited_while_many_rows_were_loaded_writes_all_the_same(app: Flask, writer: FlaskClient) -> None:
+    thread = ThreadPoolExecutor(1)
+    with app.app_context(), db.engine.connect().execution_options(begin="IMMEDIATE") as loading:
+        with bulk_search(loading, "contacts"):
+            waiting = thread.submit(writer.post, "/api/v1/contacts", json={"name": "late"})
+            time.sleep(0.3)
+            assert not waiting.done()
+        loading.commit()
+
+    assert waiting.result().status_code == 201
+
+
+@pytest.mark.databases("sqlite")
+def test_what_is_not_utf_8_hides_no_row(database: str, reader: FlaskClient, make: Make) -> None:
+    make("contacts", id="x", name="John")
+    shell(database, "UPDATE contacts SET name = CAST(x'4aff' AS TEXT)")
+
+    assert [row["name"] for row in reader.get("/api/v1/contacts").json] == ["J\ufffd"]
+    assert [change["action"] for change in reader.get("/api/v1/changes").json] == ["created", "updated"]
 
 
 def test_a_writing_transaction_that_fails_leaves_nothing(app: Flask, query: Query) -> None:

@@ -1,5 +1,8 @@
 """A query string that isn't understood to the last letter is refused, and the answer says what was probably meant."""
 
+import base64
+import json
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -10,6 +13,14 @@ pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
 A_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
+
+
+def cursor(*place: object) -> str:
+    """Return the cursor of a place, as a list would give it."""
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+TOO_MANY = "name can have at most 2000 values, not 2001: ask more than once."
 A_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
 LIST = "limit, cursor, sort, q, fields, include"
 CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"
@@ -65,6 +76,10 @@ CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, use
         ("contacts?cursor=%C3%A9", A_CURSOR),
         ("contacts?cursor=W10", A_CURSOR),
         ("contacts?cursor=WyJjcmVhdGVkQXQiXQ", A_CURSOR),
+        (f"companies?sort=position&cursor={cursor('companies', 'position', 1.5, 'x')}", A_CURSOR),
+        (f"companies?cursor={cursor('companies', 'createdAt', 'nonsense', 'x')}", A_CURSOR),
+        (f"companies?cursor={cursor('companies', 'createdAt', 1, 'x')}", A_CURSOR),
+        ("companies?" + "&".join(["name=a"] * 2001), TOO_MANY),
         ("changes?since=-1", "since must be a whole number from 0 to 9223372036854775807, not '-1'."),
         ("changes?since=1e3", "since must be a whole number from 0 to 9223372036854775807, not '1e3'."),
     ],

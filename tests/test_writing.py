@@ -1,6 +1,7 @@
 """Creating, replacing, changing and deleting rows: as demanded, whole, or not at all."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -200,6 +201,8 @@ def test_if_match_lets_only_the_state_that_was_read_be_changed(
 def test_if_none_match_creates_only(writer: FlaskClient, make: Make) -> None:
     make("contacts", id="x", name="old")
 
+    malformed = writer.put(f"{CONTACTS}/x", json={"name": "new"}, headers={"If-None-Match": ""})
+    assert (malformed.status_code, malformed.json["detail"].split()[0]) == (400, "If-None-Match")
     refused = writer.put(f"{CONTACTS}/x", json={"name": "new"}, headers={"If-None-Match": "*"})
     assert (refused.status_code, writer.get(f"{CONTACTS}/x").json["name"]) == (412, "old")
     assert writer.put(f"{CONTACTS}/y", json={"name": "new"}, headers={"If-None-Match": "*"}).status_code == 201
@@ -230,6 +233,17 @@ def test_a_request_sent_twice_is_carried_out_once(writer: FlaskClient, query: Qu
     for name in "Location", "ETag", "Content-Type":
         assert first.headers[name] == second.headers[name]
     assert first.data == second.data
+    assert last_change(query) == 1
+
+
+def test_many_who_ask_again_at_once_are_all_answered(app: Flask, writer: FlaskClient, query: Query) -> None:
+    send: dict[str, Any] = {"json": {"name": "John"}, "headers": {"Idempotency-Key": "job-7"}}
+    first = writer.post(CONTACTS, **send)
+    send["headers"] |= {"Authorization": writer.environ_base["HTTP_AUTHORIZATION"]}
+    with ThreadPoolExecutor(4) as threads:
+        again = list(threads.map(lambda _number: app.test_client().post(CONTACTS, **send), range(16)))
+
+    assert {(answer.status_code, answer.data) for answer in again} == {(201, first.data)}
     assert last_change(query) == 1
 
 
@@ -297,9 +311,9 @@ def test_the_same_request_while_the_first_is_running_is_409(
         (b'{"name": 1e999999}', 422, "/name"),
         (b'{"\\ud800": 1, "name": "a"}', 422, "\ud800"),
         (b'{"name": "\xff"}', 400, "not UTF-8"),
-        (b'{"name": "a"} x', 400, "Extra data"),
+        (b'{"name": "a"} x', 400, "extra data"),
         (b'{"a":' * 100_000, 400, "nested too deeply"),
-        (b"", 400, "Expecting value"),
+        (b"", 400, "There is no JSON"),
     ],
 )
 def test_a_body_is_read_strictly(writer: FlaskClient, query: Query, body: bytes, status: int, told: str) -> None:
@@ -334,6 +348,35 @@ def test_a_match_may_send_read_only_fields_back(writer: FlaskClient, make: Make)
     assert [fault["pointer"] for fault in other.json["errors"]] == ["/id"]
     new = writer.post(f"{CONTACTS}?matchOn=email", json={"id": "y", "name": "b", "email": "b@acme.com"})
     assert [fault["pointer"] for fault in new.json["errors"]] == ["/id"]
+
+
+def test_no_depth_is_too_deep_to_be_refused(writer: FlaskClient) -> None:
+    def post(depth: int) -> int:
+        tag = "[" * depth + "]" * depth
+        body = f'{{"tags": [{tag}, {tag}]}}'
+        return writer.post("/api/v1/conversations", data=body, content_type="application/json").status_code
+
+    assert {post(depth) for depth in range(900, 1010)} == {400, 422}
+
+
+@pytest.mark.parametrize("zero", ["0E-999999", "0e99999999999999", "0.000", "-0"])
+def test_a_zero_is_one_however_it_is_written(writer: FlaskClient, zero: str) -> None:
+    body = f'{{"name": "a", "dealValue": {zero}}}'
+    created = writer.post(COMPANIES, data=body, content_type="application/json")
+    assert (created.status_code, '"dealValue":0,' in created.text) == (201, True)
+
+    for query in f"dealValue={zero}", f"dealValue[gte]={zero}", "sort=dealValue":
+        assert writer.get(f"{COMPANIES}?{query}").json == [created.json]
+
+
+def test_of_very_many_faults_the_first_are_told(writer: FlaskClient) -> None:
+    answer = writer.post(CONTACTS, json={f"zzz{number}": 1 for number in range(2_000)})
+
+    assert (answer.status_code, len(answer.json["errors"])) == (422, 100)
+    assert answer.json["detail"].endswith("see errors, the first 100 of 2001.")
+    told = [fault["detail"] for fault in answer.json["errors"]]
+    # Looking for what was meant takes long.
+    assert ["Known:" in sentence for sentence in told] == [False] + [True] * 20 + [False] * 79
 
 
 def test_matching_is_on_one_field(writer: FlaskClient) -> None:
