@@ -1,4 +1,4 @@
-"""What is stored: the three resources, the keys and the change log. Nothing of HTTP is known here."""
+"""What is stored: resources, keys, the change log, and who is signed in. Nothing of HTTP is known here."""
 
 import secrets
 import threading
@@ -295,3 +295,14 @@ class Replay(Base):
     etag: Mapped[str | None] = mapped_column(string(32))
     body: Mapped[str] = mapped_column(sa.Text())
     created_at: Mapped[datetime] = mapped_column(Time(), index=True)
+
+
+class Session(Base):
+    """Somebody who is signed in to the pages, or a link that lets somebody in once: its token's SHA-256, no token."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(string(64), primary_key=True)
+    kind: Mapped[str] = choice(("session", "link"))
+    api_key_id: Mapped[str | None] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime] = mapped_column(Time())

@@ -13,6 +13,7 @@ from api.problems import init_problems
 from api.protocol import Segment, init_protocol
 from auth import API, init_auth
 from database import init_database
+from pages import create_pages
 from settings import Settings, load_settings
 
 
@@ -39,6 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_auth(app)
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
+    app.register_blueprint(create_pages())
     return app
 
 

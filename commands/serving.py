@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 import click
@@ -16,6 +17,8 @@ import seed
 from auth import create_key
 from database import backend, close_connections, db, place_of, write_transaction
 from models import ApiKey
+from pages import HOME
+from pages.sessions import add_token
 from settings import SettingRefused, Settings
 
 log = logging.getLogger("cardfile")
@@ -94,4 +97,15 @@ def greet(settings: Settings, port: int) -> None:
             _record, key = create_key("first start", "admin")
             click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
             click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
+        # Only where nobody but this machine's people can follow it.
+        if is_loopback(settings.host):
+            click.echo(f"Settings, for 15 minutes and once: {url}{HOME}/link?token={add_token('link')}")
         sys.stdout.flush()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether what listens there is reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

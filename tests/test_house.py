@@ -68,6 +68,14 @@ def test_every_route_is_documented(app: Flask) -> None:
             assert f"| `{method} {path}` |" in README
 
 
+def test_every_picture_of_the_readme_is_there_and_small() -> None:
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README)
+    assert pictures
+
+    for path in pictures:
+        assert (ROOT / path).stat().st_size < 200_000
+
+
 def test_every_command_and_its_options_are_documented() -> None:
     def walk(command: click.Command, path: str) -> None:
         if isinstance(command, click.Group):

@@ -63,6 +63,21 @@ def test_the_second_start_keeps_the_rows_and_shows_no_key(start: Start) -> None:
     assert second.process.stdout and "cfk_" not in second.greeting + second.process.stdout.read()
 
 
+@pytest.mark.parametrize(
+    ("host", "is_shown"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)],  # noqa: S104
+)
+def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(start: Start, host: str, is_shown: bool) -> None:
+    server = start("serve", "--host", host)
+    server.read_first_key()
+    assert server.stop(signal.SIGTERM) == 0
+
+    assert server.process.stdout
+    line = f"Settings, for 15 minutes and once: http://{host}:{server.port}/settings/developer/link?token="
+    assert server.process.stdout.read().startswith(f"\n{line}" if is_shown else "\n") is True
+    assert (shell(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]) is is_shown
+
+
 @pytest.mark.parametrize("answer", ["304", "204", "a list in chunks"])
 def test_a_connection_outlasts_answers_without_a_length(start: Start, answer: str) -> None:
     server = start("serve")

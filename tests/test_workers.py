@@ -1,17 +1,19 @@
 """Several processes, by Granian: they answer as one, and end as one."""
 
+import http.client
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, ask, until_it_answers
+from tests.conftest import LiveServer, ask, shell, until_it_answers
 
 Start = Callable[..., LiveServer]
 SEVERAL = ("serve", "--server", "granian", "--workers", "2")
@@ -34,6 +36,24 @@ def test_what_one_process_wrote_every_process_reads(workers: LiveServer) -> None
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(write_and_read, range(80)))
     assert len(json.loads(ask(workers, "/api/v1/contacts")[1])) > 300
+
+
+def test_a_session_begun_in_one_process_is_known_and_ended_in_every_process(workers: LiveServer) -> None:
+    def visit(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=20)
+        with closing(connection):
+            form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+            connection.request(method, f"/settings/developer{path}", body, form | headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer
+
+    signed_in = visit("POST", "/sign-in", f"key={workers.key}")
+    cookie = str(signed_in.headers["Set-Cookie"]).split(";")[0]
+    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {200}
+
+    shell(f"sqlite:///{workers.folder}/cardfile.db", "DELETE FROM api_keys")
+    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {303}
 
 
 def test_the_log_is_of_two_processes_and_errors_are_ours(workers: LiveServer) -> None:

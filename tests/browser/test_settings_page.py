@@ -1,0 +1,223 @@
+"""Settings → Developer as people see it: in Chromium, with and without JavaScript, by phone and by desktop."""
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from models import now, show_time
+from tests.browser.conftest import DESKTOP, PHONE, Open, inspect
+from tests.conftest import LiveServer, ask
+
+LOOKS = [
+    pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (PHONE, DESKTOP) for scheme in ("light", "dark")
+]
+LONG = "Nightly-synchronisation-of-the-newsletter-with-" + "everything-there-is-" * 10
+
+
+def address(server: LiveServer, path: str = "", host: str = "127.0.0.1") -> str:
+    return f"http://{host}:{server.port}/settings/developer{path}"
+
+
+def sign_in(page: Page, server: LiveServer, host: str = "127.0.0.1") -> None:
+    page.goto(address(server, host=host))
+    page.get_by_label("Admin key").fill(server.key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+
+
+def create(page: Page, name: str, scope: str = "read") -> str:
+    page.get_by_role("link", name="Create a key").click()
+    page.get_by_label("Name").fill(name)
+    page.get_by_label(scope).check()
+    page.get_by_role("button", name="Create").click()
+    return page.locator("#key").inner_text()
+
+
+def read_link(server: LiveServer) -> str:
+    assert server.process.stdout
+    return next(line.split()[-1] for line in server.process.stdout if "/settings/developer/link" in line)
+
+
+def test_a_key_is_created_copied_used_and_deleted(open_page: Open, demo: LiveServer) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    sign_in(page, demo)
+    key = create(page, "Newsletter sync")
+
+    page.get_by_role("button", name="Copy the key").click()
+    expect(page.get_by_role("status")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == key
+    page.get_by_role("button", name="Copy the line").click()
+    expect(page.get_by_role("button", name="Copied")).to_have_count(2)
+    line = page.evaluate("navigator.clipboard.readText()")
+    pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
+    assert len(json.loads(pasted.stdout)) == 50
+
+    page.get_by_role("link", name="Done").click()
+    expect(page.locator("body")).not_to_contain_text(key)
+    page.get_by_role("link", name="Delete Newsletter sync").click()
+    expect(page.get_by_role("definition").first).to_have_text("Newsletter sync")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("rowheader", name="Newsletter sync")).to_have_count(0)
+    demo.key = key
+    assert ask(demo)[0] == 401
+
+
+def test_a_wrong_key_is_refused(page: Page, demo: LiveServer) -> None:
+    page.goto(address(demo))
+    page.get_by_label("Admin key").fill("cfk_wrong")
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_role("alert")).to_have_text("This is not a valid admin key.")
+    page.goto(address(demo))
+    expect(page).to_have_url(address(demo, "/sign-in"))
+
+
+def test_who_signs_out_is_asked_to_sign_in_again(page: Page, demo: LiveServer) -> None:
+    sign_in(page, demo)
+    page.get_by_role("button", name="Sign out").click()
+
+    expect(page).to_have_url(address(demo, "/sign-in"))
+    page.go_back()
+    expect(page.get_by_label("Admin key")).to_be_visible()
+
+
+def test_the_link_that_serve_prints_signs_in_once(open_page: Open, start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    link, first, second = read_link(server), open_page(), open_page()
+    for page in first, second:
+        page.goto(link)
+    first.get_by_role("button", name="Sign in").click()
+    expect(first.get_by_role("heading", name="API keys")).to_be_visible()
+
+    second.get_by_role("button", name="Sign in").click()
+    expect(second.get_by_role("heading")).to_have_text("This link is no longer good")
+    second.goto(link)
+    expect(second.get_by_role("heading")).to_have_text("This link is no longer good")
+    assert link.split("token=")[1] not in server.log
+
+
+def test_whoever_deletes_the_key_they_signed_in_with_is_signed_out(page: Page, demo: LiveServer) -> None:
+    sign_in(page, demo)
+    page.get_by_role("row", name="signed in with this").get_by_role("link", name="Delete").click()
+    expect(page.locator(".fault")).to_have_text("You are signed in with this key: deleting it signs you out.")
+    page.get_by_role("button", name="Delete").click()
+
+    expect(page).to_have_url(address(demo, "/sign-in"))
+
+
+def test_everything_but_copying_works_without_javascript(open_page: Open, demo: LiveServer) -> None:
+    page = open_page(java_script_enabled=False)
+    sign_in(page, demo)
+    create(page, "No script")
+    expect(page.get_by_role("button", name="Copy the key")).to_be_hidden()
+    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Delete No script").click()
+    page.get_by_role("button", name="Delete").click()
+
+    expect(page.get_by_role("rowheader")).to_contain_text(["first start"])
+
+
+def test_signing_in_works_where_the_browser_trusts_neither_name_nor_connection(page: Page, demo: LiveServer) -> None:
+    sign_in(page, demo, "crm.example")
+    create(page, "Office")
+
+    assert page.evaluate("isSecureContext") is False
+    expect(page.get_by_role("button", name="Copy the key")).to_be_hidden()
+
+
+def test_a_form_of_another_site_changes_nothing(page: Page, demo: LiveServer) -> None:
+    sign_in(page, demo)
+    page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=forged))
+    forged = f'<form method="post" action="{address(demo, "/keys/new")}"><input name="name" value="Mallory"></form>'
+    page.goto("http://elsewhere.example/")
+    with page.expect_navigation() as landed:
+        page.evaluate("document.forms[0].submit()")
+
+    assert landed.value.status == 403
+    assert "Mallory" not in ask(demo, "/api/v1/keys")[1].decode()
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_every_page_fits_and_axe_finds_nothing(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
+    page, look = open_page(width, scheme), f"{scheme}-{width}"
+
+    def see(name: str) -> None:
+        inspect(page, f"settings-{name}-{look}")
+
+    page.goto(address(demo))
+    see("sign-in")
+    page.get_by_label("Admin key").fill("cfk_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    see("refused")
+    for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
+        expires_at = show_time(now() + timedelta(days=days)) if days else None
+        ask(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+    sign_in(page, demo)
+    see("demo")
+    page.get_by_text("Day by day").click()
+    see("days")
+    page.get_by_role("link", name="Create a key").click()
+    see("new")
+    page.get_by_label("Name").fill("x" * 300)
+    page.get_by_label("how many days").fill("soon")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_label("Name")).to_have_value("x" * 300)
+    see("new-refused")
+    page.get_by_label("Name").fill(LONG)
+    page.get_by_label("how many days").fill("90")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", name="Key created")).to_be_visible()
+    see("created")
+    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name=re.compile("^Delete Nightly")).click()
+    see("delete")
+    page.goto(address(demo, "/nowhere"))
+    see("not-found")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_forty_keys_with_long_names_and_odd_stages_fit(
+    open_page: Open, demo: LiveServer, width: int, scheme: str
+) -> None:
+    for number in range(40):
+        name = (f"Integration {number}", f"{number} {LONG}"[:255], "W" * 255, "名" * 100)[
+            number % 4 if number < 8 else 0
+        ]
+        scope, expires_at = ("read", "write", "admin")[number % 3], show_time(now() + timedelta(days=30 * number + 1))
+        body = {"name": name, "scope": scope, "expiresAt": expires_at if number % 2 else None}
+        assert ask(demo, "/api/v1/keys", body)[0] == 201
+    for number in range(12):
+        company = {
+            "name": "Acme",
+            "stageId": f"stage-{number}-" + "long" * 60,
+            "dealValue": 999_999_999_999.99 - number,
+        }
+        assert ask(demo, "/api/v1/companies", company)[0] == 201
+    page = open_page(width, scheme)
+    sign_in(page, demo)
+
+    expect(page.get_by_role("link", name=re.compile("^Delete "))).to_have_count(41)
+    inspect(page, f"settings-forty-{scheme}-{width}")
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_an_empty_database_has_pages_too(
+    open_page: Open, start: Callable[..., LiveServer], width: int, scheme: str
+) -> None:
+    server = start("serve")
+    server.read_first_key()
+    page, link = open_page(width, scheme), read_link(server)
+    page.goto(link)
+    inspect(page, f"settings-link-{scheme}-{width}")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Delete first start").click()
+    page.get_by_role("button", name="Delete").click()
+
+    expect(page.get_by_text("There is no key yet")).to_be_visible()
+    inspect(page, f"settings-empty-{scheme}-{width}")

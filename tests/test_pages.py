@@ -1,0 +1,226 @@
+"""Settings → Developer: the keys and the overview, as they are written; tests/browser looks at them."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from pages import HOME
+from tests.conftest import Make, Query, Ran, client_with
+from tests.test_sessions import form_token, key, person
+
+__all__ = ["key", "person"]
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
+
+def rows_of(page: str, caption: str) -> list[list[str]]:
+    """Return the texts in the table that has this caption or words in its first row."""
+    [table] = [each for each in re.findall("<table.*?</table>", page, re.S) if caption in each]
+    rows = re.findall("<tr>.*?</tr>", table.split("<tbody>")[1], re.S)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.S) for row in rows]
+    texts = [[unescape(" ".join(re.sub("<[^>]+>", " ", cell).split())) for cell in row] for row in cells]
+    return [[text for text in row if text] for row in texts]
+
+
+def send(person: FlaskClient, path: str, **form: str):
+    return person.post(HOME + path, data={"token": form_token(person), **form})
+
+
+def test_keys_are_listed_newest_first(person: FlaskClient, query: Query) -> None:
+    send(person, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
+    query(
+        "UPDATE api_keys SET last_used_at = '2024-05-06T07:08:00Z', expires_at = '2024-05-07T00:00:00Z'"
+        " WHERE scope = 'write'"
+    )
+    query("UPDATE api_keys SET created_at = '2024-01-02T03:04:05Z', last_used_at = NULL WHERE scope = 'admin'")
+
+    today, prefixes = (
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        [row[0] for row in query("SELECT prefix FROM api_keys ORDER BY number")],
+    )
+    newer, older = rows_of(person.get(HOME).text, "Last used")
+    assert newer[:3] == ["<b>Newsletter</b>", f"{prefixes[1]}…", "write"]
+    assert newer[3].startswith(today)
+    assert newer[4:] == ["2024-05-06 07:08", "2024-05-07 00:00 expired", "Delete"]
+    assert older == [
+        "the admin client's signed in with this", f"{prefixes[0]}…", "admin", "2024-01-02 03:04", "never", "never",
+        "Delete",
+    ]  # fmt: skip
+
+
+def test_a_created_key_is_shown_once_and_works(app: Flask, person: FlaskClient, query: Query) -> None:
+    answer = send(person, "/keys/new", name=" Newsletter sync ", scope="read", days="90")
+
+    assert answer.status_code == 201
+    [line] = re.findall('<code id="line">(.*?)</code>', answer.text)
+    [key] = re.findall('<code id="key">(.*?)</code>', answer.text)
+    assert unescape(line) == f'curl -H "Authorization: Bearer {key}" http://localhost/api/v1/companies'
+    assert client_with(app, key).get("/api/v1/companies").status_code == 200
+    assert client_with(app, key).get("/api/v1/keys").status_code == 403
+    assert key not in person.get(HOME).text
+    [[scope, expires_at]] = query("SELECT scope, expires_at FROM api_keys WHERE name = 'Newsletter sync'")
+    in_days = datetime.fromisoformat(str(expires_at)) - datetime.now(UTC)
+    assert (scope, timedelta(days=89, hours=23) < in_days <= timedelta(days=90)) == ("read", True)
+
+
+def test_a_key_does_not_expire_unless_it_is_said(person: FlaskClient, query: Query) -> None:
+    assert send(person, "/keys/new", name="CI", scope="read", days="").status_code == 201
+
+    assert query("SELECT expires_at FROM api_keys WHERE name = 'CI'") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("form", "faults"),
+    [
+        pytest.param({"name": ""}, {"name": "Must not be empty."}, id="no-name"),
+        pytest.param({"name": "  "}, {"name": "Must not be empty."}, id="only-spaces"),
+        pytest.param({"name": "x" * 256}, {"name": "Must have at most 255 characters, not 256."}, id="long-name"),
+        pytest.param({"name": "a\0b"}, {"name": "NUL"}, id="nul"),
+        pytest.param({"scope": "root"}, {"scope": "Must be one of read, write, admin."}, id="scope"),
+        pytest.param({"scope": ""}, {"scope": "Must be one of read, write, admin."}, id="no-scope"),
+        pytest.param({"days": "0"}, {"days": "Must be a whole number from 1 to 36500"}, id="no-days"),
+        pytest.param({"days": "36501"}, {"days": "Must be a whole number from 1 to 36500"}, id="many-days"),
+        pytest.param({"days": "9" * 5000}, {"days": "Must be a whole number from 1 to 36500"}, id="countless-days"),
+        pytest.param({"days": "1.5"}, {"days": "Must be a whole number from 1 to 36500"}, id="half-days"),
+        pytest.param({"days": "٣"}, {"days": "Must be a whole number from 1 to 36500"}, id="other-digits"),
+        pytest.param(
+            {"name": '"><script>', "scope": "x", "days": "<soon>"},
+            {"scope": "Must be one of", "days": "Must be a whole number"},
+            id="several",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_is_said_beside_its_field(
+    person: FlaskClient, query: Query, form: dict[str, str], faults: dict[str, str]
+) -> None:
+    typed = {"name": "CI", "scope": "write", "days": "7"} | form
+    answer = send(person, "/keys/new", **typed)
+
+    assert answer.status_code == 422
+    said = dict(re.findall(r'<p class="fault" id="(\w+)-fault">(.*?)</p>', answer.text))
+    assert said.keys() == faults.keys()
+    assert all(sentence in said[field] for field, sentence in faults.items())
+    kept = dict(re.findall(r'<input id="(\w+)" name="\w+" value="(.*?)"', answer.text))
+    assert {name: unescape(value) for name, value in kept.items()} == {
+        "name": typed["name"].strip(),
+        "days": typed["days"],
+    }
+    assert ("checked" in answer.text) is (typed["scope"] == "write")
+    assert query("SELECT count(*) FROM api_keys") == [(1,)]
+
+
+def test_a_deletion_is_confirmed_first(app: Flask, person: FlaskClient, new_key_of, query: Query) -> None:
+    key = new_key_of("read")
+    [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'read'")
+
+    asked = person.get(f"{HOME}/keys/{key_id}/delete")
+    assert "the read client&#39;s" in asked.text and "signs you out" not in asked.text
+    assert client_with(app, key).get("/api/v1/companies").status_code == 200
+
+    assert send(person, f"/keys/{key_id}/delete").headers["Location"] == HOME
+    assert client_with(app, key).get("/api/v1/companies").status_code == 401
+    for answer in person.get(f"{HOME}/keys/{key_id}/delete"), send(person, f"/keys/{key_id}/delete"):
+        assert (answer.status_code, "it may have been deleted already" in answer.text) == (404, True)
+
+
+def test_whoever_deletes_their_own_key_is_told_and_signed_out(person: FlaskClient, query: Query) -> None:
+    [[key_id]] = query("SELECT id FROM api_keys")
+    assert "deleting it signs you out" in person.get(f"{HOME}/keys/{key_id}/delete").text
+
+    assert send(person, f"/keys/{key_id}/delete").status_code == 303
+    assert person.get(HOME).headers["Location"] == f"{HOME}/sign-in"
+    assert query("SELECT * FROM sessions") == []
+
+
+def test_the_overview_counts_rows_deals_and_statuses(person: FlaskClient, make: Make) -> None:
+    for stage, value in ("won", 1999.5), ("won", 50_000), ("lead", None), (None, 7), ("", 100_000):
+        make("companies", stageId=stage, dealValue=value)
+    for status in "open", "closed", "closed":
+        make("conversations", status=status)
+    make("contacts")
+    page = person.get(HOME).text
+
+    assert rows_of(page, "Rows") == [["Companies", "5"], ["Contacts", "1"], ["Conversations", "3"]]
+    assert rows_of(page, "Deals by stage") == [
+        ["“”", "1", "100,000"],
+        ["won", "2", "52,000"],
+        ["No stage", "1", "7"],
+        ["lead", "1", "0"],
+    ]
+    assert rows_of(page, "Conversations by status") == [
+        ["Open", "1"], ["Pending", "0"], ["Snoozed", "0"], ["Resolved", "0"], ["Closed", "2"],
+    ]  # fmt: skip
+    bars = re.findall('<rect width="([0-9.]+)" height="10"/>', page)
+    assert [float(bar) for bar in bars] == [100, 20, 60, 50, 0, 0, 0, 100, 100, 52, 0.01, 0]
+
+
+def test_many_stages_are_summed_up(person: FlaskClient, make: Make) -> None:
+    for number in range(1, 12):
+        make("companies", stageId=f"stage-{number}", dealValue=number)
+    found = rows_of(person.get(HOME).text, "Deals by stage")
+
+    assert found[0] == ["stage-11", "1", "11"]
+    assert found[8:] == [["3 others", "3", "6"]]
+
+
+def test_changes_are_counted_by_day(person: FlaskClient, query: Query) -> None:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days_ago = [45, 31, 30, 30, 29, 10, 10, 10, 1, 0, 0]
+    for seq, days in enumerate(days_ago, 1):
+        # The first and last second of a day are of it.
+        at = today - timedelta(days=days) + timedelta(seconds=86_399 if days == 30 and seq % 2 else 0)
+        query(
+            "INSERT INTO changes (seq, resource, row_id, action, at)"
+            f" VALUES ({seq}, 'contacts', 'x', 'deleted', '{at:%Y-%m-%dT%H:%M:%SZ}')"
+        )
+    page = person.get(HOME).text
+
+    found = {(today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in rows_of(page, "Day (UTC)")}
+    assert list(found) == list(range(30))
+    assert {days: number for days, number in found.items() if number} == {29: 1, 10: 3, 1: 1, 0: 2}
+    assert "7 in all; most on" in page
+
+
+def test_an_empty_database_has_a_page(person: FlaskClient) -> None:
+    page = person.get(HOME).text
+
+    assert "There are no companies yet." in page and "None yet." in page
+    assert {number for _day, number in rows_of(page, "Day (UTC)")} == {"0"}
+
+
+def test_the_page_takes_six_statements_however_much_there_is(
+    person: FlaskClient, make: Make, statements: list[Ran]
+) -> None:
+    for _number in range(20):
+        make("companies", stageId="won")
+    statements.clear()
+    person.get(HOME)
+
+    reads = [each.verb for each in statements if each.verb in {"SELECT", "WITH"}]
+    assert reads == [*["SELECT"] * 5, "WITH"]
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("name", ["style.css", "copy.js", "icon.svg"])
+def test_static_files_need_no_key_and_are_kept_by_browsers(anonymous: FlaskClient, name: str) -> None:
+    answer = anonymous.get(f"/static/{name}")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
+
+    again = anonymous.get(f"/static/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    answer.close()
+    again.close()
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "path", ["nothing", "../service.py", "%2e%2e/service.py", "..%2f__init__.py", "%00", "%ff", "."]
+)
+def test_nothing_else_is_served_as_a_file(anonymous: FlaskClient, path: str) -> None:
+    answer = anonymous.get(f"/static/{path}")
+
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")

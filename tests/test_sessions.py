@@ -1,0 +1,375 @@
+"""Who is signed in to the pages: how sessions begin and end, and what other sites can't do with them."""
+
+import re
+import sqlite3
+import time
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from auth import new_key
+from database import close_connections, write_transaction
+from models import now
+from pages import HOME
+from pages.sessions import add_token
+from service import create_app
+from settings import load_settings
+from tests.conftest import Query, client_with, shell
+from tests.test_authentication import NewKey, every_route
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
+OURS = {"Sec-Fetch-Site": "same-origin"}
+REFUSED = "This is not a valid admin key."
+LONG_AGO = "2020-01-01T00:00:00Z"
+
+
+def post_key(app: Flask, key: str, headers: dict[str, str] = OURS, address: str = "127.0.0.1", url: str = "http://a"):
+    environ = {"REMOTE_ADDR": address}
+    return app.test_client().post(f"{HOME}/sign-in", url, data={"key": key}, headers=headers, environ_base=environ)
+
+
+@pytest.fixture
+def key(new_key_of: NewKey) -> str:
+    return new_key_of("admin")
+
+
+@pytest.fixture
+def person(app: Flask, key: str) -> FlaskClient:
+    """Return a browser that is signed in with an admin key."""
+    client = app.test_client()
+    assert client.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS).status_code == 303
+    return client
+
+
+@pytest.fixture
+def link(app: Flask) -> str:
+    """Return the token of a link as `serve` prints it."""
+    with app.app_context(), write_transaction():
+        return add_token("link")
+
+
+def is_signed_in(client: FlaskClient) -> bool:
+    answer = client.get(HOME)
+    assert answer.status_code == 200 or answer.headers["Location"] == f"{HOME}/sign-in"
+    return answer.status_code == 200
+
+
+def form_token(client: FlaskClient) -> str:
+    found = re.search('name="token" value="([0-9a-f]{64})"', client.get(f"{HOME}/keys/new").text)
+    assert found
+    return found[1]
+
+
+def session_token(client: FlaskClient) -> str:
+    cookie = client.get_cookie("cardfile_session", path="/settings")
+    assert cookie
+    return cookie.value
+
+
+def test_an_admin_key_begins_a_session(app: Flask, key: str) -> None:
+    answer = post_key(app, key)
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, HOME)
+    assert set(answer.headers["Set-Cookie"].split("; ")[2:]) == {
+        "Max-Age=43200",
+        "HttpOnly",
+        "Path=/settings",
+        "SameSite=Strict",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "secure"),
+    [
+        pytest.param("https://a", "", True, id="https"),
+        pytest.param("http://a", "https://a", True, id="https-until-the-proxy"),
+        pytest.param("http://a", "http://a", False, id="http"),
+    ],
+)
+def test_the_cookie_of_who_came_by_https_goes_by_https_only(
+    app: Flask, key: str, url: str, origin: str, secure: bool
+) -> None:
+    answer = post_key(app, key, OURS | {"Origin": origin}, url=url)
+
+    assert ("; Secure" in answer.headers["Set-Cookie"]) is secure
+
+
+def test_only_the_tokens_sha_256_is_stored(person: FlaskClient, link: str, query: Query) -> None:
+    stored = query("SELECT sha256, kind FROM sessions ORDER BY kind")
+
+    tokens = {"link": link, "session": session_token(person)}
+    assert stored == [(sha256(token.encode()).hexdigest(), kind) for kind, token in tokens.items()]
+    assert len(link) == 43
+
+
+@pytest.mark.parametrize("kind", ["read", "write", "expired", "unknown", "malformed", "empty", "not-ascii"])
+def test_whatever_is_not_an_admin_key_is_refused_alike(app: Flask, new_key_of: NewKey, query: Query, kind: str) -> None:
+    keys = {
+        "read": lambda: new_key_of("read"),
+        "write": lambda: new_key_of("write"),
+        "expired": lambda: new_key_of("admin", now() - timedelta(seconds=1)),
+        "unknown": new_key,
+    }
+    answer = post_key(app, keys.get(kind, lambda: {"malformed": "cfk_1", "empty": "", "not-ascii": "ß"}[kind])())
+
+    assert (answer.status_code, REFUSED in answer.text) == (403, True)
+    assert answer.text == post_key(app, "anything").text
+    assert "Set-Cookie" not in answer.headers
+    assert query("SELECT * FROM sessions") == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("DELETE FROM api_keys", id="the-key-is-deleted"),
+        pytest.param(f"UPDATE api_keys SET expires_at = '{LONG_AGO}'", id="the-key-has-expired"),
+        pytest.param("UPDATE api_keys SET scope = 'write'", id="the-key-can-do-less"),
+        pytest.param(f"UPDATE sessions SET expires_at = '{LONG_AGO}'", id="it-has-expired"),
+        pytest.param("UPDATE sessions SET kind = 'link'", id="it-is-a-link"),
+        pytest.param("DELETE FROM sessions", id="it-is-gone"),
+    ],
+)
+def test_a_session_ends_at_once_when(person: FlaskClient, database: str, end: str) -> None:
+    token = form_token(person)
+    assert is_signed_in(person)
+
+    shell(database, end)
+
+    assert not is_signed_in(person)
+    answer = person.post(f"{HOME}/keys/new", data={"token": token, "name": "late", "scope": "read"})
+    assert (answer.status_code, "You are not signed in" in answer.text) == (403, True)
+    assert shell(database, "SELECT name FROM api_keys WHERE name = 'late'") == []
+
+
+@pytest.mark.databases("sqlite")
+def test_a_session_ends_even_if_a_program_without_foreign_keys_deletes_its_key(
+    person: FlaskClient, database: str
+) -> None:
+    connection = sqlite3.connect(database.removeprefix("sqlite:///"))
+    connection.execute("DELETE FROM api_keys")
+    connection.commit()
+    connection.close()
+
+    assert shell(database, "SELECT count(*) FROM sessions") == [(1,)]
+    assert not is_signed_in(person)
+
+
+@pytest.mark.parametrize("token", ["", "x", "ß"])
+def test_a_cookie_that_is_no_session_is_refused(app: Flask, token: str) -> None:
+    client = app.test_client()
+    client.set_cookie("cardfile_session", token, path="/settings")
+
+    assert not is_signed_in(client)
+
+
+def test_another_process_knows_the_session_and_its_end(
+    app: Flask, person: FlaskClient, database: str, key: str
+) -> None:
+    other = create_app(load_settings({"database_url": database}, {}))
+    there = other.test_client()
+    there.set_cookie("cardfile_session", session_token(person), path="/settings")
+    assert is_signed_in(there)
+
+    [record] = client_with(app, key).get("/api/v1/keys").json
+    assert client_with(app, key).delete(f"/api/v1/keys/{record['id']}").status_code == 204
+
+    assert not is_signed_in(there)
+    other.extensions["last_use"].stop()
+    with other.app_context():
+        close_connections()
+
+
+def test_who_signs_out_has_no_session_left(person: FlaskClient, query: Query) -> None:
+    answer = person.post(f"{HOME}/sign-out", data={"token": form_token(person)})
+
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"{HOME}/sign-in")
+    assert person.get_cookie("cardfile_session", path="/settings") is None
+    assert query("SELECT * FROM sessions") == []
+
+
+def test_signing_in_is_a_use_of_the_key(app: Flask, person: FlaskClient, query: Query) -> None:
+    app.extensions["last_use"].stop()
+
+    [[used]] = query("SELECT last_used_at FROM api_keys")
+    assert used is not None
+
+
+def test_a_link_is_not_used_up_by_looking_and_signs_in_once(anonymous: FlaskClient, app: Flask, link: str) -> None:
+    for method in "HEAD", "GET", "GET":
+        shown = anonymous.open(f"{HOME}/link?token={link}", method=method)
+        assert shown.status_code == 200
+    assert 'method="post"' in shown.text
+
+    assert anonymous.post(f"{HOME}/link", data={"token": link}, headers=OURS).status_code == 303
+    assert is_signed_in(anonymous)
+    assert session_token(anonymous) != link
+    again = app.test_client()
+    answers = again.post(f"{HOME}/link", data={"token": link}, headers=OURS), again.get(f"{HOME}/link?token={link}")
+    assert [(answer.status_code, "no longer good" in answer.text) for answer in answers] == [(403, True)] * 2
+    assert not is_signed_in(again)
+
+
+@pytest.mark.parametrize("token", ["the session's", "an old link's", "", "x", "ß"])
+def test_what_is_no_good_link_signs_nobody_in(
+    app: Flask, person: FlaskClient, link: str, query: Query, token: str
+) -> None:
+    query(f"UPDATE sessions SET expires_at = '{LONG_AGO}' WHERE kind = 'link'")
+    given = {"the session's": session_token(person), "an old link's": link}.get(token, token)
+    client = app.test_client()
+
+    assert client.get(f"{HOME}/link", query_string={"token": given}).status_code == 403
+    assert client.post(f"{HOME}/link", data={"token": given}, headers=OURS).status_code == 403
+    assert not is_signed_in(client)
+    assert is_signed_in(person)
+
+
+def test_a_links_token_is_no_session(app: Flask, link: str) -> None:
+    client = app.test_client()
+    client.set_cookie("cardfile_session", link, path="/settings")
+
+    assert not is_signed_in(client)
+
+
+def test_a_new_session_removes_those_that_have_expired_and_none_is_in_the_log(
+    app: Flask, person: FlaskClient, link: str, key: str, query: Query
+) -> None:
+    query(f"UPDATE sessions SET expires_at = '{LONG_AGO}'")
+    post_key(app, key)
+
+    assert query("SELECT kind FROM sessions") == [("session",)]
+    assert query("SELECT * FROM changes") == []
+
+
+def test_each_page_but_those_that_sign_in_needs_a_session(app: Flask, anonymous: FlaskClient) -> None:
+    routes = [route for route in every_route(app) if route[1].startswith("/settings")]
+    assert len(routes) >= 12
+    found = {f"{method} {path}": anonymous.open(path, method=method).status_code for method, path in routes}
+
+    # A form of theirs is refused all the same, because it doesn't come from a page of ours.
+    entrances = {f"{method} {HOME}/sign-in": 200 for method in ("GET", "HEAD")}
+    entrances |= {f"{method} {HOME}/link": 403 for method in ("GET", "HEAD")}
+    needed = {route: 303 if route.startswith(("GET", "HEAD")) else 403 for route in found}
+    assert found == needed | entrances
+
+
+@pytest.mark.parametrize("given", ["none", "empty", "another session's", "not-ascii"])
+@pytest.mark.parametrize("path", ["/keys/new", "/keys/{id}/delete", "/sign-out"])
+def test_a_form_without_the_sessions_token_changes_nothing(
+    app: Flask, person: FlaskClient, key: str, query: Query, path: str, given: str
+) -> None:
+    other = app.test_client()
+    other.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS)
+    tokens = {"none": {}, "empty": {"token": ""}, "not-ascii": {"token": "ß"}}
+    [[key_id]] = query("SELECT id FROM api_keys")
+    form = {"name": "Mallory", "scope": "admin", **tokens.get(given, {"token": form_token(other)})}
+
+    answer = person.post(HOME + path.replace("{id}", key_id), data=form, headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert (answer.status_code, "This form is not from a page of yours" in answer.text) == (403, True)
+    assert query("SELECT id FROM api_keys") == [(key_id,)]
+    assert is_signed_in(person)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        pytest.param({"Sec-Fetch-Site": "same-origin"}, 303, id="ours"),
+        pytest.param({"Origin": "http://a"}, 303, id="ours-by-its-origin"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 303, id="ours-without-a-referrer"),
+        pytest.param({}, 403, id="unsaid"),
+        pytest.param({"Sec-Fetch-Site": "cross-site", "Origin": "http://a"}, 403, id="cross-site"),
+        pytest.param({"Sec-Fetch-Site": "same-site"}, 403, id="same-site"),
+        pytest.param({"Sec-Fetch-Site": "none"}, 403, id="none"),
+        pytest.param({"Origin": "null"}, 403, id="null"),
+        pytest.param({"Origin": "http://elsewhere.example"}, 403, id="elsewhere"),
+        pytest.param({"Origin": "http://a:8000"}, 403, id="another-port"),
+        pytest.param({"Origin": "http://[a"}, 403, id="unsound"),
+    ],
+)
+def test_another_site_can_sign_nobody_in(
+    app: Flask, key: str, link: str, query: Query, headers: dict[str, str], status: int
+) -> None:
+    by_link = app.test_client().post(f"{HOME}/link", "http://a", data={"token": link}, headers=headers)
+
+    assert (post_key(app, key, headers).status_code, by_link.status_code) == (status, status)
+    assert query("SELECT count(*) FROM sessions WHERE kind = 'session'") == [(2 if status == 303 else 0,)]
+
+
+def test_ten_attempts_a_minute_are_taken_from_an_address(
+    app: Flask, key: str, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = [post_key(app, "cfk_guess").status_code for _number in range(10)]
+    refused = post_key(app, key)
+    by_link = app.test_client().post(f"{HOME}/link", data={"token": link}, headers=OURS)
+
+    assert statuses == [403] * 10
+    assert (refused.status_code, by_link.status_code) == (429, 429)
+    assert 50 <= int(refused.headers["Retry-After"]) <= 60
+    assert f"try again in {refused.headers['Retry-After']} seconds" in refused.text
+    assert post_key(app, key, address="::1").status_code == 303
+    a_minute_later = time.time() + 61
+    monkeypatch.setattr(time, "time", lambda: a_minute_later)
+    assert post_key(app, key).status_code == 303
+
+
+def test_no_key_and_no_token_is_logged(
+    app: Flask, person: FlaskClient, link: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    app.test_client().get(f"{HOME}/link?token={link}")
+    app.test_client().post(f"{HOME}/link?token={link}", data={"token": link}, headers=OURS)
+    post_key(app, key)
+    page = person.post(f"{HOME}/keys/new", data={"token": form_token(person), "name": "a", "scope": "read"}).text
+
+    assert "GET /settings/developer/link 200" in caplog.text
+    secrets = [link, key, session_token(person), form_token(person), *re.findall("cfk_[0-9A-Za-z]{36}", page)]
+    assert len(secrets) >= 5
+    assert [secret for secret in secrets if secret in caplog.text] == []
+
+
+ANSWERS = [
+    pytest.param("GET", HOME, 200, id="keys"),
+    pytest.param("GET", f"{HOME}/keys/new", 200, id="form"),
+    pytest.param("POST", f"{HOME}/keys/new", 403, id="forged"),
+    pytest.param("GET", f"{HOME}/keys/nobody/delete", 404, id="no-key"),
+    pytest.param("GET", f"{HOME}/nothing", 404, id="nothing"),
+    pytest.param("GET", "/settings", 404, id="above"),
+    pytest.param("PUT", HOME, 405, id="method"),
+    pytest.param("GET", f"{HOME}/sign-in", 200, id="sign-in"),
+    pytest.param("GET", f"{HOME}/link", 403, id="no-link"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
+def test_every_page_keeps_to_itself(person: FlaskClient, method: str, path: str, status: int) -> None:
+    answer = person.open(path, method=method)
+
+    assert (answer.status_code, answer.content_type) == (status, "text/html; charset=utf-8")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    assert "<main" in answer.text and "<style" not in answer.text and " style=" not in answer.text
+    assert status != 405 or answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_a_bug_is_a_page_without_internals(person: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.overview.drawn", lambda *_bars: {}["the secret of the house"])
+    answer = person.get(HOME)
+
+    assert (answer.status_code, answer.mimetype) == (500, "text/html")
+    assert answer.headers["X-Request-Id"] in answer.text
+    assert "secret" not in answer.text
+
+
+def test_a_form_that_is_too_large_is_a_page_too(person: FlaskClient) -> None:
+    answer = person.post(f"{HOME}/keys/new", data={"name": "x" * 1024 * 1024 * 2})
+
+    assert (answer.status_code, answer.mimetype) == (413, "text/html")
