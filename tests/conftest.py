@@ -256,7 +256,7 @@ def shell(database: str, sql: str) -> list[Any]:
             return cursor.fetchall() if cursor.description else []
     script = (
         "import json, sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
-        "connection.execute('PRAGMA foreign_keys = ON'); rows = connection.execute(sys.argv[2]).fetchall();"
+        "rows = connection.execute(sys.argv[2]).fetchall();"
         "connection.commit(); connection.close(); print(json.dumps(rows))"
     )
     command = [sys.executable, "-c", script, database.removeprefix("sqlite:///"), sql]

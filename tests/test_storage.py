@@ -258,6 +258,50 @@ def test_neither_the_log_nor_an_id_is_ever_changed(query: Query, sql: str) -> No
     assert query("SELECT seq, row_id FROM changes") == [(1, "a")]
 
 
+def test_no_number_of_the_log_is_left_out(query: Query) -> None:
+    insert(query, "companies")
+
+    with pytest.raises(IntegrityError):
+        query("INSERT INTO changes SELECT seq + 2, resource, row_id, action, at, data FROM changes")
+    assert query("SELECT max(seq) FROM changes") == [(1,)]
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "REPLACE INTO changes SELECT seq, resource, 'forged', action, at, data FROM changes",
+        "REPLACE INTO contacts (number, id, name, is_primary, created_at, updated_at)"
+        " SELECT number, 'other', name, is_primary, created_at, updated_at FROM contacts",
+        "REPLACE INTO contacts (id, name, is_primary, created_at, updated_at)"
+        " SELECT id, 'other', is_primary, created_at, updated_at FROM contacts",
+    ],
+    ids=["a-change", "a-number", "an-id"],
+)
+def test_nothing_is_replaced_past_the_log(query: Query, sql: str) -> None:
+    insert(query, "contacts")
+
+    with pytest.raises(IntegrityError):
+        query(sql)
+    assert query("SELECT seq, row_id, data ->> 'name' FROM changes") == [(1, "b", "John")]
+    assert query("SELECT id, name FROM contacts") == [("b", "John")]
+
+
+def test_a_shell_that_deletes_a_company_leaves_no_reference_to_it(
+    database: str, make: Make, reader: FlaskClient
+) -> None:
+    make("companies", id="gone")
+    make("contacts", id="x", companyId="gone")
+    shell(database, "DELETE FROM companies")
+
+    assert reader.get("/api/v1/contacts/x").json["companyId"] is None
+    changes = reader.get("/api/v1/changes?since=2").json
+    assert [(change["resource"], change["action"]) for change in changes] == [
+        ("contacts", "updated"),
+        ("companies", "deleted"),
+    ]
+
+
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize(
     ("sql", "index"),
