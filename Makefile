@@ -7,10 +7,10 @@ BIN := .venv/bin
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
 
-test: .venv/development
+test: .venv/development .venv/node
 	$(BIN)/pytest $(ARGS)
 
-coverage: .venv/development
+coverage: .venv/development .venv/node
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
@@ -28,7 +28,7 @@ format: .venv/development
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardfile needs Python 3.11 or newer.")'
@@ -46,3 +46,9 @@ clean:
 .venv/development: .venv/python requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/runtime
+
+# Without npm the tests that need it are skipped, and say so.
+.venv/node: .venv/python tests/tools/package.json
+	@if command -v npm > /dev/null; then \
+		npm install --prefix tests/tools --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+	fi

@@ -135,6 +135,11 @@ def needs(scope: str) -> Callable[[View], View]:
     return mark
 
 
+def scope_needed(view: Any, method: str) -> str:
+    """Return the scope that a view is marked to need, or else the method does."""
+    return str(getattr(view, "scope", "read" if method in {"GET", "HEAD"} else "write"))
+
+
 class LastUse:
     """The minute of each key's last use, written by a thread of its own: no request waits for it."""
 
@@ -187,7 +192,7 @@ def require_key() -> None:
     if scheme.lower() != "bearer":
         raise Unauthenticated
     g.key = key = find_key(credentials.strip())
-    needed = getattr(view, "scope", "read" if asked.method in {"GET", "HEAD"} else "write")
+    needed = scope_needed(view, asked.method)
     if view is not None and SCOPES.index(key.scope) < SCOPES.index(needed):
         raise ScopeTooSmall(key.scope, needed)
     app.extensions["last_use"].note(key.id)

@@ -16,6 +16,7 @@ from database import Base
 
 STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
 SCOPES = ("read", "write", "admin")
+ACTIONS = ("created", "updated", "deleted")
 LARGEST_AMOUNT = Decimal("999999999999.99")
 LARGEST_POSITION = 2**31 - 1
 MOST_TAGS = 50
@@ -277,7 +278,7 @@ class Change(Base):
     seq: Mapped[int] = serial(autoincrement=False)
     resource: Mapped[str] = mapped_column(string(16))
     row_id: Mapped[str] = mapped_column(string(64))
-    action: Mapped[str] = choice(("created", "updated", "deleted"))
+    action: Mapped[str] = choice(ACTIONS)
     at: Mapped[datetime] = mapped_column(Time())
     data: Mapped[Any | None] = mapped_column(sa.JSON(none_as_null=True))
 

@@ -86,8 +86,15 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
 class Value(fields.Field[Any]):
     """A field whose JSON value one function reads, raising ValidationError, and another shows."""
 
-    def __init__(self, read: Callable[[Any], Any], show: Callable[[Any], Any] | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        read: Callable[[Any], Any],
+        show: Callable[[Any], Any] | None = None,
+        about: str = "",
+        example: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(metadata={"description": about, "examples": [example]}, **options)
         self.read, self.show = read, show
 
     def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
@@ -102,8 +109,8 @@ class Text(fields.Field[str]):
 
     longest = 255
 
-    def __init__(self, *rules: Callable[[str], Any], **options: Any) -> None:
-        super().__init__(validate=rules, **options)
+    def __init__(self, *rules: Callable[[str], Any], about: str = "", example: str = "", **options: Any) -> None:
+        super().__init__(validate=rules, metadata={"description": about, "examples": [example]}, **options)
 
     def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> str:
         if not isinstance(value, str):
@@ -118,23 +125,28 @@ class Text(fields.Field[str]):
 
 
 NOT_EMPTY = validate.Length(min=1, error="Must not be empty.")
-URL = validate.URL(schemes={"http", "https"}, require_tld=False, error="Must be an http or https URL.")
+# User, host, port and the rest (RFC 3986 §3), with letters of any language, without what would need an escape.
+OTHERS = r"""\x00-\x20"<>\\^`{|}\x7f-\xa0"""
+URL = validate.Regexp(
+    rf"[Hh][Tt][Tt][Pp][Ss]?://([^{OTHERS}/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^{OTHERS}/?#@:\[\]]+)(:[0-9]{{1,5}})?"
+    rf"([/?#][^{OTHERS}]*)?\Z",
+    error="Must be an http or https URL.",
+)
 EMAIL = validate.Email(error="Must be an e-mail address, as in jane@acme.com.")
 # Characters that need no escape in a URL (RFC 3986 §2.3).
 ID = validate.Regexp(
     r"[A-Za-z0-9._~-]{1,64}\Z", error="Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+)
+# Neither control characters nor what turns the direction of text, which a terminal would obey.
+PRINTABLE = validate.Regexp(
+    r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*\Z",
+    error="Must be printable, without line feeds and control characters.",
 )
 
 
 def one_of(words: Iterable[str]) -> validate.OneOf:
     """Return the rule that a text is one of a few words."""
     return validate.OneOf(tuple(words), error="Must be one of {choices}.")
-
-
-def is_printable(text: str) -> None:
-    """Raise ValidationError for a text that a terminal would not just show."""
-    if not text.isprintable():
-        raise ValidationError("Must be printable, without line feeds and control characters.")
 
 
 def is_address(text: str) -> None:
@@ -153,10 +165,10 @@ def read_flag(value: Any) -> bool:
 
 
 def read_position(value: Any) -> int:
-    """Return a place in an order, counted from 0."""
-    if type(value) is not int or not 0 <= value <= models.LARGEST_POSITION:
+    """Return a place in an order, counted from 0; 3.0 is a whole number too."""
+    if type(value) not in {int, Decimal} or not 0 <= value <= models.LARGEST_POSITION or value != int(value):
         raise ValidationError(f"Must be a whole number from 0 to {models.LARGEST_POSITION}.")
-    return value
+    return int(value)
 
 
 def read_amount(value: Any) -> Decimal:
@@ -291,20 +303,20 @@ class CompanySchema(ResourceSchema):
 
     model = models.Company
 
-    id = Text(ID)
-    name = Text(NOT_EMPTY)
-    website = Text(URL)
-    industry = Text()
-    deal_value = Amount()
-    stage_id = Text()
-    position = Position()
-    logo_url = Text(URL)
-    notes = Text()
-    last_contact = Time()
-    is_customer = Flag()
-    created_by = Text()
-    created_at = Time()
-    updated_at = Time()
+    id = Text(ID, about="Made by the server, unless PUT chose it.", example="123e4567-e89b-12d3-a456-426614174000")
+    name = Text(NOT_EMPTY, about="What the company is called.", example="Acme Corporation")
+    website = Text(URL, about="Its website, an http or https URL.", example="https://acme.com")
+    industry = Text(about="Its line of business, in your own words.", example="Technology")
+    deal_value = Amount(about="What the deal is worth, exact, with at most two decimals.", example=50000)
+    stage_id = Text(about="The stage of the deal in your pipeline, an id of your own.", example="stage-123")
+    position = Position(about="Its place among the companies of the stage, counted from 0.", example=0)
+    logo_url = Text(URL, about="Where its logo is, an http or https URL.", example="https://example.com/logo.png")
+    notes = Text(about="Whatever is worth knowing.", example="Important client")
+    last_contact = Time(about="When you last spoke.", example="2024-01-15T10:30:00Z")
+    is_customer = Flag(about="Whether it has bought.", example=False)
+    created_by = Text(about="The user who added it, an id of your own.", example="user-456")
+    created_at = Time(about="When it was created.", example="2024-01-01T08:00:00Z")
+    updated_at = Time(about="When it last changed.", example="2024-01-15T10:30:00Z")
 
 
 class ContactSchema(ResourceSchema):
@@ -312,18 +324,22 @@ class ContactSchema(ResourceSchema):
 
     model = models.Contact
 
-    id = Text(ID)
-    company_id = Text(ID)
-    name = Text(NOT_EMPTY)
-    email = Text(EMAIL)
-    phone = Text()
-    title = Text()
-    role = Text()
-    notes = Text()
-    is_primary = Flag()
-    user_id = Text()
-    created_at = Time()
-    updated_at = Time()
+    id = Text(ID, about="Made by the server, unless PUT chose it.", example="contact-123")
+    company_id = Text(
+        ID,
+        about="The company of the contact, one that exists; null again when it is deleted.",
+        example="123e4567-e89b-12d3-a456-426614174000",
+    )
+    name = Text(NOT_EMPTY, about="The person's name.", example="John Doe")
+    email = Text(EMAIL, about="An e-mail address.", example="john@acme.com")
+    phone = Text(about="A telephone number, as you write it.", example="+1-555-0123")
+    title = Text(about="What is on the business card.", example="CEO")
+    role = Text(about="The part the person plays in the deal.", example="Decision Maker")
+    notes = Text(about="Whatever is worth knowing.", example="Primary contact")
+    is_primary = Flag(about="Whether this is the one to call first.", example=True)
+    user_id = Text(about="The user who looks after the contact, an id of your own.", example="user-456")
+    created_at = Time(about="When it was created.", example="2024-01-01T08:00:00Z")
+    updated_at = Time(about="When it last changed.", example="2024-01-15T10:30:00Z")
 
 
 class ConversationSchema(ResourceSchema):
@@ -331,22 +347,26 @@ class ConversationSchema(ResourceSchema):
 
     model = models.Conversation
 
-    id = Text(ID)
-    company_id = Text(ID)
-    visitor_name = Text()
-    visitor_email = Text()
-    visitor_ip = Text(is_address)
-    user_agent = Text()
-    referrer_url = Text()
-    page_url = Text()
-    status = Text(one_of(models.STATUSES))
-    assigned_to_user_id = Text()
-    is_read = Flag()
-    trust_uploads = Flag()
-    tags = Tags()
-    last_message_at = Time()
-    created_at = Time()
-    updated_at = Time()
+    id = Text(ID, about="Made by the server, unless PUT chose it.", example="conv-123")
+    company_id = Text(
+        ID,
+        about="The company of the visitor, one that exists; null again when it is deleted.",
+        example="123e4567-e89b-12d3-a456-426614174000",
+    )
+    visitor_name = Text(about="The name that the visitor gave.", example="Jane Smith")
+    visitor_email = Text(about="The e-mail address that the visitor gave, unchecked.", example="jane@example.com")
+    visitor_ip = Text(is_address, about="The visitor's IPv4 or IPv6 address.", example="192.168.1.1")
+    user_agent = Text(about="What the browser calls itself.", example="Mozilla/5.0...")
+    referrer_url = Text(about="The page that the visitor came from.", example="https://google.com")
+    page_url = Text(about="The page that the chat began on.", example="https://acme.com/pricing")
+    status = Text(one_of(models.STATUSES), about="How far it has come.", example="open")
+    assigned_to_user_id = Text(about="The user who answers, an id of your own.", example="user-456")
+    is_read = Flag(about="Whether somebody has read it.", example=False)
+    trust_uploads = Flag(about="Whether files that the visitor sends are trusted.", example=False)
+    tags = Tags(about="Labels, each once, in the order given.", example=["support", "urgent"])
+    last_message_at = Time(about="When the last message came.", example="2024-01-15T14:30:00Z")
+    created_at = Time(about="When it was created.", example="2024-01-15T14:00:00Z")
+    updated_at = Time(about="When it last changed.", example="2024-01-15T14:30:00Z")
 
 
 class KeySchema(PublicSchema):
@@ -354,13 +374,26 @@ class KeySchema(PublicSchema):
 
     model = models.ApiKey
 
-    id = Text(ID, dump_only=True)
-    name = Text(NOT_EMPTY, is_printable)
-    scope = Text(one_of(models.SCOPES))
-    prefix = Text(dump_only=True)
-    created_at = Time(dump_only=True)
-    expires_at = Time()
-    last_used_at = Time(dump_only=True)
+    id = Text(
+        ID,
+        dump_only=True,
+        about="The id of the record, which is not the key.",
+        example="018ce0e9-3c98-7709-945c-d88ddcb9075e",
+    )
+    name = Text(NOT_EMPTY, PRINTABLE, about="What the key is for.", example="Nightly export")
+    scope = Text(
+        one_of(models.SCOPES),
+        about="What it may do: write includes read, admin includes write and manages keys.",
+        example="read",
+    )
+    prefix = Text(dump_only=True, about="The first characters of the key, to tell it by.", example="cfk_GveQ")
+    created_at = Time(dump_only=True, about="When it was created.", example="2024-01-15T10:30:00Z")
+    expires_at = Time(
+        about="When it stops being valid, a time to come; null for never.", example="2034-01-15T10:30:00Z"
+    )
+    last_used_at = Time(
+        dump_only=True, about="The minute of its last use; null until then.", example="2024-01-15T10:31:00Z"
+    )
 
 
 # In the order in which they can be loaded: a company before what refers to it.

@@ -9,6 +9,7 @@ from flask import Flask
 
 from api import create_api
 from api.changes import init_changes
+from api.openapi import documents
 from api.problems import init_problems
 from api.protocol import Segment, init_protocol
 from auth import API, init_auth
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
     app.register_blueprint(create_pages())
+    app.register_blueprint(documents)
     return app
 
 

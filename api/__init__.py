@@ -17,10 +17,10 @@ def create_api() -> Blueprint:
     for each in ENDPOINTS.values():
         collection, item = f"/{each.name}", f"/{each.name}/<row_id>"
         api.add_url_rule(collection, f"list_{each.name}", partial(list_rows, each), methods=["GET"])
-        api.add_url_rule(collection, f"create_{each.name}", partial(post_rows, each), methods=["POST"])
+        api.add_url_rule(collection, f"create_{each.singular}", partial(post_rows, each), methods=["POST"])
         api.add_url_rule(item, f"get_{each.singular}", partial(get_row, each), methods=["GET"])
-        api.add_url_rule(item, f"put_{each.singular}", partial(put_row, each), methods=["PUT"])
-        api.add_url_rule(item, f"patch_{each.singular}", partial(patch_row, each), methods=["PATCH"])
+        api.add_url_rule(item, f"replace_{each.singular}", partial(put_row, each), methods=["PUT"])
+        api.add_url_rule(item, f"update_{each.singular}", partial(patch_row, each), methods=["PATCH"])
         api.add_url_rule(item, f"delete_{each.singular}", partial(delete_row, each), methods=["DELETE"])
     api.register_blueprint(keys)
     api.register_blueprint(changes)

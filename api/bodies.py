@@ -15,5 +15,5 @@ def read_body(*types: str) -> Any:
     encoded = (request.content_encoding or "identity").lower() != "identity"
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     if request.mimetype not in {"application/json", *types} or charset != "utf-8" or encoded:
-        abort(415, "Send the body as it is, in UTF-8, with Content-Type: application/json.")
+        abort(415)
     return read_json(request.get_data())

@@ -24,7 +24,7 @@ def list_keys() -> Response:
     return answer(schema.dump(db.session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)), many=True))
 
 
-@keys.post("/keys")
+@keys.post("/keys", endpoint="create_key")
 @needs("admin")
 def add_key() -> Response:
     """Create a key and answer its record with the key itself, which is shown this once."""

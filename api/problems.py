@@ -22,7 +22,12 @@ PROBLEM_TYPE = "application/problem+json"
 SENTENCES = {
     404: "There is nothing at this address.",
     413: "The body is larger than 1 MiB: send less at once.",
+    415: "Send the body as it is, in UTF-8, with Content-Type: application/json.",
+    422: "Some of what was sent can't be taken: see errors.",
     431: "The headers are too large: send fewer or shorter ones.",
+    500: "An error occurred on our end; the log tells more under this request's id.",
+    503: "The database is busy or out of reach: try again.",
+    507: "The disk that holds the database is full.",
 }
 
 
@@ -105,8 +110,8 @@ def answer_unauthenticated(error: Unauthenticated) -> Response:
 def answer_invalid(error: ValidationError) -> Response:
     """Answer 422 with a pointer to every member at fault."""
     faults = list(pointers(error.messages))
-    part = f", the first {MOST_ERRORS} of {len(faults)}" if len(faults) > MOST_ERRORS else ""
-    return problem(422, f"Some of what was sent can't be taken: see errors{part}.", faults)
+    part = f" The first {MOST_ERRORS} of {len(faults)} are there." if len(faults) > MOST_ERRORS else ""
+    return problem(422, f"{SENTENCES[422]}{part}", faults)
 
 
 def answer_database_error(error: Exception) -> Response:
@@ -115,7 +120,7 @@ def answer_database_error(error: Exception) -> Response:
     cause = getattr(error, "orig", error)
     if backend().is_full(cause):
         log.error("The disk is full")
-        return problem(507, "The disk that holds the database is full.")
+        return problem(507, SENTENCES[507])
     if backend().is_unavailable(cause):
         return answer_unavailable(error)
     return answer_bug(error)
@@ -124,10 +129,10 @@ def answer_database_error(error: Exception) -> Response:
 def answer_unavailable(error: Exception) -> Response:
     """Answer 503: the same request may well succeed a moment later."""
     log.warning("The database is unavailable: %s", getattr(error, "orig", error))
-    return problem(503, "The database is busy or out of reach: try again.", headers={"Retry-After": "1"})
+    return problem(503, SENTENCES[503], headers={"Retry-After": "1"})
 
 
 def answer_bug(error: Exception) -> Response:
     """Answer 500 without internals; they go to the log."""
     log.error("Request %s failed", g.request_id, exc_info=error)
-    return problem(500, "An error occurred on our end; the log tells more under this request's id.")
+    return problem(500, SENTENCES[500])

@@ -73,7 +73,7 @@ def finish_page(response: Response) -> Response:
             response.set_data(render_template("problem.html", problem=response.get_json()))
             response.mimetype = "text/html"
         response.headers["Cache-Control"] = "no-store"
-    if response.mimetype == "text/html":
+    if response.mimetype == "text/html" and response.status_code != 204:
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
     return response

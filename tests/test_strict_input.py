@@ -48,6 +48,9 @@ def faults(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"website": "http://"', URL),
         ("companies", '"website": "javascript:alert(1)"', URL),
         ("companies", '"logoUrl": "https://a b"', URL),
+        ("companies", '"logoUrl": "https://a:port/"', URL),
+        ("companies", '"logoUrl": "https://a/<b>"', URL),
+        ("companies", '"logoUrl": "https://a/\\n"', URL),
         ("companies", f'"website": "https://a.com/{"x" * 2040}"', "Must have at most 2048 characters, not 2054."),
         ("companies", '"dealValue": "50000"', "Must be a number."),
         ("companies", '"dealValue": true', "Must be a number."),
@@ -61,7 +64,7 @@ def faults(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"dealValue": 99999999999.999', "Must have at most two decimals."),
         ("companies", '"position": null', "Must not be null."),
         ("companies", '"position": "1"', POSITION),
-        ("companies", '"position": 1.0', POSITION),
+        ("companies", '"position": 1.5', POSITION),
         ("companies", '"position": true', POSITION),
         ("companies", '"position": -1', POSITION),
         ("companies", '"position": 9223372036854775808', POSITION),
@@ -214,3 +217,23 @@ def test_new_ids_are_uuids_of_version_7_that_rise() -> None:
     assert all(each[14] == "7" and each[19] in "89ab" for each in ids)
     milliseconds = int(ids[-1].replace("-", "")[:12], 16)
     assert abs(milliseconds / 1000 - datetime.now(UTC).timestamp()) < 60
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://acme.com",
+        "http://localhost:8000/a?b=c#d",
+        "https://0.a",
+        "https://müller.example/größe",
+        "http://[::1]/",
+    ],
+)
+def test_any_url_of_the_web_is_taken(url: str) -> None:
+    assert RESOURCES["companies"].load({"name": "Acme", "website": url})["website"] == url
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    position = RESOURCES["companies"].load(read_json(b'{"name": "Acme", "position": 3.0}'))["position"]
+
+    assert (position, type(position)) == (3, int)

@@ -1,0 +1,127 @@
+"""The OpenAPI document, held against programs that are not ours: a fuzzer, a linter, two generators of clients."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, LiveServer, ask
+
+TOOLS = ROOT / "tests" / "tools"
+BIN = Path(sys.executable).parent
+Tool = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("described"), "serve")
+    server.read_first_key()
+    yield server
+    server.stop(signal.SIGKILL)
+    server.close()
+
+
+@pytest.fixture
+def document(server: LiveServer, tmp_path: Path) -> Path:
+    """Return the document in a file of its own."""
+    path = tmp_path / "openapi.json"
+    path.write_bytes(ask(server, "/openapi.json")[1])
+    return path
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Tool:
+    """Return a function that runs a program to its end, in a folder of its own, and returns what it says."""
+
+    def run(*command: str | Path, **environment: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout[-8000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def node(tool: Tool) -> Tool:
+    """Return a function that runs one of the programs that npm installed."""
+    if not os.environ.get("CI") and not shutil.which("npm"):
+        pytest.skip("npm is not installed here")
+    return lambda name, *arguments: tool(TOOLS / "node_modules" / ".bin" / name, *arguments)
+
+
+def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[..., LiveServer], tool: Tool) -> None:
+    server = start("serve", "--demo")
+    server.read_first_key()
+    [own_key] = json.loads(ask(server, "/api/v1/keys")[1])
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        connection.request("PUT", "/api/v1/companies/acme", '{"name": "Acme"}', headers)
+        assert connection.getresponse().status == 201
+
+    said = tool(
+        BIN / "schemathesis",
+        *("--config-file", ROOT / "tests" / "schemathesis.toml"),
+        *("run", f"http://127.0.0.1:{server.port}/openapi.json", "--header", f"Authorization: Bearer {server.key}"),
+        SCHEMATHESIS_HOOKS="tests.fuzzing",
+        PYTHONPATH=str(ROOT),
+        OWN_KEY=own_key["id"],
+    )
+
+    assert "Tested: 22" in said
+    answered = {
+        (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
+        for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
+    }
+    document = json.loads(ask(server, "/openapi.json")[1])
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                reached = {each[2] for each in answered if each[:2] == (method.upper(), path)}
+                assert reached & {200, 201, 204}, (method, path)
+                assert "422" not in operation["responses"] or {415, 422} <= reached, (method, path)
+                assert not operation["parameters"][1:] or 400 in reached, (method, path)
+
+
+def test_a_linter_finds_nothing_to_say(document: Path, node: Tool) -> None:
+    said = node("redocly", "lint", "--extends", "recommended", "--format", "json", document)
+
+    assert json.loads(said[said.index("{") : said.rindex("}") + 1])["problems"] == []
+
+
+def test_a_python_client_is_generated_without_a_warning_and_works(
+    server: LiveServer, document: Path, tool: Tool, tmp_path: Path
+) -> None:
+    said = tool(
+        *(BIN / "openapi-python-client", "generate", "--path", document),
+        *("--meta", "none", "--output-path", "cardfile", "--fail-on-warning"),
+    )
+
+    assert said == "Generating cardfile\n"
+    tool(sys.executable, TOOLS / "typed.py", f"http://127.0.0.1:{server.port}", server.key, PYTHONPATH=str(tmp_path))
+
+
+def test_typescript_types_are_generated_and_a_strict_program_compiles(
+    document: Path, node: Tool, tmp_path: Path
+) -> None:
+    node("openapi-typescript", document, "-o", "cardfile.d.ts")
+    shutil.copy(TOOLS / "typed.ts", tmp_path)
+
+    node("tsc", "--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "typed.ts")
