@@ -1,6 +1,7 @@
 """The pages: one blueprint with their templates, their static files, and what every answer of theirs has."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
@@ -12,6 +13,7 @@ from pages.sessions import FormRefused, SessionNeeded
 from pages.sign_in import TooManyAttempts, door
 
 HOME = "/settings/developer"
+STATIC = Path(__file__).parent / "static"
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -40,7 +42,7 @@ def create_pages() -> Blueprint:
 @public
 def send_static(name: str) -> Response:
     """Answer a static file, which browsers keep and ask about: a 304 where it is what they have."""
-    return send_from_directory(f"{__path__[0]}/static", name)
+    return send_from_directory(STATIC, name)
 
 
 def show_moment(time: datetime) -> str:

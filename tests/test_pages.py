@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from pages import HOME
+from pages import HOME, overview
 from tests.conftest import Make, Query, Ran, client_with
 from tests.test_sessions import form_token, key, person
 
@@ -190,6 +190,18 @@ def test_an_empty_database_has_a_page(person: FlaskClient) -> None:
 
     assert "There are no companies yet." in page and "None yet." in page
     assert {number for _day, number in rows_of(page, "Day (UTC)")} == {"0"}
+
+
+def test_the_overview_is_of_one_moment(person: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_stages = overview.read_stages
+
+    def write_meanwhile() -> object:
+        make("contacts")
+        return read_stages()
+
+    monkeypatch.setattr("pages.overview.read_stages", write_meanwhile)
+    assert rows_of(person.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
+    assert rows_of(person.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
 
 
 def test_the_page_takes_six_statements_however_much_there_is(

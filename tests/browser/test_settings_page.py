@@ -17,7 +17,7 @@ from tests.conftest import LiveServer, ask
 LOOKS = [
     pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (PHONE, DESKTOP) for scheme in ("light", "dark")
 ]
-LONG = "Nightly-synchronisation-of-the-newsletter-with-" + "everything-there-is-" * 10
+LONG = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
 
 
 def address(server: LiveServer, path: str = "", host: str = "127.0.0.1") -> str:
