@@ -1,8 +1,8 @@
-# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make coverage` tells which of it no test runs.
+# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test coverage check bench format clean
+.PHONY: run test coverage check bench pictures format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
@@ -23,12 +23,16 @@ check: .venv/development
 bench: .venv/bench
 	PYTHONPATH=. QUICK=$(QUICK) $(BIN)/python -m bench.run
 
+pictures: .venv/development
+	$(BIN)/pytest tests/browser/test_pictures.py
+	cp test-output/readme/*.png docs/
+
 format: .venv/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv test-output tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardfile needs Python 3.11 or newer.")'

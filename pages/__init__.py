@@ -9,6 +9,7 @@ from flask import Blueprint, Response, redirect, render_template, request, send_
 from api.problems import PROBLEM_TYPE, problem
 from auth import public
 from pages.developer import developer
+from pages.docs import docs, read_markdown
 from pages.sessions import FormRefused, SessionNeeded
 from pages.sign_in import TooManyAttempts, door
 
@@ -28,6 +29,7 @@ POLICY = "; ".join(
 def create_pages() -> Blueprint:
     """Return the routes of the pages and of their static files."""
     pages = Blueprint("pages", __name__, template_folder="templates")
+    pages.register_blueprint(docs)
     pages.register_blueprint(door, url_prefix=HOME)
     pages.register_blueprint(developer, url_prefix=HOME)
     pages.add_url_rule("/static/<path:name>", "static", send_static)
@@ -35,6 +37,7 @@ def create_pages() -> Blueprint:
     pages.app_errorhandler(FormRefused)(answer_form_refused)
     pages.app_errorhandler(TooManyAttempts)(answer_too_many)
     pages.add_app_template_filter(show_moment, "moment")
+    pages.add_app_template_filter(read_markdown, "markdown")
     pages.after_app_request(finish_page)
     return pages
 

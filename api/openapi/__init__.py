@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
 
@@ -22,6 +23,12 @@ def get_openapi() -> Response:
 def get_llms() -> Response:
     """Answer the same as one page of Markdown, which a language model can read."""
     return answer_document("llms.txt", "text/plain; charset=utf-8")
+
+
+def read_document(app: Flask) -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    written = app.extensions.get("documents") or write_documents(app)
+    return dict(json.loads(written["openapi.json"]))
 
 
 def answer_document(name: str, content_type: str) -> Response:

@@ -4,25 +4,38 @@ import json
 from typing import Any
 
 INTRODUCTION = """\
-Read and write the companies, contacts and conversations of Cardfile, a small CRM, as JSON.
+Read and write the companies, contacts and conversations of Cardfile, a small CRM, as JSON over HTTP: from your own
+integrations, scheduled jobs and applications.
 
-## Begin
+## Get a key
 
-Every request needs an API key, sent as `Authorization: Bearer YOUR_API_KEY`. A key's scope is `read`, `write` (which
-includes read) or `admin` (which includes write, and manages keys). A key is shown once, when it is created; delete one
-that others have seen. All paths are relative to the address of your Cardfile.
+Every request needs an API key. The first start of the service prints one; others are made at Settings → Developer,
+or by `python service.py keys create NAME`. A key's scope is `read`, `write` (which includes read) or `admin` (which
+includes write, and manages keys). A key is shown once, when it is created: keep it out of version control, and delete
+one that others have seen.
+
+## First call
+
+Send the key as `Authorization: Bearer YOUR_API_KEY`:
 
 ```
 curl -H "Authorization: Bearer YOUR_API_KEY" http://127.0.0.1:8000/api/v1/companies
 ```
 
+## Errors
+
+Every error is `application/problem+json` (RFC 9457). `detail` says what to do, `errors` points at each member of
+the body that is at fault, and `requestId`, which is also in `X-Request-Id`, finds the request in the log. What isn't
+known or doesn't fit is refused, and the answer says what was probably meant. An address that takes other methods
+answers 405, with `Allow`. HEAD answers as GET does, without the body.
+
 ## Values
 
 Members stand in the order shown here; `null` is written, never left out. Times are UTC in whole seconds
 (`2024-01-15T10:30:00Z`); sent, they may have any offset, but must have one (RFC 3339). Text is Unicode without the
-character NUL. What isn't known or doesn't fit is refused, and the answer says what was probably meant.
+character NUL.
 
-## Lists
+## Pages and filters
 
 Without a parameter a list has all rows, oldest first. `limit=50` makes it a page: `Link: <…>; rel="next"` names the
 next one, and is missing on the last. Any field filters: `status=open&status=pending` for any of these,
@@ -39,11 +52,11 @@ the `ETag` that you have read so that nobody's change is overwritten, and `dryRu
 Every answer carries `Dataset-Version`, the number of the last change that it reflects. Read the lists once, keep
 the version of the first answer, and from then on ask `/api/v1/changes?since=` that number; deletions are in it too.
 
-## Errors
+## How often to ask
 
-Every error is `application/problem+json` (RFC 9457). `detail` says what to do, `errors` points at each member of
-the body that is at fault, and `requestId`, which is also in `X-Request-Id`, finds the request in the log. An
-address that takes other methods answers 405, with `Allow`. HEAD answers as GET does, without the body.
+There is no strict limit. Stay below 100 requests a minute where you can: ask for what changed instead of everything,
+send `If-None-Match` with the `ETag` that you have, and write up to 1,000 rows at once. After a 503, wait for as many
+seconds as `Retry-After` says.
 """
 
 
@@ -55,7 +68,7 @@ def write_guide(document: JSONSchema) -> str:
     heading = f"# {document['info']['title']}\n\n{document['info']['description']}"
     failures = "\n".join(f"- {line}" for line in meanings(document))
     tags = (write_tag(document, tag["name"], tag["description"]) for tag in document["tags"])
-    return "\n".join([heading, failures, "", *tags])
+    return "\n".join([heading, "\n## Every failure\n", failures, "", *tags])
 
 
 def meanings(document: JSONSchema) -> list[str]:

@@ -25,6 +25,9 @@ ARGUMENTS = (
 )
 PICTURES = ROOT / "test-output"
 PHONE, DESKTOP = 375, 1280
+LOOKS = [
+    pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (PHONE, DESKTOP) for scheme in ("light", "dark")
+]
 Open = Callable[..., Page]
 
 

@@ -11,12 +11,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from models import now, show_time
-from tests.browser.conftest import DESKTOP, PHONE, Open, inspect
+from tests.browser.conftest import LOOKS, Open, inspect
 from tests.conftest import LiveServer, ask
 
-LOOKS = [
-    pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (PHONE, DESKTOP) for scheme in ("light", "dark")
-]
 LONG = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
 
 

@@ -1,0 +1,35 @@
+"""The pictures that README shows, as `make pictures` keeps them."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser.conftest import PICTURES, Open
+from tests.browser.test_settings_page import create, sign_in
+from tests.conftest import ROOT, LiveServer
+
+
+def show_docs(page: Page, server: LiveServer) -> None:
+    page.goto(f"http://127.0.0.1:{server.port}/docs#listCompanies")
+
+
+def show_settings(page: Page, server: LiveServer) -> None:
+    sign_in(page, server)
+    for name, scope in ("Newsletter sync", "read"), ("Website chat", "write"), ("Reporting", "read"):
+        create(page, name, scope)
+        page.get_by_role("link", name="Done").click()
+
+
+@pytest.mark.parametrize("show", [show_docs, show_settings], ids=["docs", "settings"])
+def test_the_pictures_of_the_readme_are_small(
+    open_page: Open, demo: LiveServer, show: Callable[[Page, LiveServer], None]
+) -> None:
+    name = f"{show.__name__.removeprefix('show_')}.png"
+    page = open_page()
+    show(page, demo)
+    (PICTURES / "readme").mkdir(parents=True, exist_ok=True)
+
+    assert len(page.screenshot(path=PICTURES / "readme" / name, full_page=show is show_settings)) < 200_000
+    assert 10_000 < (ROOT / "docs" / name).stat().st_size < 200_000
+    assert f"(docs/{name})" in (ROOT / "README.md").read_text()

@@ -1,0 +1,87 @@
+"""The documentation's examples are programs that run: each is pasted as it stands, with a key in its place."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.openapi import read_document
+from pages.docs import Example, examples_of
+from tests.conftest import LiveServer, ask
+
+ROWS = {"companies": "123e4567-e89b-12d3-a456-426614174000", "contacts": "contact-123", "conversations": "conv-123"}
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "curl": ("sh", "-euc"),
+    "Python": (sys.executable, "-c"),
+    "JavaScript": ("node", "--input-type=module", "-e"),
+}
+
+
+@pytest.fixture
+def examples(app: Flask) -> list[Example]:
+    with app.test_request_context(base_url="http://127.0.0.1:1"):
+        return list(examples_of(read_document(app)))
+
+
+def store_rows(server: LiveServer, key: str) -> None:
+    """Have the rows that the examples are about be there, whatever became of them."""
+    for resource, row_id in ROWS.items():
+        body = {"visitorName": "Jane"} if resource == "conversations" else {"name": "Acme"}
+        command = ["curl", "-s", "-X", "PUT", f"http://127.0.0.1:{server.port}/api/v1/{resource}/{row_id}"]
+        command += [
+            "-H",
+            f"Authorization: Bearer {key}",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            json.dumps(body),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=20)
+
+
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_every_example_runs_as_it_stands(
+    start: Callable[..., LiveServer], examples: list[Example], language: str
+) -> None:
+    if shutil.which(PROGRAMS[language][0]) is None:
+        pytest.skip(f"There is no {PROGRAMS[language][0]} to run the examples in {language} by.")
+    server = start()
+    server.read_first_key()
+    assert len(examples) > 20
+    for example in examples:
+        store_rows(server, server.key)
+        text = example.sample.languages[language].replace("YOUR_API_KEY", server.key)
+        text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
+        if example.id == "deleteKey":
+            created = json.loads(ask(server, "/api/v1/keys", {"name": "to be deleted"})[1])
+            text = re.sub("/keys/[^\"']+", f"/keys/{created['id']}", text)
+        ran = subprocess.run([*PROGRAMS[language], text], capture_output=True, text=True, check=True, timeout=30)
+        assert "about:blank" not in ran.stdout, (example.id, ran.stdout)
+        assert bool(ran.stdout) == (language != "curl" or example.method != "DELETE"), example.id
+
+
+def test_the_page_shows_every_operation_field_and_status(anonymous: FlaskClient, examples: list[Example]) -> None:
+    page = anonymous.get("/docs").text
+
+    for example in examples:
+        section = page.partition(f'<article class="operation" id="{example.id}"')[2].partition("</article>")[0]
+        assert f"<code>{example.path}</code>" in section
+        for row in (*example.parameters, *example.filters, *example.sent, *example.answered):
+            assert f"<code>{row.name}</code>" in section, (example.id, row.name)
+        assert all(f"<dt>{status}</dt>" in section for status in example.statuses)
+
+
+def test_the_start_page_is_the_documentation_and_its_examples_are_of_the_address_asked(anonymous: FlaskClient) -> None:
+    assert anonymous.get("/").headers["Location"] == "/docs"
+
+    page = anonymous.get("/docs", headers={"Host": "crm.example:9000"})
+    assert "http://crm.example:9000/api/v1/companies" in page.text
+    assert "127.0.0.1" not in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert not re.search(r'(src|href)="(https?:)?//', page.text)
