@@ -1,8 +1,11 @@
-# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
+# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make binary` builds dist/cardfile, which needs no Python; `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test coverage check bench pictures format clean
+# What the one binary is made of.
+SOURCES = $(wildcard *.py requirements*.txt) $(shell find api commands database migrations packaging $(wildcard pages) -type f ! -name '*.pyc')
+
+.PHONY: run test coverage check bench binary pictures format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
@@ -27,12 +30,19 @@ pictures: .venv/development
 	$(BIN)/pytest tests/browser/test_pictures.py
 	cp test-output/readme/*.png docs/
 
+binary: dist/cardfile
+	@$< --version
+	@du -h $<
+
+dist/cardfile: .venv/binary $(SOURCES)
+	$(BIN)/pyinstaller --noconfirm --log-level ERROR --workpath build --distpath dist packaging/cardfile.spec
+
 format: .venv/development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv test-output tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist test-output tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardfile needs Python 3.11 or newer.")'
@@ -47,9 +57,13 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
-.venv/development: .venv/python requirements.txt requirements-dev.txt
+.venv/binary: .venv/python requirements.txt requirements-binary.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-binary.txt
+	@touch $@
+
+.venv/development: .venv/python requirements.txt requirements-binary.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@ .venv/runtime
+	@touch $@ .venv/runtime .venv/binary
 
 # Without npm the tests that need it are skipped, and say so.
 .venv/node: .venv/python tests/tools/package.json

@@ -1,6 +1,7 @@
 """The settings: one typed table, filled from flags, then the environment, then the defaults."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,9 +10,18 @@ from typing import Any
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+VERSION = "0.1.0"
+
 
 class SettingRefused(Exception):
     """A setting has a value that cannot be used; the message is one sentence for the person who set it."""
+
+
+def lacking(error: ImportError, requirements: str) -> str:
+    """Return the sentence that tells how to come by an optional package, which the one binary has none of."""
+    if getattr(sys, "frozen", False):
+        return f"{error}: it is not in the one binary, so run Cardfile from its source."
+    return f"{error}: pip install -r {requirements}"
 
 
 def setting(default: str, flag: str, parse: Callable[[str], Any], sentence: str) -> Any:

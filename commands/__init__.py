@@ -1,6 +1,7 @@
 """The commands, each as `python service.py NAME`; `serve` is the one meant when none is named."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,12 +14,13 @@ from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from auth import create_key
-from database import DatabaseRefused, close_connections, copy_to, db, examine, place_of, write_transaction
+from database import DatabaseRefused, close_connections, copy_to, db, examine, place_of, sqlite, write_transaction
 from models import SCOPES, ApiKey, now
 from schemas import KeySchema, pointers
 from seed import UNTIL, SeedRefused
-from settings import SettingRefused, Settings, load_settings
+from settings import VERSION, SettingRefused, Settings, load_settings
 
+BUILT_ON = f"SQLite {sqlite.driver.sqlite_version}, Python {sys.version.split()[0]}"
 REFUSALS = (SettingRefused, DatabaseRefused, SeedRefused)
 
 
@@ -75,7 +77,7 @@ def say(verb: str, counts: Mapping[str, int]) -> None:
 
 
 @click.group(cls=Commands)
-@click.version_option("0.1.0", prog_name="cardfile")
+@click.version_option(VERSION, prog_name="cardfile", message=f"%(prog)s %(version)s ({BUILT_ON})")
 def cli() -> None:
     """Serve companies, contacts and conversations as JSON from one SQLite file."""
 

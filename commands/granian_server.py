@@ -1,6 +1,5 @@
 """Granian, a server in Rust that keeps several processes, for more cores than one (an optional requirement)."""
 
-import multiprocessing
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -11,7 +10,7 @@ from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
 from commands.cores import ALL_CORES, run_on
-from settings import Settings
+from settings import Settings, lacking
 
 Start = Callable[..., Any]
 
@@ -25,7 +24,9 @@ class Granian:
             from granian.http import HTTP1Settings
             from granian.server import Server
         except ImportError as error:
-            raise click.ClickException(f"{error}: pip install -r requirements-granian.txt") from error
+            raise click.ClickException(lacking(error, "requirements-granian.txt")) from error
+        # Imported here because the one binary has neither, and is to say so of Granian.
+        import multiprocessing
 
         self.app = app
         self.started = multiprocessing.Value("i", 0)

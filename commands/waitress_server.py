@@ -19,6 +19,7 @@ from settings import Settings
 
 # Less than the ten that `docker stop` gives.
 SECONDS_TO_FINISH = 8
+SECONDS_OF_ONE_SIGNAL = 0.5
 
 
 class LastingTask(WSGITask):  # type: ignore[misc]
@@ -128,20 +129,22 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def catch_signals() -> list[int]:
-    """Return a list into which the first Ctrl-C or SIGTERM will go; a second Ctrl-C interrupts as usual."""
-    caught: list[int] = []
+def catch_signals() -> list[float]:
+    """Return a list into which goes when Ctrl-C or SIGTERM came; a later Ctrl-C interrupts as usual."""
+    caught: list[float] = []
 
     def catch(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        caught.append(time.monotonic())
+        # One Ctrl-C comes twice to the one binary: from the terminal, and from the process that unpacked it.
+        if number == signal.SIGINT and caught[-1] - caught[0] > SECONDS_OF_ONE_SIGNAL:
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, catch)
     signal.signal(signal.SIGTERM, catch)
     return caught
 
 
-def serve_until(signals: list[int], server: Any, sockets: dict[int, Any]) -> None:
+def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> None:
     """Run waitress's loop until a signal was caught, then stop accepting and finish what is in flight."""
     # waitress's own run() ends by dropping the answers that its loop has yet to send.
     while not signals:

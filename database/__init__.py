@@ -26,7 +26,7 @@ from database.reading import (
     write,
 )
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
-from settings import Settings
+from settings import Settings, lacking
 
 __all__ = [
     "DatabaseRefused",
@@ -105,7 +105,7 @@ def init_database(app: Flask, settings: Settings) -> None:
                 # A server that forks its workers must not hand them an open connection.
                 db.engine.dispose()
     except ModuleNotFoundError as error:
-        raise DatabaseRefused(f"{error}: pip install -r requirements-postgresql.txt") from error
+        raise DatabaseRefused(lacking(error, "requirements-postgresql.txt")) from error
     except DatabaseError as error:
         reason = str(error.orig).strip()
         raise DatabaseRefused(f"{place_of(settings.database_url)} can't be opened: {reason}.") from error

@@ -1,7 +1,6 @@
 """What SQLite does its own way: a file, PRAGMAs, one writer at a time, FTS5."""
 
 import ctypes
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 try:
     from pysqlite3 import dbapi2
 except ImportError:
-    dbapi2 = sqlite3
+    import sqlite3 as dbapi2
 driver: ModuleType = dbapi2
 
 __all__ = ["insert"]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
@@ -267,12 +267,15 @@ def shell(database: str, sql: str) -> list[Any]:
 class LiveServer:
     """`service.py serve` as a process of its own, on a port that the system chose."""
 
+    program: Sequence[str | Path] = (sys.executable, ROOT / "service.py")
+    environment: Mapping[str, str] = os.environ
+
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, ROOT / "service.py", *(arguments or ("serve",)), "--port", "0"],
+            [*self.program, *(arguments or ("serve",)), "--port", "0"],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
