@@ -144,6 +144,20 @@ def test_a_signal_lets_what_is_in_flight_finish(start: Start, number: int) -> No
     assert server.process.wait(timeout=20) == 0
 
 
+def test_a_second_ctrl_c_ends_it_at_once(start: Start) -> None:
+    server = start()
+    with socket.create_connection(("127.0.0.1", server.port)) as busy:
+        busy.sendall(b"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert server.process.poll() is None
+        began = time.monotonic()
+        assert server.stop(signal.SIGINT) == 1
+
+    assert time.monotonic() - began < 4
+
+
 def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start: Start) -> None:
     server = start("serve", "--demo")
     server.read_first_key()
