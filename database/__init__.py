@@ -1,7 +1,6 @@
 """The database: its engine and its transactions, the same on SQLite and PostgreSQL."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from flask import Flask, current_app, g
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
-from sqlalchemy.exc import DatabaseError, TimeoutError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
@@ -46,9 +45,6 @@ __all__ = [
     "write_json",
     "write_transaction",
 ]
-
-
-SECONDS_TO_WAIT = 5
 
 
 class Base(DeclarativeBase):
@@ -90,7 +86,7 @@ def init_database(app: Flask, settings: Settings) -> None:
         "json_serializer": write_json,
         # A thread may read by one while another program of its own writes by a second.
         "pool_size": 2 * settings.threads,
-        "pool_timeout": SECONDS_TO_WAIT,
+        "pool_timeout": 5,
     }
     try:
         db.init_app(app)
@@ -98,7 +94,6 @@ def init_database(app: Flask, settings: Settings) -> None:
             event.listen(db.engine, "connect", own.prepare)
             event.listen(db.engine, "begin", own.begin)
             init_reading(app, db.engine)
-            app.extensions["writing"] = threading.Lock()
             try:
                 upgrade(db.engine)
             finally:
@@ -128,32 +123,16 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     # A read that is under way can't become a write once somebody else has written, so it ends here.
     end_reading()
     db.session.rollback()
-    with one_writer_at_a_time():
-        # What is read inside the block is read by the connection that writes.
-        read_within(db.session.connection(execution_options={"begin": "IMMEDIATE"}).connection)
-        try:
-            yield
-            if keep:
-                db.session.commit()
-            else:
-                db.session.rollback()
-        except BaseException:
-            db.session.rollback()
-            raise
-        finally:
-            g.pop("reader")
-
-
-@contextmanager
-def one_writer_at_a_time() -> Iterator[None]:
-    """Run the block while no other thread of this process writes; whoever waits goes on at once when it is done.
-
-    Left to itself, SQLite tries again after a sleep. Raises sqlalchemy.exc.TimeoutError when it takes too long.
-    """
-    lock = current_app.extensions["writing"]
-    if not lock.acquire(timeout=SECONDS_TO_WAIT):
-        raise TimeoutError("Another thread is writing.")
+    # What is read inside the block is read by the connection that writes.
+    read_within(db.session.connection(execution_options={"begin": "IMMEDIATE"}).connection)
     try:
         yield
+        if keep:
+            db.session.commit()
+        else:
+            db.session.rollback()
+    except BaseException:
+        db.session.rollback()
+        raise
     finally:
-        lock.release()
+        g.pop("reader")

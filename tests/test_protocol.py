@@ -142,17 +142,6 @@ def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog:
     assert "the secret of the house" in caplog.text
 
 
-def test_who_waits_too_long_for_another_thread_to_write_is_told_to_try_again(
-    writer: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("database.SECONDS_TO_WAIT", 0.05)
-    with app.extensions["writing"]:
-        answer = writer.post("/api/v1/companies", json={"name": "Acme"})
-
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert writer.post("/api/v1/companies", json={"name": "Acme"}).status_code == 201
-
-
 def test_a_locked_database_is_503_with_retry_after(
     app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
