@@ -110,6 +110,9 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],
             max_request_header_size=64 * 1024,
             ident=None,
+            # A long list waits for its reader once this much is unsent, so none is ever kept in a file.
+            outbuf_high_watermark=1024 * 1024,
+            outbuf_overflow=8 * 1024 * 1024,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
