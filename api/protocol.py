@@ -49,8 +49,8 @@ def request_id_from(given: str) -> str:
 def close_exchange(response: Response) -> Response:
     """Name the request in its answer and in the access log."""
     here, asked = unwrapped(g), unwrapped(request)
-    response.headers["X-Request-Id"] = here.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.add("X-Request-Id", here.request_id)
+    response.headers.add("X-Content-Type-Options", "nosniff")
     if asked.method == "OPTIONS" and response.status_code == 200:
         response.status_code = 204
     if response.status_code == 204:
@@ -64,5 +64,5 @@ def close_exchange(response: Response) -> Response:
         "key": here.key.id if "key" in here else "-",
         "requestId": here.request_id,
     }
-    access_log.info(" ".join(map(str, members.values())), extra={"members": members})
+    access_log.info("%(method)s %(path)s %(status)s %(ms)s %(key)s %(requestId)s", members)
     return response

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -41,8 +42,8 @@ class JSONLine(TextLine):
     """A log line as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
-        line |= getattr(record, "members", {"message": record.getMessage()})
+        line: dict[str, Any] = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
+        line |= record.args if isinstance(record.args, Mapping) else {"message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
