@@ -125,7 +125,8 @@ def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Fla
     server.read_first_key()
     client, key = app.test_client(), new_key_of("admin")
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or set()) and not rule.arguments}
-    assert "/api/v1/companies" in paths
+    paths |= {f"/static/{file.name}" for file in (ROOT / "pages" / "static").iterdir()}
+    assert {"/api/v1/companies", "/docs", "/static/style.css"} <= paths
 
     for path in sorted(paths):
         expected = client.get(path, headers={"Authorization": f"Bearer {key}"})
@@ -135,6 +136,7 @@ def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Fla
             body = answer.read()
         assert (answer.status, answer.headers["Content-Type"]) == (expected.status_code, expected.content_type), path
         assert bool(body) == bool(expected.data), path
+        expected.close()
 
 
 def test_every_command_works_in_it(run: Run, folder: Path) -> None:

@@ -86,11 +86,10 @@ def own(name: str, endpoint: Endpoint, shapes: Shapes) -> Iterator[JSONSchema]:
         for field in names:
             yield from filters(endpoint, field, shapes)
     elif name == "sort":
-        scalars = [field for field in names if not isinstance(column(endpoint, field).type, sa.JSON)]
         about = (
             "Fields to sort by, as in `-updatedAt,id`, `-` for descending; nulls come last, ties are in order of id."
         )
-        yield parameter(name, "query", some_of(scalars, "-?", "-createdAt"), about)
+        yield parameter(name, "query", some_of(endpoint.scalars, "-?", "-createdAt"), about)
     elif name == "fields":
         yield parameter(
             name, "query", some_of(names, "", "id,name" if "name" in names else "id,status"), "Only these members."

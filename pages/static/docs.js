@@ -42,11 +42,11 @@ for (const form of document.querySelectorAll(".try")) {
       values.delete(name);
       return value;
     });
-    const query = new URLSearchParams([...values].filter(([, value]) => value !== ""));
+    const query = new URLSearchParams([...values].filter(([, value]) => value !== "")).toString();
     output.hidden = false;
     output.textContent = "…";
     try {
-      output.textContent = key.value.trim() ? await send(query.size ? `${path}?${query}` : path) : "Paste your key first, in the field above the endpoints.";
+      output.textContent = key.value.trim() ? await send(query ? `${path}?${query}` : path) : "Paste your key first, in the field above the endpoints.";
     } catch {
       output.textContent = "No answer came: is the server still running?";
     }

@@ -38,7 +38,9 @@ def test_the_documentation_fits_and_can_be_read_by_everybody(
     inspect(page, f"docs-opened-{scheme}-{width}")
 
 
-def test_every_read_can_be_tried_with_a_pasted_key(page: Page, demo: LiveServer) -> None:
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_every_read_can_be_tried_with_a_pasted_key(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
+    page = open_page(width, scheme)
     page.goto(address(demo))
     page.get_by_label("Your key").fill(f" {demo.key} ")
 
@@ -54,6 +56,7 @@ def test_every_read_can_be_tried_with_a_pasted_key(page: Page, demo: LiveServer)
     for operation in "listContacts", "listConversations", "listChanges", "listKeys":
         open_trial(page, operation)
         assert "\n200 OK in " in answer_of(page, operation)
+    inspect(page, f"docs-tried-{scheme}-{width}")
 
 
 def test_a_trial_says_what_is_wrong(page: Page, demo: LiveServer) -> None:
