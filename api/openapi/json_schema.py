@@ -10,7 +10,7 @@ from marshmallow import missing
 from marshmallow.fields import Field
 
 import schemas
-from api.listing import table_of
+from api.querying import table_of
 from api.resources import ENDPOINTS, Endpoint
 from api.writing import READ_ONLY
 from models import ACTIONS, LARGEST_AMOUNT, LARGEST_POSITION, MOST_TAGS

@@ -6,9 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.changes import MOST_CHANGES
-from api.listing import LARGEST_PAGE, LONGEST_SEARCH, MOST_VALUES, OPERATORS
+from api.listing import LARGEST_PAGE, LONGEST_SEARCH, MOST_VALUES
 from api.openapi.json_schema import JSONSchema, Shapes
 from api.openapi.operations import TAKES, Operation
+from api.querying import OPERATORS
 from api.resources import Endpoint
 from api.writing import ETAGS
 from models import Time
