@@ -341,6 +341,8 @@ def test_only_the_preference_counts(reader: FlaskClient, prefer: str, counted: b
         ("companies?website=https://acme.com", ["SEARCH companies USING INDEX ix_companies_website_created_at_id"]),
         ("companies?stageId=won&limit=5", ["SEARCH companies USING INDEX ix_companies_stage_id_created_at_id"]),
         ("contacts?companyId=a&limit=5", ["SEARCH contacts USING INDEX ix_contacts_company_id_created_at_id"]),
+        ("conversations?companyId=a", ["SEARCH conversations USING INDEX ix_conversations_company_id_created_at_id"]),
+        ("contacts?sort=-createdAt&limit=5", ["SCAN contacts USING INDEX ix_contacts_created_at_id"]),
         ("contacts?email=a@acme.com", ["SEARCH contacts USING INDEX ix_contacts_email_created_at_id"]),
         ("conversations?status=open", ["SEARCH conversations USING INDEX ix_conversations_status_created_at_id"]),
         ("contacts?q=ann", ["SEARCH contacts USING INTEGER PRIMARY KEY", "SCAN contacts_search VIRTUAL TABLE INDEX"]),
