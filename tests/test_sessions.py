@@ -1,7 +1,6 @@
 """Who is signed in to the pages: how sessions begin and end, and what other sites can't do with them."""
 
 import re
-import sqlite3
 import time
 from datetime import timedelta
 from hashlib import sha256
@@ -149,10 +148,7 @@ def test_a_session_ends_at_once_when(person: FlaskClient, database: str, end: st
 def test_a_session_ends_even_if_a_program_without_foreign_keys_deletes_its_key(
     person: FlaskClient, database: str
 ) -> None:
-    connection = sqlite3.connect(database.removeprefix("sqlite:///"))
-    connection.execute("DELETE FROM api_keys")
-    connection.commit()
-    connection.close()
+    shell(database, "DELETE FROM api_keys")
 
     assert shell(database, "SELECT count(*) FROM sessions") == [(1,)]
     assert not is_signed_in(person)
