@@ -85,6 +85,7 @@ def test_a_key_does_not_expire_unless_it_is_said(person: FlaskClient, query: Que
         pytest.param({"days": "0"}, {"days": "Must be a whole number from 1 to 36500"}, id="no-days"),
         pytest.param({"days": "36501"}, {"days": "Must be a whole number from 1 to 36500"}, id="many-days"),
         pytest.param({"days": "9" * 5000}, {"days": "Must be a whole number from 1 to 36500"}, id="countless-days"),
+        pytest.param({"days": "0365009999"}, {"days": "Must be a whole number from 1 to 36500"}, id="padded-days"),
         pytest.param({"days": "1.5"}, {"days": "Must be a whole number from 1 to 36500"}, id="half-days"),
         pytest.param({"days": "٣"}, {"days": "Must be a whole number from 1 to 36500"}, id="other-digits"),
         pytest.param(

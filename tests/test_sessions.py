@@ -284,6 +284,10 @@ def test_a_form_without_the_sessions_token_changes_nothing(
         pytest.param({"Origin": "http://elsewhere.example"}, 403, id="elsewhere"),
         pytest.param({"Origin": "http://a:8000"}, 403, id="another-port"),
         pytest.param({"Origin": "http://[a"}, 403, id="unsound"),
+        pytest.param({"Origin": "ftp://a"}, 403, id="another-scheme"),
+        pytest.param({"Host": "my_host:8000", "Origin": "http://my_host:8000"}, 303, id="ours-with-an-underscore"),
+        pytest.param({"Host": "my_host:8000", "Origin": "null"}, 403, id="null-with-an-underscore"),
+        pytest.param({"Host": "my_host:8000"}, 403, id="unsaid-with-an-underscore"),
     ],
 )
 def test_another_site_can_sign_nobody_in(
