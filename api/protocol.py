@@ -15,7 +15,7 @@ from models import new_id
 access_log = logging.getLogger("cardfile.access")
 
 SANE_ID = re.compile("[A-Za-z0-9._-]{1,128}")
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{1,5})?")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?)(:[0-9]{1,5})?")
 
 
 class Segment(BaseConverter):
