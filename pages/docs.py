@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from markupsafe import Markup
 
 from api.openapi import read_document
+from api.openapi.guide import operations_in, resolve, words_for
 from auth import API, public
 from pages.samples import Sample
 
@@ -97,8 +98,6 @@ def read_markdown(text: str, inline: bool = True) -> Markup:
 
 def examples_of(document: Part) -> Iterator[Example]:
     """Yield every operation of the document."""
-    from api.openapi.guide import operations_in, resolve
-
     for path, method, operation in operations_in(document):
         shared = document["paths"][path].get("parameters", [])
         given = [resolve(document, each) for each in (*shared, *operation["parameters"])]
@@ -143,8 +142,6 @@ def example_in(content: Part) -> Any:
 
 def rows_of(document: Part, content: Part) -> list[Row]:
     """Return the members of the object that is told of, or of the first where it is one of several."""
-    from api.openapi.guide import resolve, words_for
-
     schema = content.get("schema", {})
     while "properties" not in schema:
         if not schema:
@@ -158,8 +155,6 @@ def rows_of(document: Part, content: Part) -> list[Row]:
 
 def parameter_row(parameter: Part) -> Row:
     """Return the row of a parameter."""
-    from api.openapi.guide import words_for
-
     required = parameter.get("required", False)
     return Row(parameter["name"], words_for(parameter["schema"]), parameter["description"], required)
 
