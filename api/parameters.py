@@ -8,6 +8,7 @@ from flask import request
 from werkzeug.datastructures import MultiDict
 
 from api.problems import QueryRefused
+from api.protocol import address_asked
 from database import unwrapped
 from schemas import suggest
 
@@ -66,5 +67,5 @@ class Parameters:
         """Return the header that names the next page: this request with some parameters changed (RFC 8288)."""
         kept = [(name, value) for name, value in self.given.items(multi=True) if name not in changed]
         environ = unwrapped(request).environ
-        here = f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}{environ['SCRIPT_NAME']}{environ['PATH_INFO']}"
+        here = f"{address_asked()}{environ['SCRIPT_NAME']}{environ['PATH_INFO']}"
         return {"Link": f'<{here}?{urlencode([*kept, *changed.items()])}>; rel="next"'}

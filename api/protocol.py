@@ -41,6 +41,13 @@ def open_exchange() -> None:
         abort(400, "Send exactly one Host header, with the name or address of this server.")
 
 
+def address_asked() -> str:
+    """Return the address that the request came to, `http://host:port`, with the Host as it was sent."""
+    # Not by werkzeug, which knows no host with an underscore, and raises for punycode that is none.
+    environ = unwrapped(request).environ
+    return f"{environ['wsgi.url_scheme']}://{environ['HTTP_HOST']}"
+
+
 def request_id_from(given: str) -> str:
     """Return the id that a client gave its request if it is sane, else a new one."""
     return given if given and SANE_ID.fullmatch(given) and redact(given) == given else new_id()

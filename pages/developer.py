@@ -8,6 +8,7 @@ from flask import Blueprint, Response, abort, g, redirect, render_template, requ
 from marshmallow import ValidationError
 from sqlalchemy import delete, select
 
+from api.protocol import address_asked
 from auth import API, create_key, public
 from database import db, write_transaction
 from models import SCOPES, ApiKey, now, show_time
@@ -49,7 +50,7 @@ def add_key() -> Any:
     with write_transaction():
         record, key = create_key(**values)
         db.session.flush()
-        page = render_template("created_key.html", record=record, key=key, url=f"{request.host_url.rstrip('/')}{API}")
+        page = render_template("created_key.html", record=record, key=key, url=f"{address_asked()}{API}")
     return page, 201
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
 from api.openapi import read_document
 from api.openapi.guide import operations_in, resolve, words_for
+from api.protocol import address_asked
 from auth import API, public
 from pages.samples import Sample
 
@@ -71,7 +72,7 @@ def go_to_docs() -> Response:
 @public
 def show_docs() -> str:
     """Answer the documentation, its examples for the address that it was asked at."""
-    document, here = read_document(current_app), request.host_url.rstrip("/")
+    document, here = read_document(current_app), address_asked()
     guide = document["info"]["description"].replace("http://127.0.0.1:8000", here)
     introduction, *chapters = re.split("^## ", guide, flags=re.M)
     told = [chapter.split("\n", 1) for chapter in chapters]
@@ -113,7 +114,7 @@ def example_of(document: Part, place: tuple[str, str, Part], given: list[Part], 
     answered, example = rows_of(document, answer), example_in(answer)
     members = {row.name for row in answered}
     filters = [each for each in given if each["in"] == "query" and each["name"].partition("[")[0] in members]
-    url = request.host_url.rstrip("/") + fill_in(path, given)
+    url = address_asked() + fill_in(path, given)
     return Example(
         operation["tags"][0],
         operation["operationId"],

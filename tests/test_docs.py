@@ -10,6 +10,8 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import create_environ
+from werkzeug.wrappers import Response
 
 from api.openapi import read_document
 from pages.docs import Example, examples_of
@@ -85,3 +87,14 @@ def test_the_start_page_is_the_documentation_and_its_examples_are_of_the_address
     assert "127.0.0.1" not in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert not re.search(r'(src|href)="(https?:)?//', page.text)
+
+
+@pytest.mark.parametrize("host", ["my_host:8000", "xn--a", "[:::::::::]"])
+def test_a_host_that_werkzeug_knows_no_name_for_is_shown_as_it_was_sent(app: Flask, host: str) -> None:
+    # Without the test's client, which wants a name itself.
+    answer = Response.from_app(app, create_environ("/docs") | {"HTTP_HOST": host})
+
+    assert answer.status_code == 200
+    page = answer.get_data(as_text=True)
+    assert f"curl -X GET &#34;http://{host}/api/v1/companies&#34;" in page
+    assert f"is sent to {host} alone" in page

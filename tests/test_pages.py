@@ -9,8 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from pages import HOME, overview
+from pages.sessions import COOKIE
 from tests.conftest import Make, Query, Ran, client_with
-from tests.test_sessions import form_token, key, person
+from tests.test_sessions import form_token, key, person, session_token
 
 __all__ = ["key", "person"]
 
@@ -65,6 +66,16 @@ def test_a_created_key_is_shown_once_and_works(app: Flask, person: FlaskClient, 
     [[scope, expires_at]] = query("SELECT scope, expires_at FROM api_keys WHERE name = 'Newsletter sync'")
     in_days = datetime.fromisoformat(str(expires_at)) - datetime.now(UTC)
     assert (scope, timedelta(days=89, hours=23) < in_days <= timedelta(days=90)) == ("read", True)
+
+
+@pytest.mark.databases("sqlite")
+def test_the_line_to_paste_names_the_host_as_it_was_sent(app: Flask, person: FlaskClient) -> None:
+    headers = {"Host": "my_host:8000", "Cookie": f"{COOKIE}={session_token(person)}"}
+    form = {"token": form_token(person), "name": "CI", "scope": "read"}
+    answer = app.test_client(use_cookies=False).post(f"{HOME}/keys/new", data=form, headers=headers)
+
+    assert answer.status_code == 201
+    assert " http://my_host:8000/api/v1/companies</code>" in answer.text
 
 
 def test_a_key_does_not_expire_unless_it_is_said(person: FlaskClient, query: Query) -> None:
