@@ -49,14 +49,15 @@ def sign_in() -> Any:
     """Begin a session with an admin key; any other is refused, all alike."""
     count_attempt()
     try:
-        key = find_key(request.form.get("key", "").strip())
+        # Looked up where it can no longer be deleted before the session begins.
+        with write_transaction():
+            key = find_key(request.form.get("key", "").strip())
+            if key.scope != "admin":
+                raise KeyRefused
+            token = add_token("session", key.id)
     except KeyRefused:
-        key = None
-    if key is None or key.scope != "admin":
         return render_template("sign_in.html", refused=True), 403
     current_app.extensions["last_use"].note(key.id)
-    with write_transaction():
-        token = add_token("session", key.id)
     return let_in(token)
 
 

@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
 
@@ -119,6 +121,22 @@ def test_whatever_is_not_an_admin_key_is_refused_alike(app: Flask, new_key_of: N
     assert answer.text == post_key(app, "anything").text
     assert "Set-Cookie" not in answer.headers
     assert query("SELECT * FROM sessions") == []
+
+
+def test_a_key_that_is_deleted_while_somebody_signs_in_is_refused_as_an_unknown_one(
+    app: Flask, key: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def write_later() -> Iterator[None]:
+        shell(database, "DELETE FROM api_keys")
+        with write_transaction():
+            yield
+
+    monkeypatch.setattr("pages.sign_in.write_transaction", write_later)
+    answer = post_key(app, key)
+
+    assert (answer.status_code, REFUSED in answer.text) == (403, True)
+    assert "Set-Cookie" not in answer.headers
 
 
 @pytest.mark.parametrize(
