@@ -84,12 +84,15 @@ def test_who_signs_out_is_asked_to_sign_in_again(page: Page, demo: LiveServer) -
     expect(page.get_by_label("Admin key")).to_be_visible()
 
 
-def test_the_link_that_serve_prints_signs_in_once(open_page: Open, start: Callable[..., LiveServer]) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "crm.example"])
+def test_the_link_that_serve_prints_signs_in_once(open_page: Open, start: Callable[..., LiveServer], host: str) -> None:
     server = start("serve")
-    link, first, second = read_link(server), open_page(), open_page()
+    link, first, second = read_link(server).replace("127.0.0.1", host), open_page(), open_page()
     for page in first, second:
         page.goto(link)
-    first.get_by_role("button", name="Sign in").click()
+    with first.expect_request(lambda request: request.method == "POST") as sent:
+        first.get_by_role("button", name="Sign in").click()
+    assert sent.value.all_headers()["referer"] == link.partition("settings")[0]
     expect(first.get_by_role("heading", name="API keys")).to_be_visible()
 
     second.get_by_role("button", name="Sign in").click()
