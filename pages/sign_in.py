@@ -54,7 +54,7 @@ def sign_in() -> Any:
             key = find_key(request.form.get("key", "").strip())
             if key.scope != "admin":
                 raise KeyRefused
-            token = add_token("session", key.id)
+            token = begin_session(key.id)
     except KeyRefused:
         return render_template("sign_in.html", refused=True), 403
     current_app.extensions["last_use"].note(key.id)
@@ -77,8 +77,14 @@ def use_link() -> Any:
     count_attempt()
     with write_transaction():
         good = remove_token("link", request.form.get("token", ""))
-        token = add_token("session") if good else ""
+        token = begin_session() if good else ""
     return let_in(token) if good else (render_template("link.html"), 403)
+
+
+def begin_session(key_id: str | None = None) -> str:
+    """Return the token of a new session, inside a writing transaction; the browser's older one ends."""
+    remove_token("session", request.cookies.get(COOKIE, ""))
+    return add_token("session", key_id)
 
 
 def let_in(token: str) -> Response:

@@ -205,6 +205,26 @@ def test_who_signs_out_has_no_session_left(person: FlaskClient, query: Query) ->
     assert query("SELECT * FROM sessions") == []
 
 
+@pytest.mark.parametrize("by", ["key", "link"])
+def test_who_signs_in_again_leaves_no_older_session(
+    app: Flask, person: FlaskClient, key: str, link: str, by: str
+) -> None:
+    elsewhere, older = app.test_client(), app.test_client()
+    elsewhere.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS)
+    older.set_cookie("cardfile_session", session_token(person), path="/settings")
+    path, form = {"key": ("/sign-in", {"key": key}), "link": ("/link", {"token": link})}[by]
+    assert person.post(HOME + path, data=form, headers=OURS).status_code == 303
+
+    assert [is_signed_in(each) for each in (person, older, elsewhere)] == [True, False, True]
+
+
+def test_who_fails_to_sign_in_again_keeps_the_session(person: FlaskClient) -> None:
+    person.post(f"{HOME}/sign-in", data={"key": new_key()}, headers=OURS)
+    person.post(f"{HOME}/link", data={"token": "x"}, headers=OURS)
+
+    assert is_signed_in(person)
+
+
 def test_signing_in_is_a_use_of_the_key(app: Flask, person: FlaskClient, query: Query) -> None:
     app.extensions["last_use"].stop()
 
