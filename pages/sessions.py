@@ -78,8 +78,10 @@ def token_query() -> Select[Any]:
 def require_session() -> None:
     """Let a request pass only with a session, and with that session's form when it could change something.
 
-    Raises SessionNeeded or FormRefused.
+    OPTIONS needs neither, as in the API. Raises SessionNeeded or FormRefused.
     """
+    if request.method == "OPTIONS":
+        return
     token = request.cookies.get(COOKIE, "")
     found = read(token_query, sha256=digest(token), kind="session", now=now()).fetchone()
     if not found:

@@ -32,7 +32,7 @@ def refuse_other_sites() -> None:
     # Compared with what was sent: werkzeug knows no host with an underscore, and no host is what `null` has too.
     host = request.environ["HTTP_HOST"]
     ours = site == "same-origin" if site else origin in {f"http://{host}", f"https://{host}"}
-    if request.method not in {"GET", "HEAD"} and not ours:
+    if request.method not in {"GET", "HEAD", "OPTIONS"} and not ours:
         raise FormRefused
 
 

@@ -290,6 +290,25 @@ def test_each_page_but_those_that_sign_in_needs_a_session(app: Flask, anonymous:
     assert found == needed | entrances
 
 
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("", "GET, HEAD, OPTIONS"),
+        ("/sign-in", "GET, HEAD, OPTIONS, POST"),
+        ("/link", "GET, HEAD, OPTIONS, POST"),
+        ("/keys/x/delete", "GET, HEAD, OPTIONS, POST"),
+        ("/sign-out", "OPTIONS, POST"),
+    ],
+)
+def test_options_needs_no_session(anonymous: FlaskClient, person: FlaskClient, path: str, allowed: str) -> None:
+    for client in anonymous, person:
+        answer = client.options(HOME + path)
+
+        assert (answer.status_code, answer.data) == (204, b"")
+        assert sorted(answer.headers["Allow"].split(", ")) == allowed.split(", ")
+
+
 @pytest.mark.parametrize("given", ["none", "empty", "another session's", "not-ascii"])
 @pytest.mark.parametrize("path", ["/keys/new", "/keys/{id}/delete", "/sign-out"])
 def test_a_form_without_the_sessions_token_changes_nothing(
