@@ -31,7 +31,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises SettingRefused or DatabaseRefused when that can't be.
     """
     app = Cardfile("cardfile", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+    # The one limit to a body: Flask has lower ones for the parts of a form, of which a 413 says nothing.
+    app.config.update(MAX_CONTENT_LENGTH=1024 * 1024, MAX_FORM_MEMORY_SIZE=None, MAX_FORM_PARTS=None)
     # A redirect to a tidier path would be an answer in HTML.
     app.url_map.merge_slashes = False
     app.url_map.converters["default"] = Segment

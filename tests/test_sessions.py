@@ -426,7 +426,20 @@ def test_a_bug_is_a_page_without_internals(person: FlaskClient, monkeypatch: pyt
     assert "secret" not in answer.text
 
 
-def test_a_form_that_is_too_large_is_a_page_too(person: FlaskClient) -> None:
-    answer = person.post(f"{HOME}/keys/new", data={"name": "x" * 1024 * 1024 * 2})
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        pytest.param({"name": "x" * 700_000}, 422, id="long-field"),
+        pytest.param({f"field-{number}": "" for number in range(5000)}, 422, id="many-parts"),
+        pytest.param({"name": "x" * 1024 * 1024}, 413, id="too-large"),
+    ],
+)
+def test_only_a_form_over_1_mib_is_too_large(person: FlaskClient, form: dict[str, str], status: int) -> None:
+    fields = {"token": form_token(person), **form}.items()
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    body = "".join([*parts, "--x--\r\n"])
+    answer = person.post(f"{HOME}/keys/new", data=body, content_type="multipart/form-data; boundary=x")
 
-    assert (answer.status_code, answer.mimetype) == (413, "text/html")
+    assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert ("larger than 1 MiB" in answer.text) is (status == 413)
