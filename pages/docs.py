@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
-from api.openapi import read_document
+from api.openapi import answer_text, read_document
 from api.openapi.guide import operations_in, resolve, words_for
 from api.protocol import address_asked
 from auth import API, public
@@ -70,13 +70,13 @@ def go_to_docs() -> Response:
 
 @docs.get("/docs")
 @public
-def show_docs() -> str:
+def show_docs() -> Response:
     """Answer the documentation, its examples for the address that it was asked at."""
     document, here = read_document(current_app), address_asked()
     guide = document["info"]["description"].replace("http://127.0.0.1:8000", here)
     introduction, *chapters = re.split("^## ", guide, flags=re.M)
     told = [chapter.split("\n", 1) for chapter in chapters]
-    return render_template(
+    page = render_template(
         "docs.html",
         introduction=introduction,
         first=dict(told[:FIRST]),
@@ -85,6 +85,7 @@ def show_docs() -> str:
         examples=list(examples_of(document)),
         url=f"{here}{API}",
     )
+    return answer_text(page, "text/html; charset=utf-8")
 
 
 @lru_cache

@@ -98,3 +98,14 @@ def test_a_host_that_werkzeug_knows_no_name_for_is_shown_as_it_was_sent(app: Fla
     page = answer.get_data(as_text=True)
     assert f"curl -X GET &#34;http://{host}/api/v1/companies&#34;" in page
     assert f"is sent to {host} alone" in page
+
+
+def test_browsers_keep_the_page_and_ask_whether_it_has_changed(anonymous: FlaskClient) -> None:
+    page = anonymous.get("/docs")
+    assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
+    assert page.headers["Cache-Control"] == "no-cache"
+
+    kept = {"If-None-Match": page.headers["ETag"]}
+    again = anonymous.get("/docs", headers=kept)
+    assert (again.status_code, again.data) == (304, b"")
+    assert anonymous.get("/docs", headers=kept | {"Host": "crm.example"}).status_code == 200

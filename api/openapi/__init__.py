@@ -32,10 +32,15 @@ def read_document(app: Flask) -> dict[str, Any]:
 
 
 def answer_document(name: str, content_type: str) -> Response:
-    """Answer a document, or 304 to who has it."""
+    """Answer a document."""
     written = current_app.extensions.get("documents") or write_documents(current_app)
-    response = Response(written[name], content_type=content_type, headers={"Cache-Control": "no-cache"})
-    response.set_etag(sha256(written[name].encode()).hexdigest()[:32])
+    return answer_text(written[name], content_type)
+
+
+def answer_text(text: str, content_type: str) -> Response:
+    """Answer a text that clients keep and ask about: a 304 where it is what they have."""
+    response = Response(text, content_type=content_type, headers={"Cache-Control": "no-cache"})
+    response.set_etag(sha256(text.encode()).hexdigest()[:32])
     response.make_conditional(request)
     return response
 
