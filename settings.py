@@ -33,7 +33,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from smallest to largest."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and smallest <= int(text[:10]) <= largest):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and smallest <= int(text) <= largest):
             raise ValueError(f"must be a whole number from {smallest} to {largest}")
         return int(text)
 

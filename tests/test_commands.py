@@ -94,6 +94,8 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
         (["--port", "65536"], {}, "--port must be a whole number from 0 to 65535, not '65536'."),
         ([], {"PORT": "-1"}, "PORT must be a whole number from 0 to 65535, not '-1'."),
         ([], {"THREADS": "0"}, "THREADS must be a whole number from 1 to 64, not '0'."),
+        (["--port", f"{10**20:031}"], {}, f"--port must be a whole number from 0 to 65535, not '{10**20:031}'."),
+        (["--port", f"{1:05000}"], {}, f"--port must be a whole number from 0 to 65535, not '{1:05000}'."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
         ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_ONE}, not 'a.db'."),
