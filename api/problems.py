@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from auth import Unauthenticated, redact
-from database import backend, db, drop_reader
+from database import TakesLong, backend, db, drop_reader, haste
 from schemas import JSONRefused, pointers
 
 log = logging.getLogger("cardfile")
@@ -115,7 +115,12 @@ def answer_invalid(error: ValidationError) -> Response:
 
 
 def answer_database_error(error: Exception) -> Response:
-    """Answer 507 for a full disk, 503 for a database that is locked or gone, 500 for the rest."""
+    """Answer 507 for a full disk, 503 for a database that is locked or gone, 500 for the rest.
+
+    Raises TakesLong in haste: then the statement may have been broken off, or whoever has the time finds out the rest.
+    """
+    if haste.is_on:
+        raise TakesLong from error
     drop_reader()
     cause = getattr(error, "orig", error)
     if backend().is_full(cause):

@@ -1,7 +1,11 @@
 """waitress, the server that needs nothing else: its limits, our errors in its own, an orderly end."""
 
 import signal
+import threading
 import time
+from collections import deque
+from contextvars import Context
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -10,11 +14,13 @@ from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.protocol import access_log, request_id_from
+from auth import API
 from commands.cores import ALL_CORES, ONE_CORE, run_on
+from database import TakesLong, backend_of, haste
 from settings import Settings
 
 # Less than the ten that `docker stop` gives.
@@ -72,6 +78,50 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         access_log.info("refused unread: %s %s", self.status, request_id)
 
 
+class ShortReadsHere(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """Gives requests to threads, but short reads to the thread that listens: handing one over takes a third more."""
+
+    def __init__(self, threads: int, can_bound: bool) -> None:
+        super().__init__()
+        self.set_thread_count(threads)
+        self.can_bound = can_bound
+        self.listener = threading.get_ident()
+        # As a thread has one: the app's context that the command runs in is no request's.
+        self.context = Context()
+        self.short: deque[HTTPChannel] = deque()
+
+    def is_listener(self) -> bool:
+        """Tell whether the thread that listens asks."""
+        return threading.get_ident() == self.listener
+
+    def add_task(self, task: HTTPChannel) -> None:
+        """Take a connection, whose next request is to be answered."""
+        request = task.requests[0]
+        # What can't be read has neither a method nor a path.
+        is_read = not request.error and request.command == "GET" and request.path.startswith(f"{API}/")
+        if is_read and self.can_bound and self.is_listener():
+            self.short.append(task)
+        else:
+            super().add_task(task)
+
+    def work(self) -> None:
+        """Answer, in the thread that listens, what is short; leave to the others what turns out to take long."""
+        haste.is_on = True
+        try:
+            for _each in range(len(self.short)):
+                task = self.short.popleft()
+                # Who asks for more before this is taken may have to be waited for.
+                if len(task.requests) > 1 or task.total_outbufs_len:
+                    super().add_task(task)
+                    continue
+                try:
+                    self.context.run(task.service)
+                except TakesLong:
+                    super().add_task(task)
+        finally:
+            haste.is_on = False
+
+
 class Waitress:
     """The server: it listens from the beginning, and answers from run() on."""
 
@@ -94,10 +144,12 @@ class Waitress:
 def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
     """Return a waitress server that listens, its sockets in the map that is given."""
     HTTPChannel.task_class, HTTPChannel.error_task_class = LastingTask, ProblemTask
+    dispatcher = ShortReadsHere(settings.threads, backend_of(settings.database_url).CAN_BOUND)
     try:
-        return create_server(
+        server = create_server(
             app,
             map=sockets,
+            _dispatcher=dispatcher,
             host=settings.host,
             port=settings.port,
             threads=settings.threads,
@@ -118,6 +170,17 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
         raise click.ClickException(message) from error
+    for each in sockets.values():
+        if isinstance(each, BaseWSGIServer):
+            # waitress wakes who listens after every answer; it needn't wake itself.
+            each.pull_trigger = partial(wake, dispatcher, each.trigger)
+    return server
+
+
+def wake(dispatcher: ShortReadsHere, trigger: Any) -> None:
+    """Wake the thread that listens, unless it is the one that asks."""
+    if not dispatcher.is_listener():
+        trigger.pull_trigger()
 
 
 def raise_descriptor_limit() -> None:
@@ -151,15 +214,22 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
     """Run waitress's loop until a signal was caught, then stop accepting and finish what is in flight."""
     # waitress's own run() ends by dropping the answers that its loop has yet to send.
     while not signals:
-        wasyncore.loop(timeout=0.5, use_poll=True, map=sockets, count=1)
+        turn(server, sockets, 0.5)
     for each in list(sockets.values()):
         if isinstance(each, BaseWSGIServer):
             wasyncore.dispatcher.close(each)
     deadline = time.monotonic() + SECONDS_TO_FINISH
     while close_idle(sockets) and time.monotonic() < deadline:
-        wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
+        turn(server, sockets, 0.05)
     server.task_dispatcher.shutdown(timeout=max(0, deadline - time.monotonic()))
     wasyncore.close_all(sockets)
+
+
+def turn(server: Any, sockets: dict[int, Any], timeout: float) -> None:
+    """Wait for the clients, no longer than the timeout, then take and answer what has come."""
+    dispatcher = server.task_dispatcher
+    wasyncore.loop(timeout=0 if dispatcher.short else timeout, use_poll=True, map=sockets, count=1)
+    dispatcher.work()
 
 
 def close_idle(sockets: dict[int, Any]) -> bool:

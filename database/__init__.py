@@ -13,8 +13,10 @@ from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, place_of
 from database.reading import (
+    TakesLong,
     drop_reader,
     end_reading,
+    haste,
     hold_snapshot,
     init_reading,
     keep_reader,
@@ -29,12 +31,15 @@ from settings import Settings, lacking
 
 __all__ = [
     "DatabaseRefused",
+    "TakesLong",
     "backend",
+    "backend_of",
     "close_connections",
     "copy_to",
     "db",
     "drop_reader",
     "examine",
+    "haste",
     "hold_snapshot",
     "keep_reader",
     "place_of",

@@ -11,6 +11,8 @@ __all__ = ["insert"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+# It is a server, perhaps far away, that reads.
+CAN_BOUND = False
 # SQLSTATE classes and codes: lost connections, too many of them, shutdowns; a lock not had in time, a deadlock.
 UNAVAILABLE = ("08", "53300", "57P", "55P03", "40")
 # "cardfile" as a number. The triggers of the change log take the same one.
@@ -65,6 +67,10 @@ def begin(connection: Connection) -> None:
 def prepare_reading(connection: Any) -> None:
     """Prepare a driver's connection whose statements each read from a snapshot of their own."""
     connection.autocommit = True
+
+
+def bound(_connection: Any, _on: bool) -> None:
+    """Can't be done here, see CAN_BOUND."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Past SQLAlchemy's way of execution: statements are compiled once and run on the driver's own connection."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -11,6 +12,19 @@ from flask import Flask, current_app, g
 from database.backend import backend_of
 
 STATEMENTS_KEPT = 1_000
+
+
+class TakesLong(BaseException):
+    """What is read in haste takes long: no error, but a thread that has the time has to start the request anew."""
+
+
+class Haste(threading.local):
+    """Whether this thread must not read for long, because others wait for it."""
+
+    is_on = False
+
+
+haste = Haste()
 
 
 class Statement:
@@ -51,6 +65,8 @@ class Reader:
         if self.holds_snapshot:
             self.connection.execute("ROLLBACK")
             self.holds_snapshot = False
+        if haste.is_on:
+            self.reading.backend.bound(self.connection, False)
         if not self.writes:
             self.reading.idle.append(self)
 
@@ -71,11 +87,13 @@ class Reading:
     def open(self) -> Reader:
         """Return a reader that nobody else has."""
         try:
-            return self.idle.pop()
+            reader = self.idle.pop()
         except IndexError:
             reader = Reader(self.engine.raw_connection(), self)
             self.backend.prepare_reading(reader.connection)
-            return reader
+        if haste.is_on:
+            self.backend.bound(reader.connection, True)
+        return reader
 
     def dispose(self) -> None:
         """Close the connections that nobody reads by."""
@@ -119,7 +137,9 @@ def write(build: Callable[..., sa.Insert], *arguments: Any, **values: Any) -> No
 
 
 def hold_snapshot() -> None:
-    """Have all that this request reads from here on come from one snapshot."""
+    """Have all that this request reads from here on come from one snapshot, however long it takes."""
+    if haste.is_on:
+        raise TakesLong
     own = reader()
     own.connection.execute(own.reading.backend.BEGIN_SNAPSHOT)
     own.holds_snapshot = True

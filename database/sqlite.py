@@ -4,6 +4,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,10 @@ BUSY_MILLISECONDS = 5000
 # SQLITE_CONFIG_MEMSTATUS.
 MEMORY_STATUS = 9
 BEGIN_SNAPSHOT = "BEGIN"
+# It is this process that reads, so it can also tell how long it does.
+CAN_BOUND = True
+# Steps of SQLite's machine: a page of some hundred rows, or a few milliseconds.
+MOST_STEPS = 20_000
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 
 
@@ -92,6 +97,13 @@ def begin(connection: Connection) -> None:
 
 def prepare_reading(_connection: Any) -> None:
     """Prepare a driver's connection whose statements each read from a snapshot of their own: it does so already."""
+
+
+def bound(connection: Any, on: bool) -> None:
+    """Have a driver's connection break off, by an error, what takes more than MOST_STEPS from here on; or no more."""
+    # SQLite counts on from a statement's earlier runs, so the first call may come at its very beginning.
+    calls = count()
+    connection.set_progress_handler((lambda: next(calls) > 1) if on else None, MOST_STEPS // 2 if on else 0)
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""Short reads are answered by the thread that listens, and what takes long never holds it up."""
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.testing import FlaskClient
+
+import seed
+from database import TakesLong, haste
+from tests.conftest import LiveServer, ask
+
+Start = Callable[..., LiveServer]
+LONG = "/api/v1/contacts?name=nobody"
+
+
+@pytest.fixture
+def busy(run: Callable[..., Result], start: Start) -> LiveServer:
+    """Return a server with one thread and lists far larger than what it sends before they are taken."""
+    assert run("seed", "--companies", "4000").exit_code == 0
+    server = start("serve", "--threads", "1")
+    server.read_first_key()
+    return server
+
+
+def connect(server: LiveServer, paths: list[str]) -> socket.socket:
+    """Return a connection on which all of this was asked for at once, and nothing of it taken yet."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    last = ["Connection: close\r\n" if place == len(paths) else "" for place in range(1, len(paths) + 1)]
+    for path, close in zip(paths, last, strict=True):
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.key}\r\n{close}\r\n"
+        connection.sendall(request.encode())
+    return connection
+
+
+def take(connection: socket.socket) -> bytes:
+    """Return all that is answered until the server closes the connection."""
+    parts = []
+    while part := connection.recv(1 << 20):
+        parts.append(part)
+    connection.close()
+    return b"".join(parts)
+
+
+def test_a_short_read_waits_for_no_list_that_nobody_takes(busy: LiveServer) -> None:
+    """Its only thread waits for a client, but one row is answered all the same."""
+    [contact] = json.loads(ask(busy, "/api/v1/contacts?limit=1")[1])
+    connection = connect(busy, ["/api/v1/contacts"])
+    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+    assert [ask(busy, f"/api/v1/contacts/{contact['id']}")[0] for _time in range(3)] == [200] * 3
+    assert take(connection).endswith(b"1\r\n]\r\n0\r\n\r\n")
+
+
+def test_short_reads_in_turn_know_nothing_of_one_another(busy: LiveServer) -> None:
+    """Neither whose key it was, nor which version of the data was read."""
+    path = "/api/v1/contacts?limit=1"
+    [before] = re.findall(rb"Dataset-Version: (\d+)", take(connect(busy, [path])))
+    assert ask(busy, "/api/v1/contacts", {"name": "New"})[0] == 201
+    [after] = re.findall(rb"Dataset-Version: (\d+)", take(connect(busy, [path])))
+    busy.key = f"{busy.key[:-1]}{'a' if busy.key[-1] != 'a' else 'b'}"
+    refused = take(connect(busy, [path]))
+
+    assert int(after) == int(before) + 1
+    assert refused.startswith(b"HTTP/1.1 401") and b"Dataset-Version" not in refused
+
+
+def test_requests_sent_at_once_are_answered_in_order_whoever_answers(busy: LiveServer) -> None:
+    """More than can be sent before it is taken; short ones and long ones, one of which can't be begun anew."""
+    for _time in range(3):
+        ask(busy, "/api/v1/contacts", [{"name": "New", "notes": "n" * 10_000} for _row in range(100)])
+    short = [f"/api/v1/contacts?limit={number}&sort=-createdAt" for number in range(300, 290, -1)]
+    connection = connect(busy, [*short, LONG, "/api/v1/companies", *short])
+    # Meanwhile nobody else waits, not even when nothing more can be sent.
+    assert [ask(busy, "/api/v1/contacts?limit=1")[0] for _time in range(300)] == [200] * 300
+
+    answers = take(connection).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    counts = [*range(300, 290, -1)]
+    assert [answer.count(b'"userId"') for answer in answers] == [*counts, 0, 0, *counts]
+    assert answers[11].count(b'"website"') == 4000
+
+
+def test_a_read_that_is_begun_anew_is_logged_once(busy: LiveServer) -> None:
+    assert ask(busy, LONG) == (200, b"[]")
+
+    assert busy.stop(signal.SIGTERM) == 0
+    lines = [line for line in busy.log.splitlines() if "GET /api/v1/contacts 200" in line]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("path", [LONG, "/api/v1/contacts?sort=name&limit=1", "/api/v1/contacts", "/api/v1/companies"])
+def test_in_haste_a_long_read_is_broken_off_and_leaves_nothing_behind(
+    app: Flask, reader: FlaskClient, path: str
+) -> None:
+    with app.app_context():
+        seed.load_demo(2000)
+    haste.is_on = True
+    try:
+        with pytest.raises(TakesLong):
+            reader.get(path)
+        assert reader.get("/api/v1/contacts?limit=5").status_code == 200
+    finally:
+        haste.is_on = False
+
+    # The same connection, which breaks off nothing any more.
+    assert len(app.extensions["reading"].idle) == 1
+    assert reader.get(path).status_code == 200
+
+
+def test_in_haste_a_short_read_is_never_broken_off_however_often_it_is_made(app: Flask, reader: FlaskClient) -> None:
+    with app.app_context():
+        seed.load_demo(50)
+    haste.is_on = True
+    try:
+        assert {reader.get("/api/v1/contacts?limit=100").status_code for _time in range(100)} == {200}
+    finally:
+        haste.is_on = False
