@@ -26,6 +26,8 @@ from settings import Settings
 # Less than the ten that `docker stop` gives.
 SECONDS_TO_FINISH = 8
 SECONDS_OF_ONE_SIGNAL = 0.5
+# Answers that are sent together: more, and the first of them would be kept waiting.
+MOST_TOGETHER = 32
 
 
 class LastingTask(WSGITask):  # type: ignore[misc]
@@ -85,6 +87,7 @@ class ShortReadsHere(ThreadedTaskDispatcher):  # type: ignore[misc]
         super().__init__()
         self.set_thread_count(threads)
         self.can_bound = can_bound
+        self.adjustments: Any = None
         self.listener = threading.get_ident()
         # As a thread has one: the app's context that the command runs in is no request's.
         self.context = Context()
@@ -106,20 +109,31 @@ class ShortReadsHere(ThreadedTaskDispatcher):  # type: ignore[misc]
 
     def work(self) -> None:
         """Answer, in the thread that listens, what is short; leave to the others what turns out to take long."""
+        tasks = [self.short.popleft() for _each in range(min(len(self.short), MOST_TOGETHER))]
+        answered = []
+        # Each sending by itself may have to wake a client first.
+        self.adjustments.send_bytes = 1 if len(tasks) == 1 else 64 * 1024
         haste.is_on = True
         try:
-            for _each in range(len(self.short)):
-                task = self.short.popleft()
+            for task in tasks:
                 # Who asks for more before this is taken may have to be waited for.
-                if len(task.requests) > 1 or task.total_outbufs_len:
+                if len(task.requests) > 1 or task.total_outbufs_len or not self.answer(task):
                     super().add_task(task)
-                    continue
-                try:
-                    self.context.run(task.service)
-                except TakesLong:
-                    super().add_task(task)
+                else:
+                    answered.append(task)
         finally:
             haste.is_on = False
+            self.adjustments.send_bytes = 1
+        for task in answered:
+            wasyncore.write(task)
+
+    def answer(self, task: HTTPChannel) -> bool:
+        """Answer a connection's request and return whether it could be done in haste."""
+        try:
+            self.context.run(task.service)
+        except TakesLong:
+            return False
+        return True
 
 
 class Waitress:
@@ -170,6 +184,7 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
         raise click.ClickException(message) from error
+    dispatcher.adjustments = server.adj
     for each in sockets.values():
         if isinstance(each, BaseWSGIServer):
             # waitress wakes who listens after every answer; it needn't wake itself.
