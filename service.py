@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from werkzeug.routing import MapAdapter
 
 from api import create_api
 from api.changes import init_changes
@@ -19,10 +20,17 @@ from settings import Settings, load_settings
 
 
 class Cardfile(Flask):
-    """The app, in which nothing is async: Flask would look at every view and hook again for every request."""
+    """The app, without what Flask does for every request that none of Cardfile's needs."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        # No route asks for a host, and no address is made of one: Flask would take it apart for every request.
+        if request is None:
+            return None
+        here = request.root_path, "", request.scheme, request.path, request.method
+        return MapAdapter(self.url_map, "", *here)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

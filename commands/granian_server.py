@@ -75,6 +75,8 @@ class Granian:
         if not lengths:
             run_on(ALL_CORES)
             return ClosingIterator(body, lambda: run_on(self.core))
+        if isinstance(body, list):
+            return body
         with closing(body):  # type: ignore[type-var]
             return list(body)
 
