@@ -19,7 +19,7 @@ from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.querying import OPERATORS, Filter, Query, page_query, row_query, table_of
 from api.resources import ENDPOINTS, Endpoint
-from database import db, hold_snapshot, keep_reader, read, read_by, write_json
+from database import db, hold_snapshot, keep_reader, read, read_by, unwrapped, write_json
 from models import Time
 from schemas import TAG, JSONRefused, PublicSchema, read_amount, read_json, read_position, read_time, suggest
 
@@ -114,17 +114,18 @@ class Listing:
         self.endpoint = endpoint
         names = tuple(endpoint.attributes)
         self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
+        given = self.parameters.given
         self.limit = self.parameters.number("limit", 1, LARGEST_PAGE, 0)
-        self.counted = COUNT_EXACT.search(request.headers.get("Prefer", "")) is not None
+        self.counted = COUNT_EXACT.search(unwrapped(request).environ.get("HTTP_PREFER", "")) is not None
         self.values: dict[str, Any] = {}
         only, include = self.parameters.words("fields", names), self.parameters.words("include", endpoint.includes)
         filters = [self.filter(*each) for each in enumerate(self.parameters.filters.items())]
-        words, indexed = self.search(request.args["q"]) if "q" in request.args else ((), False)
-        sort = self.sort(request.args.get("sort", "createdAt"))
+        words, indexed = self.search(given["q"]) if "q" in given else ((), False)
+        sort = self.sort(given.get("sort", "createdAt"))
         limit = self.limit or (LARGEST_PAGE if sort in INDEXED_SORTS else LARGEST_SORTED_PAGE)
         self.query = Query(endpoint.name, tuple(only), tuple(include), tuple(filters), words, indexed, sort, limit)
-        if "cursor" in request.args:
-            self.go_on(request.args["cursor"])
+        if "cursor" in given:
+            self.go_on(given["cursor"])
 
     def column(self, name: str) -> Any:
         """Return the column of a public name."""
