@@ -1,10 +1,7 @@
 """waitress, the server that needs nothing else: its limits, our errors in its own, an orderly end."""
 
 import signal
-import threading
 import time
-from collections import deque
-from contextvars import Context
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -14,20 +11,18 @@ from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, WSGITask
 
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.protocol import access_log, request_id_from
-from auth import API
 from commands.cores import ALL_CORES, ONE_CORE, run_on
-from database import TakesLong, backend_of, haste
+from commands.dispatcher import Dispatcher, wake
+from database import backend_of
 from settings import Settings
 
 # Less than the ten that `docker stop` gives.
 SECONDS_TO_FINISH = 8
 SECONDS_OF_ONE_SIGNAL = 0.5
-# Answers that are sent together: more, and the first of them would be kept waiting.
-MOST_TOGETHER = 32
 
 
 class LastingTask(WSGITask):  # type: ignore[misc]
@@ -80,62 +75,6 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         access_log.info("refused unread: %s %s", self.status, request_id)
 
 
-class ShortReadsHere(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """Gives requests to threads, but short reads to the thread that listens: handing one over takes a third more."""
-
-    def __init__(self, threads: int, can_bound: bool) -> None:
-        super().__init__()
-        self.set_thread_count(threads)
-        self.can_bound = can_bound
-        self.adjustments: Any = None
-        self.listener = threading.get_ident()
-        # As a thread has one: the app's context that the command runs in is no request's.
-        self.context = Context()
-        self.short: deque[HTTPChannel] = deque()
-
-    def is_listener(self) -> bool:
-        """Tell whether the thread that listens asks."""
-        return threading.get_ident() == self.listener
-
-    def add_task(self, task: HTTPChannel) -> None:
-        """Take a connection, whose next request is to be answered."""
-        request = task.requests[0]
-        # What can't be read has neither a method nor a path.
-        is_read = not request.error and request.command == "GET" and request.path.startswith(f"{API}/")
-        if is_read and self.can_bound and self.is_listener():
-            self.short.append(task)
-        else:
-            super().add_task(task)
-
-    def work(self) -> None:
-        """Answer, in the thread that listens, what is short; leave to the others what turns out to take long."""
-        tasks = [self.short.popleft() for _each in range(min(len(self.short), MOST_TOGETHER))]
-        answered = []
-        # Each sending by itself may have to wake a client first.
-        self.adjustments.send_bytes = 1 if len(tasks) == 1 else 64 * 1024
-        haste.is_on = True
-        try:
-            for task in tasks:
-                # Who asks for more before this is taken may have to be waited for.
-                if len(task.requests) > 1 or task.total_outbufs_len or not self.answer(task):
-                    super().add_task(task)
-                else:
-                    answered.append(task)
-        finally:
-            haste.is_on = False
-            self.adjustments.send_bytes = 1
-        for task in answered:
-            wasyncore.write(task)
-
-    def answer(self, task: HTTPChannel) -> bool:
-        """Answer a connection's request and return whether it could be done in haste."""
-        try:
-            self.context.run(task.service)
-        except TakesLong:
-            return False
-        return True
-
-
 class Waitress:
     """The server: it listens from the beginning, and answers from run() on."""
 
@@ -158,7 +97,7 @@ class Waitress:
 def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
     """Return a waitress server that listens, its sockets in the map that is given."""
     HTTPChannel.task_class, HTTPChannel.error_task_class = LastingTask, ProblemTask
-    dispatcher = ShortReadsHere(settings.threads, backend_of(settings.database_url).CAN_BOUND)
+    dispatcher = Dispatcher(settings.threads, backend_of(settings.database_url).CAN_BOUND)
     try:
         server = create_server(
             app,
@@ -190,12 +129,6 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             # waitress wakes who listens after every answer; it needn't wake itself.
             each.pull_trigger = partial(wake, dispatcher, each.trigger)
     return server
-
-
-def wake(dispatcher: ShortReadsHere, trigger: Any) -> None:
-    """Wake the thread that listens, unless it is the one that asks."""
-    if not dispatcher.is_listener():
-        trigger.pull_trigger()
 
 
 def raise_descriptor_limit() -> None:

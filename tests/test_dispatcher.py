@@ -1,10 +1,14 @@
-"""Short reads are answered by the thread that listens, and what takes long never holds it up."""
+"""Who answers: short reads and writes wait for no thread that is busy, and what takes long never holds them up."""
 
 import json
 import re
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import Result
@@ -47,13 +51,14 @@ def take(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def test_a_short_read_waits_for_no_list_that_nobody_takes(busy: LiveServer) -> None:
-    """Its only thread waits for a client, but one row is answered all the same."""
+def test_neither_a_short_read_nor_a_write_waits_for_a_list_that_nobody_takes(busy: LiveServer) -> None:
+    """Its only thread waits for a client, but who asks for one row, or sends one, is answered all the same."""
     [contact] = json.loads(ask(busy, "/api/v1/contacts?limit=1")[1])
     connection = connect(busy, ["/api/v1/contacts"])
     assert connection.recv(1000).startswith(b"HTTP/1.1 200")
 
     assert [ask(busy, f"/api/v1/contacts/{contact['id']}")[0] for _time in range(3)] == [200] * 3
+    assert ask(busy, "/api/v1/contacts", {"name": "New"})[0] == 201
     assert take(connection).endswith(b"1\r\n]\r\n0\r\n\r\n")
 
 
@@ -120,3 +125,25 @@ def test_in_haste_a_short_read_is_never_broken_off_however_often_it_is_made(app:
         assert {reader.get("/api/v1/contacts?limit=100").status_code for _time in range(100)} == {200}
     finally:
         haste.is_on = False
+
+
+def test_writes_that_wait_for_another_program_wait_side_by_side(start: Start) -> None:
+    """Each is told after the few seconds that one waits, not after those of all before it."""
+    server = start("serve")
+    server.read_first_key()
+    hold = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "connection.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(server.folder / "cardfile.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda number: ask(server, body={"name": f"number {number}"}), range(4)))
+        seconds = time.monotonic() - began
+        assert ask(server) == (200, b"[]")
+        holder.communicate()
+
+    assert [status for status, _body in answers] == [503] * 4
+    assert seconds < 9
