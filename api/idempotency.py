@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Response, abort, g, request
 
 from api.encoding import answer_row
 from api.problems import Conflict
-from database import db
+from database import read, write
 from models import Replay, now
 
 LIFETIME = timedelta(hours=24)
@@ -38,7 +39,7 @@ def one_at_a_time() -> Iterator[str | None]:
         is_running = mine in under_way
         under_way.add(mine)
     # One that is only being answered once more holds up no other.
-    if is_running and db.session.get(Replay, mine) is None:
+    if is_running and not find_replay(key):
         raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
     try:
         yield key
@@ -46,33 +47,58 @@ def one_at_a_time() -> Iterator[str | None]:
         under_way.discard(mine)
 
 
-def answer_once(key: str | None, write: Callable[[], Response]) -> Response:
+def answer_once(key: str | None, carry_out: Callable[[], Response]) -> Response:
     """Return the answer of writing, or the one that was given to the same request before, within 24 hours.
 
     It is kept by the transaction that writes. Answers 422 where the key was used for another request.
     """
     if key is None:
-        return write()
-    db.session.execute(sa.delete(Replay).where(Replay.created_at < now() - LIFETIME))
-    kept = db.session.get(Replay, (g.key.id, key))
+        return carry_out()
+    write(forget_statement, before=now() - LIFETIME)
+    kept = find_replay(key)
     fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
     if kept:
-        if kept.fingerprint != fingerprint.hexdigest():
+        first, status, location, g.etag, body = kept
+        if first != fingerprint.hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
-        g.etag = kept.etag
-        headers = {"Idempotent-Replayed": "true"} | ({"Location": kept.location} if kept.location else {})
-        return answer_row(kept.body, kept.status, headers)
-    response = write()
-    db.session.add(
-        Replay(
-            api_key_id=g.key.id,
-            idempotency_key=key,
-            fingerprint=fingerprint.hexdigest(),
-            status=response.status_code,
-            location=response.headers.get("Location"),
-            etag=g.etag,
-            body=response.get_data(as_text=True),
-            created_at=now(),
-        )
+        headers = {"Idempotent-Replayed": "true"} | ({"Location": location} if location else {})
+        return answer_row(body, status, headers)
+    response = carry_out()
+    write(
+        keep_statement,
+        api_key_id=g.key.id,
+        idempotency_key=key,
+        fingerprint=fingerprint.hexdigest(),
+        status=response.status_code,
+        location=response.headers.get("Location"),
+        etag=g.etag,
+        body=response.get_data(as_text=True),
+        created_at=now(),
     )
     return response
+
+
+def find_replay(key: str) -> tuple[str, int, str | None, str | None, str] | None:
+    """Return what was answered under the key, if anything was: fingerprint, status, location, ETag, body."""
+    found: tuple[str, int, str | None, str | None, str] | None
+    found = read(replay_query, api_key_id=g.key.id, idempotency_key=key).fetchone()
+    return found
+
+
+def replay_query() -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for what is kept under a key of a client."""
+    kept = sa.select(Replay.fingerprint, Replay.status, Replay.location, Replay.etag, Replay.body)
+    return kept.where(
+        Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
+    )
+
+
+def keep_statement() -> sa.Insert:
+    """Return the statement that keeps an answer."""
+    table: Any = Replay.__table__
+    return sa.insert(table).values({each.name: sa.bindparam(each.name, type_=each.type) for each in table.c})
+
+
+def forget_statement() -> sa.Delete:
+    """Return the statement that deletes the answers from before a time."""
+    return sa.delete(Replay).where(Replay.created_at < sa.bindparam("before"))

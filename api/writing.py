@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
 from flask import Response, abort, g, request
 from marshmallow import ValidationError
 
@@ -17,9 +16,10 @@ from api.idempotency import answer_once, one_at_a_time
 from api.listing import read_row
 from api.parameters import Parameters
 from api.problems import Conflict, QueryRefused
-from api.resources import ENDPOINTS, Endpoint
-from database import db, read, write, write_transaction
-from models import Company, now, show_time
+from api.resources import Endpoint
+from api.storing import Row, delete_statement, insert_statement, match_query, stored_row, update_statement
+from database import read, write, write_prepared
+from models import now, show_time
 from schemas import ID
 
 LARGEST_BATCH = 1_000
@@ -27,15 +27,13 @@ READ_ONLY = ("id", "created_at", "updated_at")
 # RFC 9110 §13.1.1; werkzeug takes more.
 ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
 
-Row = dict[str, Any]
-
 
 @contextmanager
 def writing(*known: str) -> Iterator[Parameters]:
     """Run the block in one writing transaction, which `dryRun=true` undoes at its end."""
     parameters = Parameters("dryRun", *known)
     keep = not parameters.flag("dryRun")
-    with write_transaction(keep):
+    with write_prepared(keep):
         yield parameters
     if not keep:
         # The version and tag of what was undone are nobody's.
@@ -92,10 +90,7 @@ def post_row(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]
     if match_on:
         if values.get(match_on) is None:
             raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
-        table = endpoint.table
-        found = db.session.scalars(
-            sa.select(table.c.id).where(table.c[match_on] == values[match_on]).order_by(table.c.id).limit(2)
-        ).all()
+        found = [row[0] for row in read(match_query, endpoint.name, match_on, value=values[match_on])]
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
@@ -146,7 +141,7 @@ def delete_row(endpoint: Endpoint, row_id: str) -> Response:
     """Delete the row; a company's contacts and conversations stay, without a company."""
     with writing():
         existing_row(endpoint, row_id)
-        db.session.execute(sa.delete(endpoint.table).where(endpoint.model.id == row_id))
+        write(delete_statement, endpoint.name, id=row_id)
         reflect(*read(version_query).fetchone())
         del g.etag
         return Response(status=204)
@@ -156,13 +151,6 @@ def answer_written(endpoint: Endpoint, row_id: str, status: int, located: bool =
     """Answer a row as it is stored now, with its ETag."""
     headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if located else {}
     return answer_row(read_row(endpoint, row_id) or "", status, headers)
-
-
-def stored_row(endpoint: Endpoint, row_id: str) -> Row | None:
-    """Return the row as it is stored, or None."""
-    table = endpoint.table
-    found = db.session.execute(sa.select(table).where(table.c.id == row_id)).mappings().first()
-    return dict(found) if found else None
 
 
 def existing_row(endpoint: Endpoint, row_id: str) -> Row:
@@ -211,7 +199,7 @@ def refuse_read_only(endpoint: Endpoint, values: Row, stored: Mapping[str, Any])
 def refuse_unknown_company(values: Row) -> None:
     """Raise ValidationError for a companyId that no company has."""
     company = values.get("company_id")
-    if company is not None and db.session.scalar(sa.select(Company.id).where(Company.id == company)) is None:
+    if company is not None and not read(match_query, "companies", "id", value=company).fetchone():
         raise ValidationError({"companyId": ["Is not the id of a company."]})
 
 
@@ -222,17 +210,9 @@ def insert_row(endpoint: Endpoint, values: Row) -> str:
     return str(values["id"])
 
 
-def insert_statement(resource: str) -> sa.Insert:
-    """Return the statement that inserts a row of all the values that its schema has."""
-    endpoint = ENDPOINTS[resource]
-    columns = [endpoint.table.c[name] for name in endpoint.attributes.values()]
-    return sa.insert(endpoint.table).values({each.name: sa.bindparam(each.name, type_=each.type) for each in columns})
-
-
 def update_row(endpoint: Endpoint, row_id: str, values: Row) -> None:
     """Update a row, unless nothing would change: then it keeps its time, its ETag and its place in the log."""
     refuse_unknown_company(values)
     stored = stored_row(endpoint, row_id) or {}
     if endpoint.schema.dump(stored | values) != endpoint.schema.dump(stored):
-        table = endpoint.table
-        db.session.execute(sa.update(table).where(table.c.id == row_id).values(**values | {"updated_at": now()}))
+        write(update_statement, endpoint.name, **stored | values | {"updated_at": now(), "id": row_id})

@@ -25,6 +25,7 @@ from database.reading import (
     read_within,
     unwrapped,
     write,
+    write_prepared,
 )
 from database.schema import DatabaseRefused, copy_to, examine, upgrade
 from settings import Settings, lacking
@@ -48,6 +49,7 @@ __all__ = [
     "unwrapped",
     "write",
     "write_json",
+    "write_prepared",
     "write_transaction",
 ]
 

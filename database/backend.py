@@ -13,6 +13,7 @@ class Backend(Protocol):
 
     ENGINE_OPTIONS: dict[str, Any]
     BEGIN_SNAPSHOT: str
+    BEGIN_WRITING: tuple[str, ...]
     CAN_BOUND: bool
     insert: Any
 

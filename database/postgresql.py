@@ -17,6 +17,7 @@ CAN_BOUND = False
 UNAVAILABLE = ("08", "53300", "57P", "55P03", "40")
 # "cardfile" as a number. The triggers of the change log take the same one.
 LOCK = "SELECT pg_advisory_xact_lock(x'6361726466696c65'::bigint)"
+BEGIN_WRITING = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", LOCK)
 
 
 def version(connection: Connection) -> str:

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -28,9 +29,9 @@ haste = Haste()
 
 
 class Statement:
-    """A SELECT or INSERT as its database's SQL, and what it takes to bind values to it."""
+    """A SELECT, INSERT, UPDATE or DELETE as its database's SQL, and what it takes to bind values to it."""
 
-    def __init__(self, statement: sa.Select[Any] | sa.Insert, dialect: sa.Dialect) -> None:
+    def __init__(self, statement: sa.Select[Any] | sa.UpdateBase, dialect: sa.Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         # What SQLite binds by place, PostgreSQL binds by name.
@@ -80,7 +81,7 @@ class Reading:
         self.idle: deque[Reader] = deque()
         self.prepare = lru_cache(STATEMENTS_KEPT)(self.compile)
 
-    def compile(self, build: Callable[..., sa.Select[Any] | sa.Insert], *arguments: Any) -> Statement:
+    def compile(self, build: Callable[..., sa.Select[Any] | sa.UpdateBase], *arguments: Any) -> Statement:
         """Return the statement that the function builds from the arguments."""
         return Statement(build(*arguments), self.engine.dialect)
 
@@ -124,14 +125,14 @@ def reader() -> Reader:
 def read(build: Callable[..., sa.Select[Any]], *arguments: Any, **values: Any) -> Any:
     """Return the cursor of the query that the function builds from the arguments, run with the values.
 
-    It is compiled once. By itself it reads from a snapshot of its own; inside write_transaction() from what is written.
+    It is compiled once. By itself it reads from a snapshot of its own; inside a transaction that writes, from that.
     """
     own = reader()
     return own.run(own.reading.prepare(build, *arguments), values)
 
 
-def write(build: Callable[..., sa.Insert], *arguments: Any, **values: Any) -> None:
-    """Run the INSERT that the function builds from the arguments with the values, inside write_transaction()."""
+def write(build: Callable[..., sa.UpdateBase], *arguments: Any, **values: Any) -> None:
+    """Run the INSERT, UPDATE or DELETE that the function builds from the arguments, inside a writing transaction."""
     own = reader()
     own.run(own.reading.prepare(build, *arguments), values)
 
@@ -143,6 +144,31 @@ def hold_snapshot() -> None:
     own = reader()
     own.connection.execute(own.reading.backend.BEGIN_SNAPSHOT)
     own.holds_snapshot = True
+
+
+@contextmanager
+def write_prepared(keep: bool = True) -> Iterator[None]:
+    """Run the block in one writing transaction of read() and write(): kept at its end, undone when it raises.
+
+    With keep=False it is undone in any case. It does what write_transaction() does, without a session, which takes as
+    long as to store a row.
+    """
+    # A read that is under way can't become a write once somebody else has written, so it ends here.
+    end_reading()
+    own = reader()
+    execute = own.connection.execute
+    try:
+        for begin in own.reading.backend.BEGIN_WRITING:
+            execute(begin)
+        yield
+        execute("COMMIT" if keep else "ROLLBACK")
+    except BaseException:
+        try:
+            execute("ROLLBACK")
+        except own.reading.engine.dialect.loaded_dbapi.Error:
+            # It never began, ended by itself, or nobody knows what became of it.
+            drop_reader()
+        raise
 
 
 def read_within(pooled: Any) -> None:

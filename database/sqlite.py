@@ -25,6 +25,8 @@ BUSY_MILLISECONDS = 5000
 # SQLITE_CONFIG_MEMSTATUS.
 MEMORY_STATUS = 9
 BEGIN_SNAPSHOT = "BEGIN"
+# Who waited while another program changed the schema reads it anew; else the next statement would find no tables.
+BEGIN_WRITING = ("BEGIN IMMEDIATE", "SELECT 1 FROM sqlite_master")
 # It is this process that reads, so it can also tell how long it does.
 CAN_BOUND = True
 # Steps of SQLite's machine: a page of some hundred rows, or a few milliseconds.
@@ -87,12 +89,11 @@ def prepare(connection: Any, _record: object) -> None:
 def begin(connection: Connection) -> None:
     """Open the transaction in the mode that the connection's option `begin` names; None leaves it to the caller."""
     mode = connection.get_execution_options().get("begin", "DEFERRED")
-    if mode is not None:
-        connection.exec_driver_sql(f"BEGIN {mode}")
     if mode == "IMMEDIATE":
-        # Who waited while another program changed the schema reads it anew; else the next statement finds no tables.
-        own: Any = connection.connection.driver_connection
-        own.execute("SELECT 1 FROM sqlite_master").fetchone()
+        for statement in BEGIN_WRITING:
+            connection.exec_driver_sql(statement).close()
+    elif mode is not None:
+        connection.exec_driver_sql(f"BEGIN {mode}")
 
 
 def prepare_reading(_connection: Any) -> None:

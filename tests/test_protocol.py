@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from auth import new_key
-from database import db
+from database import close_connections, db
 from tests.conftest import Make, Query
 
 MEMBERS = ["type", "title", "status", "detail", "requestId"]
@@ -142,28 +142,33 @@ def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog:
     assert "the secret of the house" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/contacts"])
 def test_a_locked_database_is_503_with_retry_after(
-    app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    app: Flask, admin: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 50)
     with app.app_context():
         db.engine.dispose()
         with db.engine.connect().execution_options(begin="IMMEDIATE") as other:
             other.execute(text("SELECT 1"))
-            answer = admin.post("/api/v1/keys", json={"name": "late"})
+            answer = admin.post(path, json={"name": "late"})
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json["detail"] == "The database is busy or out of reach: try again."
-    assert admin.post("/api/v1/keys", json={"name": "later"}).status_code == 201
+    assert admin.post(path, json={"name": "later"}).status_code == 201
 
 
-def test_a_full_disk_is_507_and_nothing_is_half_written(app: Flask, admin: FlaskClient, query: Query) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/contacts"])
+def test_a_full_disk_is_507_and_nothing_is_half_written(
+    app: Flask, admin: FlaskClient, query: Query, path: str
+) -> None:
+    before = len(admin.get(path).json)
     [[pages]] = query("PRAGMA page_count")
     with app.app_context():
-        db.engine.dispose()
+        close_connections()
         # SQLite answers a full disk and a full page quota by the same code.
         db.event.listen(db.engine, "connect", lambda raw, _record: raw.execute(f"PRAGMA max_page_count = {pages}"))
-    statuses = [admin.post("/api/v1/keys", json={"name": "x" * 255}).status_code for _number in range(40)]
+    statuses = [admin.post(path, json={"name": "x" * 255}).status_code for _number in range(40)]
 
     assert set(statuses) == {201, 507}
-    assert len(admin.get("/api/v1/keys").json) == 1 + statuses.count(201)
+    assert len(admin.get(path).json) == before + statuses.count(201)

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from database import db, write_transaction
-from database.sqlite import bulk_search, has_wal_reset_bug
+from database.sqlite import BEGIN_WRITING, bulk_search, has_wal_reset_bug
 from database.sqlite import driver as sqlite
 from tests.conftest import Make, Query, Ran, shell
 
@@ -59,9 +59,9 @@ def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask) -> No
     with app.app_context():
         event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
         with write_transaction():
-            assert statements == ["BEGIN IMMEDIATE"]
+            assert statements == list(BEGIN_WRITING)
         db.session.execute(db.text("SELECT 1"))
-    assert statements == ["BEGIN IMMEDIATE", "BEGIN DEFERRED", "SELECT 1"]
+    assert statements == ["BEGIN IMMEDIATE", *BEGIN_WRITING[1:], "BEGIN DEFERRED", "SELECT 1"]
 
 
 @pytest.mark.databases("sqlite")

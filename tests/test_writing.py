@@ -268,6 +268,21 @@ def test_a_refused_request_does_not_use_up_its_idempotency_key(writer: FlaskClie
     assert writer.post(CONTACTS, json={"name": "a"}, headers=headers).status_code == 201
 
 
+def test_a_write_that_fails_half_way_is_undone_and_holds_up_nobody(
+    writer: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr("api.writing.answer_written", fail)
+    failed = writer.post(CONTACTS, json={"name": "a"})
+    monkeypatch.undo()
+
+    assert (failed.status_code, last_change(query)) == (500, 0)
+    assert writer.post(CONTACTS, json={"name": "b"}).status_code == 201
+    assert [row["name"] for row in writer.get(CONTACTS).json] == ["b"]
+
+
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
 def test_an_idempotency_key_must_be_visible_ascii(writer: FlaskClient, key: str) -> None:
     assert writer.post(CONTACTS, json={"name": "a"}, headers={"Idempotency-Key": key}).status_code == 400
