@@ -109,8 +109,9 @@ class Demo:
 
     def rows(self, companies: int) -> Iterator[tuple[str, Row]]:
         """Yield the rows of so many companies, each with its resource: a company, its contacts, its conversations."""
-        for _number in range(companies):
-            company = self.company()
+        # In the order of their creation, as a business grows and as lists are read.
+        for created in sorted(self.office_hour(self.until - TWO_YEARS, self.until) for _number in range(companies)):
+            company = self.company(created)
             contacts = [self.contact(company, place) for place in range(self.random.choice((3, 4, 5, 5, 6, 7)))]
             talks = [self.conversation(company, contacts) for _talk in range(self.random.choice((0, 1, 2, 2, 3, 4)))]
             for talk in talks:
@@ -120,12 +121,11 @@ class Demo:
             yield from (("contacts", contact) for contact in contacts)
             yield from (("conversations", talk) for talk in talks)
 
-    def company(self) -> Row:
+    def company(self, created: datetime) -> Row:
         """Return a company whose deal, stage and times fit together."""
         industry, name = self.company_name()
         stage = self.random.choices(list(STAGES), [share for share, _low, _high in STAGES.values()])[0]
         _share, low, high = STAGES[stage]
-        created = self.office_hour(self.until - TWO_YEARS, self.until)
         contacted = None if stage == "lead" and self.random.random() < 0.4 else self.office_hour(created, self.until)
         self.places[stage] += 1
         return {

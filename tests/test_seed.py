@@ -37,8 +37,8 @@ def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reade
         loaded = load_demo()
 
     digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
-    assert loaded == {"companies": 50, "contacts": 251, "conversations": 92}
-    assert digests == {"companies": "7e49283ae947", "contacts": "c59a5881e87f", "conversations": "8904d1c800ba"}
+    assert loaded == {"companies": 50, "contacts": 253, "conversations": 103}
+    assert digests == {"companies": "e24e5a773824", "contacts": "29a9beb86e9c", "conversations": "10907f9e2915"}
 
 
 def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
@@ -177,3 +177,8 @@ def test_a_file_may_refer_to_its_own_and_to_stored_companies(
     with app.app_context():
         assert load_file(str(path)) == {"companies": 1, "contacts": 3, "conversations": 0}
     assert query("SELECT company_id FROM contacts ORDER BY id") == [("a",), ("there",), (None,)]
+
+
+def test_companies_lie_in_the_file_in_the_order_of_their_creation(demo: Rows, query: Query) -> None:
+    stored = [row_id for [row_id] in query("SELECT id FROM companies ORDER BY number")]
+    assert stored == [company["id"] for company in demo["companies"]]
