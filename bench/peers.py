@@ -114,6 +114,11 @@ class Floor(Twin):
     name, module = "an empty Flask route", "floor"
 
 
+class OurFloor(Twin):
+    name, module = "the same by Cardfile's threads", "our_floor"
+    paths = {"one company": OURS["one company"]}  # noqa: RUF012
+
+
 class Datasette(Peer):
     """Reads only, and for everybody; its pages have at most 1,000 rows."""
 
@@ -217,4 +222,4 @@ class PocketBase(Peer):
         target.close()
 
 
-PEERS: tuple[type[Peer], ...] = (Waitress, TwoWorkers, PocketBase, PlainFlask, FastAPI, Datasette, Floor)
+PEERS: tuple[type[Peer], ...] = (Waitress, TwoWorkers, PocketBase, PlainFlask, FastAPI, Datasette, OurFloor, Floor)

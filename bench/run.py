@@ -202,7 +202,7 @@ def cost_table(
 
 def ratio_table(rates: dict[tuple[str, str], float]) -> list[str]:
     """Return Cardfile's rates as ratios, beside what is asked."""
-    ours, two, pocketbase, plain, *_others, floor = (peer.name for peer in PEERS)
+    ours, two, pocketbase, plain, *_others, own_floor, floor = (peer.name for peer in PEERS)
     pairs = ((ours, pocketbase), (two, pocketbase), (ours, plain))
     lines = [
         "## Ratios",
@@ -216,8 +216,9 @@ def ratio_table(rates: dict[tuple[str, str], float]) -> list[str]:
             ratio = rates[work, mine] / rates[work, other]
             cells.append(f"{ratio:.2f} ({'asked' if ratio >= least else '**missed**, asked'} {least})")
         lines.append(f"| {work} | {' | '.join(cells)} |")
-    share = rates["one company", ours] / rates["one company", floor]
-    return [*lines, "", f"One company reaches {share:.0%} of an empty Flask route on waitress (asked 70%)."]
+    share, own_share = (rates["one company", ours] / rates["one company", name] for name in (floor, own_floor))
+    told = f"One company reaches {share:.0%} of an empty Flask route on waitress (asked 70%)"
+    return [*lines, "", f"{told}, {own_share:.0%} of one that Cardfile's dispatcher has answered where it listens."]
 
 
 def grow(folder: Path, source: Path, key: str) -> list[str]:
