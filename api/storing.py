@@ -53,11 +53,11 @@ def insert_statement(resource: str) -> sa.Insert:
     return sa.insert(endpoint.table).values(places(columns_of(endpoint)))
 
 
-def update_statement(resource: str) -> sa.Update:
-    """Return the statement that gives all the values that its schema has to the row with the id to come."""
-    endpoint = ENDPOINTS[resource]
-    given = places(columns_of(endpoint))
-    return sa.update(endpoint.table).where(endpoint.table.c.id == given.pop("id")).values(given)
+def update_statement(resource: str, names: tuple[str, ...]) -> sa.Update:
+    """Return the statement that gives the named columns their values to come, in the row with the id to come."""
+    table = ENDPOINTS[resource].table
+    given = places({name: table.c[name] for name in names})
+    return sa.update(table).where(table.c.id == sa.bindparam("id")).values(given)
 
 
 def delete_statement(resource: str) -> sa.Delete:

@@ -215,4 +215,6 @@ def update_row(endpoint: Endpoint, row_id: str, values: Row) -> None:
     refuse_unknown_company(values)
     stored = stored_row(endpoint, row_id) or {}
     if endpoint.schema.dump(stored | values) != endpoint.schema.dump(stored):
-        write(update_statement, endpoint.name, **stored | values | {"updated_at": now(), "id": row_id})
+        # Only these: what any program stored in the others, readable or not, stays as it is.
+        given = {name: value for name, value in values.items() if name not in READ_ONLY} | {"updated_at": now()}
+        write(update_statement, endpoint.name, tuple(given), id=row_id, **given)

@@ -268,6 +268,17 @@ def test_a_refused_request_does_not_use_up_its_idempotency_key(writer: FlaskClie
     assert writer.post(CONTACTS, json={"name": "a"}, headers=headers).status_code == 201
 
 
+@pytest.mark.databases("sqlite")
+def test_a_change_leaves_the_rest_of_the_row_as_any_program_stored_it(
+    writer: FlaskClient, make: Make, query: Query
+) -> None:
+    row_id = make("contacts", notes="a")
+    query("UPDATE contacts SET notes = CAST(x'61ff' AS TEXT)")
+
+    assert writer.patch(f"{CONTACTS}/{row_id}", json={"title": "CTO"}).json["notes"] == "a\ufffd"
+    assert query("SELECT hex(notes), title FROM contacts") == [("61FF", "CTO")]
+
+
 def test_a_write_that_fails_half_way_is_undone_and_holds_up_nobody(
     writer: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
