@@ -102,6 +102,9 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
             self.context.run(task.service)
         except TakesLong:
             return False
+        except Exception:
+            # As waitress's own threads do: one connection's fault ends no other's.
+            self.logger.exception("Exception when servicing %r", task)
         return True
 
 

@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
 
 import seed
+from commands.dispatcher import Dispatcher
 from database import TakesLong, haste
 from tests.conftest import LiveServer, ask
 
@@ -147,3 +151,20 @@ def test_writes_that_wait_for_another_program_wait_side_by_side(start: Start) ->
 
     assert [status for status, _body in answers] == [503] * 4
     assert seconds < 9
+
+
+def test_a_fault_in_one_connection_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(HTTPChannel):  # type: ignore[misc]
+        def service(self) -> None:
+            raise RuntimeError("broken")
+
+    dispatcher = Dispatcher(1, True)
+    with socket.socket() as unconnected:
+        channel = Broken(SimpleNamespace(active_channels={}), unconnected, None, Adjustments(), {})
+        channel.requests = [SimpleNamespace(error=None, command="GET", path="/api/v1/contacts")]
+        dispatcher.adjustments = channel.adj
+        dispatcher.add_task(channel)
+        dispatcher.work()
+    dispatcher.shutdown()
+
+    assert "Exception when servicing" in caplog.text and not haste.is_on
