@@ -19,7 +19,7 @@ from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.querying import OPERATORS, Filter, Query, page_query, row_query, table_of
 from api.resources import ENDPOINTS, Endpoint
-from database import db, hold_snapshot, keep_reader, read, read_by, unwrapped, write_json
+from database import TakesLong, db, haste, hold_snapshot, keep_reader, read, read_by, unwrapped, write_json
 from models import Time
 from schemas import TAG, JSONRefused, PublicSchema, read_amount, read_json, read_position, read_time, suggest
 
@@ -176,6 +176,9 @@ class Listing:
 
     def search(self, text: str) -> tuple[tuple[int, ...], bool]:
         """Return in how many spellings each word is looked for in the rows, and whether others are in the index."""
+        if haste.is_on:
+            # The search of a text can take long within one step, where SQLite can't break it off.
+            raise TakesLong
         words = text.split()
         if not words or len(text) > LONGEST_SEARCH or "\0" in text:
             raise QueryRefused(f"q must be one or more words, {LONGEST_SEARCH} characters in all.")

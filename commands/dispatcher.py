@@ -37,7 +37,7 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         self.listener = threading.get_ident()
         # As a thread has one: the app's context that the command runs in is no request's.
         self.context = Context()
-        self.short: deque[HTTPChannel] = deque()
+        self.taken: deque[HTTPChannel] = deque()
         self.next_writer: HTTPChannel | None = None
         self.next_since = 0.0
 
@@ -50,10 +50,9 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         request = task.requests[0]
         # What can't be read has neither a method nor a path.
         is_ours = self.on_sqlite and not request.error and request.path.startswith(f"{API}/")
-        if is_ours and request.command == "GET" and self.is_listener():
-            self.short.append(task)
-        elif is_ours and is_write(request) and not is_behind(task):
-            self.writer.add_task(task)
+        if is_ours and self.is_listener() and (request.command == "GET" or is_write(request)):
+            # Not before all that was sent at once is read: only then is it known whether this client is behind.
+            self.taken.append(task)
         else:
             super().add_task(task)
 
@@ -64,15 +63,17 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         return bool(super().shutdown(cancel_pending, max(0, deadline - time.monotonic())))
 
     def work(self) -> None:
-        """Answer, in the thread that listens, what is short; leave to the others what turns out to take long."""
-        tasks = [self.short.popleft() for _each in range(min(len(self.short), MOST_TOGETHER))]
+        """Answer here what is short; leave writes to their thread, and what takes long to the others."""
+        tasks = [self.taken.popleft() for _each in range(min(len(self.taken), MOST_TOGETHER))]
         answered = []
         # Each sending by itself may have to wake a client first.
         self.adjustments.send_bytes = 1 if len(tasks) == 1 else 64 * 1024
         haste.is_on = True
         try:
             for task in tasks:
-                if is_behind(task) or not self.answer(task):
+                if not is_behind(task) and is_write(task.requests[0]):
+                    self.writer.add_task(task)
+                elif is_behind(task) or not self.answer(task):
                     super().add_task(task)
                 else:
                     answered.append(task)

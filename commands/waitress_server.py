@@ -176,7 +176,7 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
 def turn(server: Any, sockets: dict[int, Any], timeout: float) -> None:
     """Wait for the clients, no longer than the timeout, then take and answer what has come."""
     dispatcher = server.task_dispatcher
-    wasyncore.loop(timeout=0 if dispatcher.short else timeout, use_poll=True, map=sockets, count=1)
+    wasyncore.loop(timeout=0 if dispatcher.taken else timeout, use_poll=True, map=sockets, count=1)
     dispatcher.work()
 
 

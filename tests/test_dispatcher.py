@@ -102,7 +102,10 @@ def test_a_read_that_is_begun_anew_is_logged_once(busy: LiveServer) -> None:
     assert len(lines) == 1
 
 
-@pytest.mark.parametrize("path", [LONG, "/api/v1/contacts?sort=name&limit=1", "/api/v1/contacts", "/api/v1/companies"])
+@pytest.mark.parametrize(
+    "path",
+    [LONG, "/api/v1/contacts?sort=name&limit=1", "/api/v1/contacts?q=nobody", "/api/v1/contacts", "/api/v1/companies"],
+)
 def test_in_haste_a_long_read_is_broken_off_and_leaves_nothing_behind(
     app: Flask, reader: FlaskClient, path: str
 ) -> None:
