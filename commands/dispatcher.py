@@ -33,7 +33,6 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         self.writer = ThreadedTaskDispatcher()
         self.writer.set_thread_count(1)
         self.on_sqlite = on_sqlite
-        self.adjustments: Any = None
         self.listener = threading.get_ident()
         # As a thread has one: the app's context that the command runs in is no request's.
         self.context = Context()
@@ -65,24 +64,32 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
     def work(self) -> None:
         """Answer here what is short; leave writes to their thread, and what takes long to the others."""
         tasks = [self.taken.popleft() for _each in range(min(len(self.taken), MOST_TOGETHER))]
+        if tasks:
+            self.part(tasks)
+        self.part_queue()
+
+    def part(self, tasks: list[HTTPChannel]) -> None:
+        """Answer some of the connections' requests and send the answers together; give away the rest."""
+        adjustments = tasks[0].adj
         answered = []
         # Each sending by itself may have to wake a client first.
-        self.adjustments.send_bytes = 1 if len(tasks) == 1 else 64 * 1024
+        adjustments.send_bytes = 1 if len(tasks) == 1 else 64 * 1024
         haste.is_on = True
         try:
             for task in tasks:
-                if not is_behind(task) and is_write(task.requests[0]):
-                    self.writer.add_task(task)
-                elif is_behind(task) or not self.answer(task):
+                if is_behind(task):
                     super().add_task(task)
-                else:
+                elif is_write(task.requests[0]):
+                    self.writer.add_task(task)
+                elif self.answer(task):
                     answered.append(task)
+                else:
+                    super().add_task(task)
         finally:
             haste.is_on = False
-            self.adjustments.send_bytes = 1
+            adjustments.send_bytes = 1
         for task in answered:
             wasyncore.write(task)
-        self.part_queue()
 
     def part_queue(self) -> None:
         """Have any thread take the writes that wait where one waits for another program: one by one they'd be late."""

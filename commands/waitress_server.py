@@ -123,7 +123,6 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
         raise click.ClickException(message) from error
-    dispatcher.adjustments = server.adj
     for each in sockets.values():
         if isinstance(each, BaseWSGIServer):
             # waitress wakes who listens after every answer; it needn't wake itself.

@@ -94,6 +94,30 @@ def test_requests_sent_at_once_are_answered_in_order_whoever_answers(busy: LiveS
     assert answers[11].count(b'"website"') == 4000
 
 
+def test_a_write_whose_answer_nobody_takes_holds_up_no_other(busy: LiveServer) -> None:
+    """It came together with the next request, so whoever answers waits for its client."""
+    rows = [{"name": "New", "email": f"{number}@example.com", "notes": "n" * 10_000} for number in range(1000)]
+    for first in range(0, 1000, 100):
+        assert ask(busy, "/api/v1/contacts", rows[first : first + 100])[0] == 201
+    body = json.dumps([{"email": row["email"]} for row in rows])
+    heads = [
+        f"{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {busy.key}\r\n"
+        for line in ("POST /api/v1/contacts?matchOn=email", "GET /api/v1/contacts?limit=1")
+    ]
+    content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    connection = socket.create_connection(("127.0.0.1", busy.port), timeout=20)
+    connection.sendall(f"{heads[0]}{content}{heads[1]}Connection: close\r\n\r\n".encode())
+    assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    began = time.monotonic()
+    statuses = [ask(busy, "/api/v1/contacts", {"name": "New"})[0] for _time in range(5)]
+    seconds = time.monotonic() - began
+
+    assert take(connection).count(b"HTTP/1.1 200") == 1
+    assert statuses == [201] * 5
+    # Each would be helped out after a second if it stood behind the one that waits.
+    assert seconds < 4
+
+
 def test_a_read_that_is_begun_anew_is_logged_once(busy: LiveServer) -> None:
     assert ask(busy, LONG) == (200, b"[]")
 
@@ -165,7 +189,6 @@ def test_a_fault_in_one_connection_ends_no_other(caplog: pytest.LogCaptureFixtur
     with socket.socket() as unconnected:
         channel = Broken(SimpleNamespace(active_channels={}), unconnected, None, Adjustments(), {})
         channel.requests = [SimpleNamespace(error=None, command="GET", path="/api/v1/contacts")]
-        dispatcher.adjustments = channel.adj
         dispatcher.add_task(channel)
         dispatcher.work()
     dispatcher.shutdown()
