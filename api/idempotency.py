@@ -13,6 +13,7 @@ from flask import Response, abort, g, request
 
 from api.encoding import answer_row
 from api.problems import Conflict
+from api.storing import places
 from database import read, write
 from models import Replay, now
 
@@ -96,7 +97,7 @@ def replay_query() -> sa.Select[*tuple[Any, ...]]:
 def keep_statement() -> sa.Insert:
     """Return the statement that keeps an answer."""
     table: Any = Replay.__table__
-    return sa.insert(table).values({each.name: sa.bindparam(each.name, type_=each.type) for each in table.c})
+    return sa.insert(table).values(places(table.c))
 
 
 def forget_statement() -> sa.Delete:

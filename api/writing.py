@@ -94,8 +94,9 @@ def post_row(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
-            refuse_read_only(endpoint, values, stored_row(endpoint, found[0]) or {})
-            update_row(endpoint, found[0], values)
+            stored = stored_row(endpoint, found[0]) or {}
+            refuse_read_only(endpoint, values, stored)
+            update_row(endpoint, stored, values)
             return found[0], False
         values = endpoint.schema.load(record)
     refuse_read_only(endpoint, sent(endpoint, record, values), {})
@@ -111,7 +112,7 @@ def put_row(endpoint: Endpoint, row_id: str) -> Response:
         values = endpoint.schema.load(body)
         refuse_read_only(endpoint, sent(endpoint, body, values), stored or {"id": row_id})
         if stored:
-            update_row(endpoint, row_id, {**values, **{name: stored[name] for name in READ_ONLY}})
+            update_row(endpoint, stored, values)
         else:
             check_id(row_id)
             insert_row(endpoint, values | {"id": row_id})
@@ -133,7 +134,7 @@ def patch_row(endpoint: Endpoint, row_id: str) -> Response:
         stored = existing_row(endpoint, row_id)
         values = endpoint.schema.load(body, partial=True)
         refuse_read_only(endpoint, values, stored)
-        update_row(endpoint, row_id, values)
+        update_row(endpoint, stored, values)
         return answer_written(endpoint, row_id, 200)
 
 
@@ -210,11 +211,11 @@ def insert_row(endpoint: Endpoint, values: Row) -> str:
     return str(values["id"])
 
 
-def update_row(endpoint: Endpoint, row_id: str, values: Row) -> None:
-    """Update a row, unless nothing would change: then it keeps its time, its ETag and its place in the log."""
+def update_row(endpoint: Endpoint, stored: Row, values: Row) -> None:
+    """Update a stored row, unless nothing would change: then it keeps its time, its ETag and its place in the log."""
     refuse_unknown_company(values)
-    stored = stored_row(endpoint, row_id) or {}
-    if endpoint.schema.dump(stored | values) != endpoint.schema.dump(stored):
-        # Only these: what any program stored in the others, readable or not, stays as it is.
-        given = {name: value for name, value in values.items() if name not in READ_ONLY} | {"updated_at": now()}
-        write(update_statement, endpoint.name, tuple(given), id=row_id, **given)
+    # Only these: what any program stored in the others, readable or not, stays as it is.
+    given = {name: value for name, value in values.items() if name not in READ_ONLY}
+    if endpoint.schema.dump(stored | given) != endpoint.schema.dump(stored):
+        given["updated_at"] = now()
+        write(update_statement, endpoint.name, tuple(given), **given | {"id": stored["id"]})
