@@ -2,7 +2,7 @@
 
 import signal
 import time
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
 
@@ -12,6 +12,7 @@ from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.protocol import access_log, request_id_from
@@ -23,6 +24,22 @@ from settings import Settings
 # Less than the ten that `docker stop` gives.
 SECONDS_TO_FINISH = 8
 SECONDS_OF_ONE_SIGNAL = 0.5
+
+ADJUSTMENTS = {
+    "connection_limit": 2000,
+    # Without poll(), the connection limit would kill the process past 1,024 descriptors.
+    "asyncore_use_poll": True,
+    "channel_timeout": 10,
+    "cleanup_interval": 5,
+    "max_request_header_size": 64 * 1024,
+    "ident": None,
+    # Nothing reads what a proxy says of its clients, so it needn't be taken away.
+    "clear_untrusted_proxy_headers": False,
+    # A long list waits for its reader once this much is unsent, so none is ever kept in a file.
+    "outbuf_high_watermark": 1024 * 1024,
+    "outbuf_overflow": 8 * 1024 * 1024,
+}
+date_of = lru_cache(maxsize=1)(build_http_date)
 
 
 class LastingTask(WSGITask):  # type: ignore[misc]
@@ -39,6 +56,13 @@ class LastingTask(WSGITask):  # type: ignore[misc]
 
     def build_response_header(self) -> bytes:
         """Return the answer's first bytes; a long list follows them from whatever core is free."""
+        headers = dict(self.response_headers)
+        is_plain = self.version == "1.1" and self.has_body and "Content-Length" in headers and "Date" not in headers
+        if is_plain and self.request.headers.get("CONNECTION", "").lower() != "close":
+            # waitress would sort them and spell each anew, for every answer.
+            lines = [f"{name}: {value}" for name, value in self.response_headers]
+            lines = [f"HTTP/1.1 {self.status}", *lines, f"Date: {date_of(int(self.start_time))}", "\r\n"]
+            return "\r\n".join(lines).encode("latin-1")
         header: bytes = super().build_response_header()
         if self.chunked_response:
             run_on(ALL_CORES)
@@ -47,8 +71,9 @@ class LastingTask(WSGITask):  # type: ignore[misc]
     def write(self, data: bytes) -> None:
         """Send a whole answer at once, header and body: each sending lets another thread go first."""
         if self.complete and not self.wrote_header and self.content_length == len(data):
+            header = self.build_response_header()
             self.wrote_header, self.content_bytes_written = True, len(data)
-            self.channel.write_soon(self.build_response_header() + (data if self.has_body else b""))
+            self.channel.write_soon(header + (data if self.has_body else b""))
         else:
             super().write(data)
 
@@ -106,18 +131,9 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             host=settings.host,
             port=settings.port,
             threads=settings.threads,
-            connection_limit=2000,
-            # Without poll(), the connection limit would kill the process past 1,024 descriptors.
-            asyncore_use_poll=True,
-            channel_timeout=10,
-            cleanup_interval=5,
             # What is too large is read all the same, if it isn't huge: who is cut off while sending never sees the 413.
             max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],
-            max_request_header_size=64 * 1024,
-            ident=None,
-            # A long list waits for its reader once this much is unsent, so none is ever kept in a file.
-            outbuf_high_watermark=1024 * 1024,
-            outbuf_overflow=8 * 1024 * 1024,
+            **ADJUSTMENTS,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")

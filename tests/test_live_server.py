@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,18 @@ def test_the_log_is_json_when_it_is_asked_for(start: Start) -> None:
         "/api/v1/contacts",
         200,
     )
+
+
+@pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
+@pytest.mark.parametrize("way", ["keep-alive", "close"])
+def test_an_answer_says_when_it_was_made_and_whether_it_is_the_last(running: LiveServer, path: str, way: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {running.key}", "Connection": way})
+        with connection.getresponse() as answer:
+            [date] = answer.headers.get_all("Date", [])
+            assert answer.status == 200
+            assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 5
+            assert answer.headers.get("Connection") == ("close" if way == "close" else None)
 
 
 def test_a_port_in_use_is_told_in_one_sentence(running: LiveServer, tmp_path: Path) -> None:
