@@ -148,6 +148,11 @@ def dump(stored: Any, schema: PublicSchema, embedded: Mapping[str, PublicSchema]
 class Answer(Response):
     """JSON, whose length is known: its headers need none of werkzeug's repairs."""
 
+    def __init__(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        body = text.encode()
+        own = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *(headers or {}).items()]
+        super().__init__([body], status, own)
+
     def __call__(self, environ: Any, start_response: Any) -> Any:
         start_response(self.status, self.headers.to_wsgi_list())
         return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
@@ -165,7 +170,7 @@ def answer_rows(rows: Iterable[str], headers: Mapping[str, str] | None = None, s
 
 def answer_row(row: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return one row that is JSON already."""
-    return Answer(row, status, headers, content_type="application/json")
+    return Answer(row, status, headers)
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

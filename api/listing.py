@@ -51,7 +51,7 @@ def list_rows(endpoint: Endpoint) -> Response:
         return send_pages(listing, page, headers)
     if page.cursor:
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
-    return answer_row(f"[{page.text}]", 200, headers)
+    return answer_row(page.text, 200, headers)
 
 
 def send_pages(listing: "Listing", page: "Page", headers: dict[str, str]) -> Response:
@@ -92,7 +92,7 @@ def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), includ
 
 
 class Page(NamedTuple):
-    """The JSON of a page's rows without brackets, the next page's cursor if there is one, the number of all rows."""
+    """The JSON of a page's rows, the next page's cursor if there is one, the number of all rows."""
 
     text: str
     cursor: str
@@ -208,8 +208,9 @@ class Listing:
         *last, text, edge, total = row if self.counted else (*row, 0)
         reflect(*last)
         text = finish(f"[{text or ''}]", self.endpoint.schema, schemas_of(self.query.include))
-        keys, *following = json.loads(f"[{edge or '{}'}]")
-        return Page(text[1:-1], self.cursor_at(keys) if following else "", total)
+        # The sort keys of the page's last row, and of the one that follows it.
+        edges = json.loads(f"[{edge}]") if edge else []
+        return Page(text, self.cursor_at(edges[0]) if len(edges) > 1 else "", total)
 
     def cursor_at(self, keys: Mapping[str, Any]) -> str:
         """Return the cursor of what follows the row with these sort keys."""
@@ -218,11 +219,11 @@ class Listing:
 
     def pages(self, page: Page) -> Iterator[str]:
         """Yield the whole list in pieces: the first page, which is given, then all that follow it."""
-        yield f"[{page.text}"
+        yield page.text[:-1]
         while page.cursor:
             self.go_on(page.cursor)
             page = self.page()
-            yield f",{page.text}"
+            yield f",{page.text[1:-1]}"
         yield "]"
 
     def go_on(self, cursor: str) -> None:

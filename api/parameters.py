@@ -2,17 +2,14 @@
 
 import re
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import request
-from werkzeug.datastructures import MultiDict
 
 from api.problems import QueryRefused
 from api.protocol import address_asked
 from database import unwrapped
 from schemas import suggest
-
-NOTHING: MultiDict[str, str] = MultiDict()
 
 
 class Parameters:
@@ -22,22 +19,24 @@ class Parameters:
     """
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
-        asked = unwrapped(request)
-        query = asked.environ.get("QUERY_STRING", "")
-        self.given = asked.args if query else NOTHING
-        if "%" in query:
-            try:
-                unquote_to_bytes(asked.query_string).decode()
-            except UnicodeDecodeError:
-                raise QueryRefused("The query string must be in UTF-8.") from None
+        self.pairs: list[tuple[str, str]] = []
+        self.given: dict[str, str] = {}
         self.filters: dict[str, list[str]] = {}
-        for name, values in self.given.lists():
-            if name not in known and re.sub(r"\[\w*\]\Z", "", name) in fields:
-                self.filters[name] = values
-            elif name not in known:
-                raise QueryRefused(f"There is no parameter {name} here. {suggest(name, (*known, *fields))}")
-            elif len(values) > 1:
+        query = unwrapped(request).environ.get("QUERY_STRING", "")
+        if query:
+            try:
+                self.pairs = parse_qsl(query.encode("latin-1").decode(), keep_blank_values=True, errors="strict")
+            except UnicodeError:
+                raise QueryRefused("The query string must be in UTF-8.") from None
+        for name, value in self.pairs:
+            if name in self.given:
                 raise QueryRefused(f"{name} must be given once.")
+            if name in known:
+                self.given[name] = value
+            elif name in fields or re.sub(r"\[\w*\]\Z", "", name) in fields:
+                self.filters.setdefault(name, []).append(value)
+            else:
+                raise QueryRefused(f"There is no parameter {name} here. {suggest(name, (*known, *fields))}")
 
     def number(self, name: str, smallest: int, largest: int, default: int) -> int:
         """Return a whole number, or the default when it isn't given."""
@@ -64,8 +63,11 @@ class Parameters:
         return words
 
     def next_link(self, **changed: Any) -> dict[str, str]:
-        """Return the header that names the next page: this request with some parameters changed (RFC 8288)."""
-        kept = [(name, value) for name, value in self.given.items(multi=True) if name not in changed]
+        """Return the header that names the next page: this request with some parameters changed (RFC 8288).
+
+        What they are changed to needs no quoting: numbers, and cursors.
+        """
+        kept = [urlencode([pair]) for pair in self.pairs if pair[0] not in changed]
+        query = "&".join([*kept, *(f"{name}={value}" for name, value in changed.items())])
         environ = unwrapped(request).environ
-        here = f"{address_asked()}{environ['SCRIPT_NAME']}{environ['PATH_INFO']}"
-        return {"Link": f'<{here}?{urlencode([*kept, *changed.items()])}>; rel="next"'}
+        return {"Link": f'<{address_asked()}{environ["SCRIPT_NAME"]}{environ["PATH_INFO"]}?{query}>; rel="next"'}

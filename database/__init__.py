@@ -69,6 +69,7 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def backend() -> Backend:
@@ -78,7 +79,7 @@ def backend() -> Backend:
 
 def write_json(value: Any) -> str:
     """Return the value as compact JSON with its characters as they are, as the databases' own functions write it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return ENCODER.encode(value)
 
 
 def init_database(app: Flask, settings: Settings) -> None:

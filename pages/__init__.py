@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
 
+from api.encoding import Answer
 from api.problems import PROBLEM_TYPE, problem
 from auth import public
 from pages.developer import developer
@@ -73,6 +74,8 @@ def answer_too_many(error: TooManyAttempts) -> Response:
 
 def finish_page(response: Response) -> Response:
     """Show a problem as a page where a page was asked for; let no page be kept, nor load anything from elsewhere."""
+    if isinstance(response, Answer):
+        return response
     if f"{request.path}/".startswith("/settings/"):
         if response.mimetype == PROBLEM_TYPE:
             response.set_data(render_template("problem.html", problem=response.get_json()))

@@ -91,6 +91,15 @@ def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
     assert len(seen) == len(set(seen))
 
 
+def test_the_next_page_is_asked_for_with_the_same_filters(make: Make, reader: FlaskClient) -> None:
+    wanted = ["a&b", "c=d", "e>f", "g+h i", "ü%"]
+    for name in [*wanted, "another"]:
+        make("companies", name=name)
+    asked = "&".join(f"name={quote(name)}" for name in wanted)
+
+    assert [row["name"] for page in pages(reader, f"{COMPANIES}?limit=2&{asked}") for row in page] == wanted
+
+
 def test_a_cursor_belongs_to_its_sort(five: None, reader: FlaskClient) -> None:
     [first, *_rest] = [reader.get(f"{COMPANIES}?limit=1&sort=name").headers["Link"]]
     path = first[len("<http://localhost") :].split(">")[0]

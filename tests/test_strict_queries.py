@@ -90,6 +90,12 @@ def test_an_unknown_parameter_or_value_is_400(admin: FlaskClient, path: str, det
     assert (answer.status_code, answer.json["detail"]) == (400, detail)
 
 
+def test_bytes_that_are_no_utf8_are_400_unquoted_too(admin: FlaskClient) -> None:
+    answer = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
+
+    assert (answer.status_code, answer.json["detail"]) == (400, "The query string must be in UTF-8.")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "detail"),
     [
