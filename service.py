@@ -38,13 +38,15 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     Raises SettingRefused or DatabaseRefused when that can't be.
     """
+    settings = settings or load_settings({}, os.environ)
     app = Cardfile("cardfile", static_folder=None)
     # The one limit to a body: Flask has lower ones for the parts of a form, of which a 413 says nothing.
     app.config.update(MAX_CONTENT_LENGTH=1024 * 1024, MAX_FORM_MEMORY_SIZE=None, MAX_FORM_PARTS=None)
+    app.config["LOG_FORMAT"] = settings.log_format
     # A redirect to a tidier path would be an answer in HTML.
     app.url_map.merge_slashes = False
     app.url_map.converters["default"] = Segment
-    init_database(app, settings or load_settings({}, os.environ))
+    init_database(app, settings)
     init_protocol(app)
     init_changes(app)
     init_auth(app)

@@ -4,9 +4,6 @@ import gc
 import json
 import logging
 import sys
-import time
-from collections.abc import Mapping
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,6 +12,7 @@ from flask import Flask
 from sqlalchemy import select
 
 import seed
+from api.protocol import tell_second
 from auth import create_key
 from database import backend, close_connections, db, place_of, write_transaction
 from models import ApiKey
@@ -23,12 +21,6 @@ from pages.sessions import add_token
 from settings import SettingRefused, Settings
 
 log = logging.getLogger("cardfile")
-
-
-@lru_cache(maxsize=1)
-def tell_second(second: int) -> str:
-    """Return the time as a log line begins with it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
 
 
 class TextLine(logging.Formatter):
@@ -42,8 +34,8 @@ class JSONLine(TextLine):
     """A log line as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
-        line |= record.args if isinstance(record.args, Mapping) else {"message": record.getMessage()}
+        line = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
+        line["message"] = record.getMessage()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
@@ -75,13 +67,10 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
 
 
 def set_up_logging(log_format: str) -> None:
-    """Write the log, the access log included, to standard error."""
+    """Write the log to standard error, where the access log is written too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONLine() if log_format == "json" else TextLine("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # What no line of ours shows needn't be found out for each.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
     # A queue is how waitress keeps up with a burst, not news.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 

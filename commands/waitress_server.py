@@ -1,5 +1,6 @@
 """waitress, the server that needs nothing else: its limits, our errors in its own, an orderly end."""
 
+import logging
 import signal
 import time
 from functools import lru_cache, partial
@@ -15,11 +16,13 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import build_http_date
 
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
-from api.protocol import access_log, request_id_from
+from api.protocol import request_id_from
 from commands.cores import ALL_CORES, ONE_CORE, run_on
 from commands.dispatcher import Dispatcher, wake
 from database import backend_of
 from settings import Settings
+
+access_log = logging.getLogger("cardfile.access")
 
 # Less than the ten that `docker stop` gives.
 SECONDS_TO_FINISH = 8

@@ -243,6 +243,17 @@ def test_the_log_is_json_when_it_is_asked_for(start: Start) -> None:
     )
 
 
+@pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
+def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, to: str) -> None:
+    class Unlogged(LiveServer):
+        program = ("sh", "-c", f'exec "$0" "$@" {to}', *LiveServer.program)
+
+    with closing(Unlogged(tmp_path)) as server:
+        server.read_first_key()
+        assert [ask(server)[0] for _time in range(200)] == [200] * 200
+        assert server.stop(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
 @pytest.mark.parametrize("way", ["keep-alive", "close"])
 def test_an_answer_says_when_it_was_made_and_whether_it_is_the_last(running: LiveServer, path: str, way: str) -> None:

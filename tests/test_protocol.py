@@ -106,18 +106,18 @@ def test_any_other_request_id_is_replaced(reader: FlaskClient, given: str) -> No
     assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made)
 
 
-def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "cardfile.access")
+def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
     reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
     reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
 
-    first, second = [record.getMessage() for record in caplog.records if record.name == "cardfile.access"]
-    assert re.fullmatch(r"GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{36} job-7", first)
-    assert re.fullmatch(r"GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{36} job-8", second)
+    at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"{at} GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{{36}} job-7", first)
+    assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
 
 
 def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
-    reader: FlaskClient, caplog: pytest.LogCaptureFixture
+    reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     key = new_key()
@@ -125,8 +125,9 @@ def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
         answer = reader.get(path)
         assert answer.status_code in {400, 404}
         assert key not in answer.text
-    assert "cfk_[redacted]" in caplog.text
-    assert key not in caplog.text
+    logged = caplog.text + capsys.readouterr().err
+    assert "cfk_[redacted]" in logged
+    assert key not in logged
 
 
 def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
