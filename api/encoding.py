@@ -148,9 +148,15 @@ def dump(stored: Any, schema: PublicSchema, embedded: Mapping[str, PublicSchema]
 class Answer(Response):
     """JSON, whose length is known: its headers need none of werkzeug's repairs."""
 
-    def __init__(self, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> None:
         body = text.encode()
-        own = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *(headers or {}).items()]
+        own = [("Content-Type", content_type), ("Content-Length", str(len(body))), *(headers or {}).items()]
         super().__init__([body], status, own)
 
     def __call__(self, environ: Any, start_response: Any) -> Any:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from api.encoding import Answer
 from auth import Unauthenticated, redact
 from database import TakesLong, backend, db, drop_reader, haste
 from schemas import JSONRefused, pointers
@@ -69,7 +70,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the answer that tells of a problem."""
-    return Response(describe(status, detail, g.request_id, errors), status, headers, content_type=PROBLEM_TYPE)
+    return Answer(describe(status, detail, g.request_id, errors), status, headers, PROBLEM_TYPE)
 
 
 def init_problems(app: Flask) -> None:

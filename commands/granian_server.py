@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from typing import Any
 
 import click
@@ -61,24 +60,16 @@ class Granian:
         return self.answer
 
     def answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-        """Answer a request: at once where the answer's length is known, which spares Granian a way through a queue."""
-        lengths: list[str] = []
-
-        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            lengths.extend(value for name, value in headers if name == "Content-Length")
-            return start_response(status, headers, *more)
-
-        body = self.app(environ, start)
+        """Answer a request: at once where all of the answer is there, which spares Granian a way through a queue."""
+        body = self.app(environ, start_response)
         if "CONTENT_LENGTH" in environ:
             # Who is cut off while sending never sees why.
             environ["wsgi.input"].read(8 * self.app.config["MAX_CONTENT_LENGTH"])
-        if not lengths:
-            run_on(ALL_CORES)
-            return ClosingIterator(body, lambda: run_on(self.core))
-        if isinstance(body, list):
-            return body
-        with closing(body):  # type: ignore[type-var]
+        if isinstance(body, list | tuple):
+            # Granian knows the lists alone.
             return list(body)
+        run_on(ALL_CORES)
+        return ClosingIterator(body, lambda: run_on(self.core))
 
 
 def find_port(settings: Settings) -> int:

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
 
-from api.encoding import Answer
 from api.problems import PROBLEM_TYPE, problem
-from auth import public
+from auth import API, public
+from database import unwrapped
 from pages.developer import developer
 from pages.docs import docs, read_markdown
 from pages.sessions import FormRefused, SessionNeeded
@@ -74,9 +74,10 @@ def answer_too_many(error: TooManyAttempts) -> Response:
 
 def finish_page(response: Response) -> Response:
     """Show a problem as a page where a page was asked for; let no page be kept, nor load anything from elsewhere."""
-    if isinstance(response, Answer):
+    path = unwrapped(request).path
+    if path.startswith(f"{API}/"):
         return response
-    if f"{request.path}/".startswith("/settings/"):
+    if f"{path}/".startswith("/settings/"):
         if response.mimetype == PROBLEM_TYPE:
             response.set_data(render_template("problem.html", problem=response.get_json()))
             response.mimetype = "text/html"
