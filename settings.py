@@ -83,7 +83,7 @@ class Settings:
     )
     host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")
     port: int = setting("8000", "--port", whole_number(0, 65535), "The port to listen on; 0 takes any free one.")
-    threads: int = setting("8", "--threads", whole_number(1, 64), "How many requests are worked on at once.")
+    threads: int = setting("16", "--threads", whole_number(1, 64), "How many requests are worked on at once.")
     workers: int = setting("1", "--workers", whole_number(1, 64), "How many processes share the work.")
     server: str = setting("waitress", "--server", one_of("waitress", "granian"), "What serves; granian keeps workers.")
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "How the access log is written.")
