@@ -65,10 +65,10 @@ def close_exchange(response: Response) -> Response:
         response.status_code = 204
     if response.status_code == 204:
         del response.headers["Content-Type"]
-    # Without the query string, where secrets end up, and safe from forged lines.
+    # Without the query string, where secrets end up, and safe from forged lines and a terminal's controls.
     log_exchange(
         {
-            "method": asked.method,
+            "method": quote(asked.method),
             "path": redact(quote(asked.path)),
             "status": response.status_code,
             "ms": round((time.perf_counter() - here.started) * 1000, 1),

@@ -116,6 +116,15 @@ def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys:
     assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
 
 
+def test_a_method_that_commands_a_terminal_is_logged_escaped(
+    reader: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert " %1B%5B2KGET /api/v1/companies 405 " in line
+
+
 def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
     reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
