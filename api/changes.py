@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, g, request
 
-from api.encoding import JSONObject, JSONRows, JSONValue, answer_row, literal
+from api.encoding import Answer, JSONObject, JSONRows, JSONValue, literal
 from api.parameters import Parameters
 from database import read, unwrapped
 from models import Change
@@ -92,7 +92,7 @@ def list_changes() -> Response:
     reflect(version)
     # Numbers have no gaps, so more follow unless this is the last.
     headers = parameters.next_link(since=last, limit=limit) if text and last < version else {}
-    return answer_row(f"[{text or ''}]", 200, headers)
+    return Answer(f"[{text or ''}]", 200, headers)
 
 
 def feed_query(limit: int) -> sa.Select[*tuple[Any, ...]]:

@@ -146,7 +146,7 @@ def dump(stored: Any, schema: PublicSchema, embedded: Mapping[str, PublicSchema]
 
 
 class Answer(Response):
-    """JSON, whose length is known: its headers need none of werkzeug's repairs."""
+    """An answer of text that is JSON already: its length is known, its headers need none of werkzeug's repairs."""
 
     def __init__(
         self,
@@ -171,14 +171,9 @@ def literal(value: int) -> sa.ColumnElement[int]:
 
 def answer_rows(rows: Iterable[str], headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """Return an array of rows that are JSON already."""
-    return answer_row(f"[{','.join(rows)}]", status, headers)
-
-
-def answer_row(row: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return one row that is JSON already."""
-    return Answer(row, status, headers)
+    return Answer(f"[{','.join(rows)}]", status, headers)
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return the value as a JSON answer."""
-    return answer_row(write_json(value), status, headers)
+    return Answer(write_json(value), status, headers)

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Response, abort, g, request
 
-from api.encoding import answer_row
+from api.encoding import Answer
 from api.problems import Conflict
 from api.storing import places
 from database import read, write
@@ -63,7 +63,7 @@ def answer_once(key: str | None, carry_out: Callable[[], Response]) -> Response:
         if first != fingerprint.hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
         headers = {"Idempotent-Replayed": "true"} | ({"Location": location} if location else {})
-        return answer_row(body, status, headers)
+        return Answer(body, status, headers)
     response = carry_out()
     write(
         keep_statement,

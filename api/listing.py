@@ -14,7 +14,7 @@ from flask import Response, abort, request, stream_with_context
 from marshmallow import ValidationError
 
 from api.changes import is_unchanged, reflect
-from api.encoding import answer_row, finish
+from api.encoding import Answer, finish
 from api.parameters import Parameters
 from api.problems import QueryRefused
 from api.querying import OPERATORS, Filter, Query, page_query, row_query, table_of
@@ -51,7 +51,7 @@ def list_rows(endpoint: Endpoint) -> Response:
         return send_pages(listing, page, headers)
     if page.cursor:
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
-    return answer_row(page.text, 200, headers)
+    return Answer(page.text, 200, headers)
 
 
 def send_pages(listing: "Listing", page: "Page", headers: dict[str, str]) -> Response:
@@ -81,7 +81,7 @@ def get_row(endpoint: Endpoint, row_id: str) -> Response:
     row = read_row(endpoint, row_id, tuple(parameters.words("fields", tuple(endpoint.attributes))), included)
     if row is None:
         abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
-    return answer_row(row)
+    return Answer(row)
 
 
 def read_row(endpoint: Endpoint, row_id: str, only: tuple[str, ...] = (), included: tuple[str, ...] = ()) -> str | None:

@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 
 from api.bodies import read_body
 from api.changes import reflect, version_query
-from api.encoding import answer_row, answer_rows
+from api.encoding import Answer, answer_rows
 from api.idempotency import answer_once, one_at_a_time
 from api.listing import read_row
 from api.parameters import Parameters
@@ -151,7 +151,7 @@ def delete_row(endpoint: Endpoint, row_id: str) -> Response:
 def answer_written(endpoint: Endpoint, row_id: str, status: int, located: bool = False) -> Response:
     """Answer a row as it is stored now, with its ETag."""
     headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if located else {}
-    return answer_row(read_row(endpoint, row_id) or "", status, headers)
+    return Answer(read_row(endpoint, row_id) or "", status, headers)
 
 
 def existing_row(endpoint: Endpoint, row_id: str) -> Row:
