@@ -50,19 +50,23 @@ class LastingTask(WSGITask):  # type: ignore[misc]
 
     wrote_header: bool
 
+    def is_asked_to_close(self) -> bool:
+        """Tell whether the client asks that this be its connection's last answer."""
+        return bool(self.request.headers.get("CONNECTION", "").lower() == "close")
+
     def set_close_on_finish(self) -> None:
         # waitress asks for this after every answer without a length: 204, 304 and those sent in chunks.
         in_chunks = self.chunked_response and self.request.command != "HEAD"
         shows_its_end = self.version == "1.1" and (in_chunks or not self.has_body)
-        if not shows_its_end or self.request.headers.get("CONNECTION", "").lower() == "close":
+        if not shows_its_end or self.is_asked_to_close():
             super().set_close_on_finish()
 
     def build_response_header(self) -> bytes:
         """Return the answer's first bytes; a long list follows them from whatever core is free."""
         headers = dict(self.response_headers)
         is_plain = self.version == "1.1" and self.has_body and "Content-Length" in headers and "Date" not in headers
-        if is_plain and self.request.headers.get("CONNECTION", "").lower() != "close":
-            # waitress would sort them and spell each anew, for every answer.
+        if is_plain and not self.is_asked_to_close():
+            # waitress would sort the headers and spell each anew, for every answer.
             lines = [f"{name}: {value}" for name, value in self.response_headers]
             lines = [f"HTTP/1.1 {self.status}", *lines, f"Date: {date_of(int(self.start_time))}", "\r\n"]
             return "\r\n".join(lines).encode("latin-1")

@@ -76,6 +76,7 @@ def finish_page(response: Response) -> Response:
     """Show a problem as a page where a page was asked for; let no page be kept, nor load anything from elsewhere."""
     path = unwrapped(request).path
     if path.startswith(f"{API}/"):
+        # No page is there, and to find that out from the answer's type takes longer.
         return response
     if f"{path}/".startswith("/settings/"):
         if response.mimetype == PROBLEM_TYPE:
