@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What the one binary is made of.
-SOURCES = $(wildcard *.py requirements*.txt) $(shell find api commands database migrations packaging $(wildcard pages) -type f ! -name '*.pyc')
+SOURCES = $(wildcard *.py requirements*.txt) $(shell find api commands database migrations openapi packaging pages server transfer -type f ! -name '*.pyc')
 
 .PHONY: run test coverage check bench binary pictures format clean
 
@@ -27,7 +27,7 @@ bench: .venv/bench
 	PYTHONPATH=. QUICK=$(QUICK) $(BIN)/python -m bench.run
 
 pictures: .venv/development
-	$(BIN)/pytest tests/browser/test_pictures.py
+	$(BIN)/pytest tests/pages/browser/test_pictures.py
 	cp test-output/readme/*.png docs/
 
 binary: dist/cardfile
@@ -42,7 +42,7 @@ format: .venv/development
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist test-output tests/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist test-output tests/openapi/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardfile needs Python 3.11 or newer.")'
@@ -66,7 +66,7 @@ clean:
 	@touch $@ .venv/runtime .venv/binary
 
 # Without npm the tests that need it are skipped, and say so.
-.venv/node: .venv/python tests/tools/package.json
+.venv/node: .venv/python tests/openapi/tools/package.json
 	@if command -v npm > /dev/null; then \
-		npm install --prefix tests/tools --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+		npm install --prefix tests/openapi/tools --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
 	fi

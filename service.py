@@ -10,12 +10,12 @@ from werkzeug.routing import MapAdapter
 
 from api import create_api
 from api.changes import init_changes
-from api.openapi import documents
 from api.problems import init_problems
 from api.protocol import Segment, init_protocol
 from auth import API, init_auth
 from database import init_database
-from pages import create_pages
+from openapi import documents
+from pages import init_pages
 from settings import Settings, load_settings
 
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_auth(app)
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
-    app.register_blueprint(create_pages())
+    init_pages(app)
     app.register_blueprint(documents)
     return app
 

@@ -87,7 +87,7 @@ def cli() -> None:
 @click.option("--demo", is_flag=True, help="Fill an empty database with demo data first.")
 def serve(demo: bool, **flags: str | None) -> None:
     """Serve the API until Ctrl-C or SIGTERM (the default command)."""
-    from commands.serving import run_server
+    from server import run_server
 
     settings = load_settings(flags, os.environ)
     with open_app(flags) as app:
@@ -167,7 +167,7 @@ def seed_command(
 @setting_options("database_url")
 def export_command(folder: Path, form: str, **flags: str | None) -> None:
     """Write every resource to a file in DIR, all as they were at one moment."""
-    from commands.transfer import export_rows
+    from transfer import export_rows
 
     with open_app(flags, create=False):
         say("Wrote", export_rows(folder, form))
@@ -178,7 +178,7 @@ def export_command(folder: Path, form: str, **flags: str | None) -> None:
 @setting_options("database_url")
 def import_command(path: Path, **flags: str | None) -> None:
     """Store the rows of a file, or of a folder of files, as `export` writes them; rows with a known id are updated."""
-    from commands.transfer import TransferRefused, import_rows
+    from transfer import TransferRefused, import_rows
 
     with open_app(flags):
         try:

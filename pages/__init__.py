@@ -4,14 +4,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, redirect, render_template, request, send_from_directory, url_for
+from flask import Blueprint, Flask, Response, redirect, render_template, request, send_from_directory, url_for
 
 from api.problems import PROBLEM_TYPE, problem
 from auth import API, public
 from database import unwrapped
 from pages.developer import developer
 from pages.docs import docs, read_markdown
-from pages.sessions import FormRefused, SessionNeeded
+from pages.sessions import FormRefused, SessionNeeded, add_token
 from pages.sign_in import TooManyAttempts, door
 
 HOME = "/settings/developer"
@@ -27,8 +27,8 @@ POLICY = "; ".join(
 )
 
 
-def create_pages() -> Blueprint:
-    """Return the routes of the pages and of their static files."""
+def init_pages(app: Flask) -> None:
+    """Give the app the pages and their static files, and `serve` the link that signs in."""
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.register_blueprint(docs)
     pages.register_blueprint(door, url_prefix=HOME)
@@ -40,7 +40,13 @@ def create_pages() -> Blueprint:
     pages.add_app_template_filter(show_moment, "moment")
     pages.add_app_template_filter(read_markdown, "markdown")
     pages.after_app_request(finish_page)
-    return pages
+    app.register_blueprint(pages)
+    app.extensions["sign_in_link"] = create_link
+
+
+def create_link() -> str:
+    """Return the path of a new sign-in link, inside a writing transaction."""
+    return f"{HOME}/link?token={add_token('link')}"
 
 
 @public

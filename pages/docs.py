@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
-from api.openapi import answer_text, read_document
-from api.openapi.guide import operations_in, resolve, words_for
 from api.protocol import address_asked
 from auth import API, public
+from openapi import answer_text, read_document
+from openapi.guide import operations_in, resolve, words_for
 from pages.samples import Sample
 
 docs = Blueprint("docs", __name__)

@@ -37,7 +37,7 @@ from settings import load_settings
 ROOT = Path(__file__).parent.parent
 Make = Callable[..., str]
 Query = Callable[..., list[Any]]
-EXAMPLES = Path(__file__).parent / "examples.json"
+EXAMPLES = Path(__file__).parent / "core" / "examples.json"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,7 +5,7 @@ import sys
 from flask import Flask, Response
 from waitress import serve
 
-from commands.cores import ONE_CORE, run_on
+from server.cores import ONE_CORE, run_on
 
 app = Flask("floor", static_folder=None)
 

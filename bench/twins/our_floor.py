@@ -3,7 +3,7 @@
 import sys
 
 from bench.twins.floor import app
-from commands.waitress_server import Waitress, serve_until
+from server.waitress_server import Waitress, serve_until
 from settings import load_settings
 
 if __name__ == "__main__":

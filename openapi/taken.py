@@ -7,12 +7,12 @@ import sqlalchemy as sa
 
 from api.changes import MOST_CHANGES
 from api.listing import LARGEST_PAGE, LONGEST_SEARCH, MOST_VALUES
-from api.openapi.json_schema import JSONSchema, Shapes
-from api.openapi.operations import TAKES, Operation
 from api.querying import OPERATORS
 from api.resources import Endpoint
 from api.writing import ETAGS
 from models import Time
+from openapi.json_schema import JSONSchema, Shapes
+from openapi.operations import TAKES, Operation
 
 COMPARISONS = {"gte": "at least", "gt": "more than", "lte": "at most", "lt": "less than", "ne": "anything but"}
 TEXT: JSONSchema = {"type": "string"}

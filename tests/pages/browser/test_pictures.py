@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import PICTURES, Open
-from tests.browser.test_settings_page import create, sign_in
 from tests.conftest import ROOT, LiveServer
+from tests.pages.browser.conftest import PICTURES, Open
+from tests.pages.browser.test_settings_page import create, sign_in
 
 
 def show_docs(page: Page, server: LiveServer) -> None:

@@ -10,9 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api.openapi.document import describe_api
-from api.openapi.guide import operations_in, resolve
 from auth import API
+from openapi.document import describe_api
+from openapi.guide import operations_in, resolve
 from schemas import RESOURCES, KeySchema
 from seed import load_file
 from service import create_app

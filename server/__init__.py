@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, current_app
 from sqlalchemy import select
 
 import seed
@@ -16,8 +16,6 @@ from api.protocol import tell_second
 from auth import create_key
 from database import backend, close_connections, db, place_of, write_transaction
 from models import ApiKey
-from pages import HOME
-from pages.sessions import add_token
 from settings import SettingRefused, Settings
 
 log = logging.getLogger("cardfile")
@@ -48,11 +46,11 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     set_up_logging(settings.log_format)
     server: Any
     if settings.server == "granian":
-        from commands.granian_server import Granian
+        from server.granian_server import Granian
 
         server = Granian(app, settings)
     else:
-        from commands.waitress_server import Waitress
+        from server.waitress_server import Waitress
 
         server = Waitress(app, settings)
     if demo:
@@ -88,8 +86,9 @@ def greet(settings: Settings, port: int) -> None:
             click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
             click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
         # Only where nobody but this machine's people can follow it.
-        if is_loopback(settings.host):
-            click.echo(f"Settings, for 15 minutes and once: {url}{HOME}/link?token={add_token('link')}")
+        create_link = current_app.extensions.get("sign_in_link")
+        if create_link and is_loopback(settings.host):
+            click.echo(f"Developer settings (one-time link, valid for 15 minutes): {url}{create_link()}")
         sys.stdout.flush()
 
 

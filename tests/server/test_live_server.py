@@ -74,7 +74,7 @@ def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(start: St
     assert server.stop(signal.SIGTERM) == 0
 
     assert server.process.stdout
-    line = f"Settings, for 15 minutes and once: http://{host}:{server.port}/settings/developer/link?token="
+    line = f"Developer settings (one-time link, valid for 15 minutes): http://{host}:{server.port}/settings/developer/link?token="
     assert server.process.stdout.read().startswith(f"\n{line}" if is_shown else "\n") is True
     assert (shell(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]) is is_shown
 

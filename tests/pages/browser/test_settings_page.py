@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from models import now, show_time
-from tests.browser.conftest import LOOKS, Open, inspect
 from tests.conftest import LiveServer, ask
+from tests.pages.browser.conftest import LOOKS, Open, inspect
 
 LONG = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
 

@@ -6,12 +6,12 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 
-from api.openapi.answered import body, failures, headers, responses
-from api.openapi.guide import INTRODUCTION
-from api.openapi.json_schema import Shapes
-from api.openapi.operations import Operation, operations_of
-from api.openapi.taken import SHARED, parameter, taken_by
 from api.resources import ENDPOINTS
+from openapi.answered import body, failures, headers, responses
+from openapi.guide import INTRODUCTION
+from openapi.json_schema import Shapes
+from openapi.operations import Operation, operations_of
+from openapi.taken import SHARED, parameter, taken_by
 
 VERSION = "1"
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {

@@ -11,10 +11,10 @@ from werkzeug.routing import Rule
 from api.changes import list_changes
 from api.keys import add_key, delete_key, list_keys
 from api.listing import get_row, list_rows
-from api.openapi.json_schema import ID_PATTERN, example_of
 from api.resources import Endpoint
 from api.writing import delete_row, patch_row, post_rows, put_row
 from auth import API, scope_needed
+from openapi.json_schema import ID_PATTERN, example_of
 from schemas import KeySchema, public_name
 
 # The names of what each view takes beside the id: in the query, and in headers.

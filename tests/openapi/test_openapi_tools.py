@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import ROOT, LiveServer, ask
 
-TOOLS = ROOT / "tests" / "tools"
+TOOLS = ROOT / "tests" / "openapi" / "tools"
 BIN = Path(sys.executable).parent
 Tool = Callable[..., str]
 
@@ -78,9 +78,9 @@ def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[.
 
     said = tool(
         BIN / "schemathesis",
-        *("--config-file", ROOT / "tests" / "schemathesis.toml"),
+        *("--config-file", ROOT / "tests" / "openapi" / "schemathesis.toml"),
         *("run", f"http://127.0.0.1:{server.port}/openapi.json", "--header", f"Authorization: Bearer {server.key}"),
-        SCHEMATHESIS_HOOKS="tests.fuzzing",
+        SCHEMATHESIS_HOOKS="tests.openapi.fuzzing",
         PYTHONPATH=str(ROOT),
         OWN_KEY=own_key["id"],
     )

@@ -19,7 +19,7 @@ from database.postgresql import LOCK, schema_of, scratch
 from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
-from tests.test_migrations import OPEN
+from tests.core.test_migrations import OPEN
 
 pytestmark = pytest.mark.databases("postgresql")
 

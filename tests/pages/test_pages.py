@@ -1,4 +1,4 @@
-"""Settings → Developer: the keys and the overview, as they are written; tests/browser looks at them."""
+"""Settings → Developer: the keys and the overview, as they are written; tests/pages/browser looks at them."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from pages import HOME, overview
 from pages.sessions import COOKIE
 from tests.conftest import Make, Query, Ran, client_with
-from tests.test_sessions import form_token, key, person, session_token
+from tests.pages.test_sessions import form_token, key, person, session_token
 
 __all__ = ["key", "person"]
 

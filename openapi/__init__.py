@@ -48,8 +48,8 @@ def answer_text(text: str, content_type: str) -> Response:
 def write_documents(app: Flask) -> dict[str, str]:
     """Return the texts of the documents, by name, and keep them in the app."""
     # Imported when they are first asked for, because serving doesn't need apispec.
-    from api.openapi.document import describe_api
-    from api.openapi.guide import write_guide
+    from openapi.document import describe_api
+    from openapi.guide import write_guide
 
     document = describe_api(app)
     texts = {"openapi.json": json.dumps(document, ensure_ascii=False), "llms.txt": write_guide(document)}

@@ -17,9 +17,9 @@ from waitress.utilities import build_http_date
 
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.protocol import request_id_from
-from commands.cores import ALL_CORES, ONE_CORE, run_on
-from commands.dispatcher import Dispatcher, wake
 from database import backend_of
+from server.cores import ALL_CORES, ONE_CORE, run_on
+from server.dispatcher import Dispatcher, wake
 from settings import Settings
 
 access_log = logging.getLogger("cardfile.access")

@@ -8,7 +8,7 @@ import click
 from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
-from commands.cores import ALL_CORES, run_on
+from server.cores import ALL_CORES, run_on
 from settings import Settings, lacking
 
 Start = Callable[..., Any]

@@ -13,7 +13,21 @@ from settings import Settings
 from tests.conftest import ROOT
 
 # Each may import what stands after it, and nothing before it.
-ORDER = ["service", "commands", "pages", "api", "seed", "auth", "schemas", "models", "database", "settings"]
+ORDER = [
+    "service",
+    "commands",
+    "pages",
+    "openapi",
+    "server",
+    "transfer",
+    "api",
+    "seed",
+    "auth",
+    "schemas",
+    "models",
+    "database",
+    "settings",
+]
 README = (ROOT / "README.md").read_text()
 
 

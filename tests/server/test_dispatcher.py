@@ -19,8 +19,8 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
 import seed
-from commands.dispatcher import Dispatcher
 from database import TakesLong, haste
+from server.dispatcher import Dispatcher
 from tests.conftest import LiveServer, ask
 
 Start = Callable[..., LiveServer]

@@ -5,8 +5,8 @@ import json
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import LOOKS, Open, inspect
 from tests.conftest import LiveServer
+from tests.pages.browser.conftest import LOOKS, Open, inspect
 
 
 def address(server: LiveServer) -> str:

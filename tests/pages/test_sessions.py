@@ -19,7 +19,7 @@ from pages.sessions import add_token
 from service import create_app
 from settings import load_settings
 from tests.conftest import Query, client_with, shell
-from tests.test_authentication import NewKey, every_route
+from tests.core.test_authentication import NewKey, every_route
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 

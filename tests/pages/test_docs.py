@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import create_environ
 from werkzeug.wrappers import Response
 
-from api.openapi import read_document
+from openapi import read_document
 from pages.docs import Example, examples_of
 from tests.conftest import LiveServer, ask
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from api.keys import add_key, list_keys
 from api.listing import get_row, list_rows
-from api.openapi.json_schema import KEY, JSONSchema, example_of, ref, title_of
-from api.openapi.operations import GIVES, Operation
 from api.problems import PROBLEM_TYPE, SENTENCES, describe
 from api.resources import ENDPOINTS, Endpoint
 from api.writing import LARGEST_BATCH, READ_ONLY, patch_row, post_rows, put_row
 from auth import ScopeTooSmall, Unauthenticated
+from openapi.json_schema import KEY, JSONSchema, example_of, ref, title_of
+from openapi.operations import GIVES, Operation
 from schemas import KeySchema, read_flag
 
 REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
