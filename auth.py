@@ -1,4 +1,4 @@
-"""The keys: their format, their lookup, their scopes, and the hook that every request passes."""
+"""API keys: their format, lookup and scopes, and the before_request hook that checks them."""
 
 import logging
 import re
@@ -12,12 +12,12 @@ from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
 
+import sqlalchemy as sa
 from flask import Flask, current_app, g, request
-from sqlalchemy import Engine, Select, bindparam, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from database import db, read, unwrapped
-from models import SCOPES, ApiKey, now, read_stored_time
+from database import execute, write_transaction
+from formats.ids import new_id
+from models import SCOPES, ApiKey, from_driver, insert_statement, now
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"
@@ -28,37 +28,37 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Unauthenticated(Exception):
-    """The request needs a key and has none (RFC 6750 §3)."""
+    """The request has no API key (RFC 6750 §3)."""
 
     status = 401
     detail = "This needs an API key: send it as Authorization: Bearer YOUR_API_KEY."
     challenge: ClassVar[dict[str, str]] = {}
 
 
-class KeyRefused(Unauthenticated):
+class InvalidKey(Unauthenticated):
     """The key is unknown, malformed, expired or deleted (RFC 6750 §3.1)."""
 
-    # The same answer for all of them, so that probing learns nothing.
+    # The same response for all of them, so that probing learns nothing.
     detail = "This API key is not valid: check it for typing errors, or create a new one."
     challenge: ClassVar[dict[str, str]] = {"error": "invalid_token"}
 
 
-class ScopeTooSmall(Unauthenticated):
-    """The key is good, but not for this (RFC 6750 §3.1)."""
+class InsufficientScope(Unauthenticated):
+    """The key is valid but lacks the required scope (RFC 6750 §3.1)."""
 
     status = 403
 
-    def __init__(self, has: str, needs: str) -> None:
-        super().__init__(has, needs)
-        self.detail = f"This API key has the scope {has}; {needs} is needed."
-        self.challenge = {"error": "insufficient_scope", "scope": needs}  # type: ignore[misc]
+    def __init__(self, scope: str, required: str) -> None:
+        super().__init__(scope, required)
+        self.detail = f"This API key has the scope {scope}; {required} is needed."
+        self.challenge = {"error": "insufficient_scope", "scope": required}  # type: ignore[misc]
 
 
 def checksum(body: str) -> str:
     """Return the CRC-32 of a key's random characters as six base62 digits."""
     number = crc32(body.encode())
     digits = ""
-    for _place in range(6):
+    for _digit in range(6):
         number, digit = divmod(number, 62)
         digits = BASE62[digit] + digits
     return digits
@@ -66,57 +66,70 @@ def checksum(body: str) -> str:
 
 def new_key() -> str:
     """Return a new key: `cfk_`, 30 random base62 characters (178 bits) and their checksum."""
-    body = "".join(secrets.choice(BASE62) for _place in range(30))
+    body = "".join(secrets.choice(BASE62) for _digit in range(30))
     return f"cfk_{body}{checksum(body)}"
 
 
 def is_well_formed(key: str) -> bool:
-    """Tell whether this can be a key; one that was mistyped can't, and costs no query."""
+    """Tell whether this can be a key: a mistyped one is refused without a query."""
     return KEY.fullmatch(key) is not None and checksum(key[4:34]) == key[34:]
 
 
 def redact(text: str) -> str:
-    """Return the text without the keys in it, fit for a log or an error."""
+    """Return the text with API keys replaced, for logs and errors."""
     return re.sub("cfk_[0-9A-Za-z]+", "cfk_[redacted]", text) if "cfk_" in text else text
 
 
-def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tuple[ApiKey, str]:
-    """Add a key to the session; return its record and the key itself, which is not kept anywhere."""
-    key = new_key()
-    record = ApiKey(
-        name=name, scope=scope, expires_at=expires_at, prefix=key[:8], sha256=sha256(key.encode()).hexdigest()
-    )
-    db.session.add(record)
-    return record, key
+def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tuple[str, str]:
+    """Store a new key, inside a writing transaction; return its id and the key itself, which isn't stored."""
+    key, key_id = new_key(), new_id()
+    values = {"name": name, "scope": scope, "prefix": key[:8], "sha256": digest(key)}
+    execute(insert_statement, ApiKey, id=key_id, created_at=now(), expires_at=expires_at, last_used_at=None, **values)
+    return key_id, key
+
+
+def delete_key(key_id: str) -> bool:
+    """Delete a key, inside a writing transaction; tell whether it existed."""
+    return execute(delete_key_by_id, id=key_id).fetchone() is not None
+
+
+def delete_key_by_id() -> sa.Delete:
+    """Return the statement that deletes the key of an id and returns the id."""
+    return sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.id)  # type: ignore[return-value]
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 that is stored instead of a secret."""
+    return sha256(secret.encode()).hexdigest()
 
 
 class KeyHolder(NamedTuple):
-    """Who a request comes from: the id of the key's record, and what it may do."""
+    """The API key of a request: the id of its record, and its scope."""
 
     id: str
     scope: str
 
 
 def find_key(key: str) -> KeyHolder:
-    """Return the holder of the key, by one query.
+    """Return the id and scope of a key, by one query.
 
-    Raises KeyRefused when the key is unknown, malformed, expired or deleted.
+    Raises InvalidKey when the key is unknown, malformed, expired or deleted.
     """
     if is_well_formed(key):
-        found = read(key_query, sha256=sha256(key.encode()).hexdigest()).fetchone()
-        if found and not is_over(read_stored_time(found[2])):
-            return KeyHolder(found[0], found[1])
-    raise KeyRefused
+        row = execute(key_by_sha256, sha256=digest(key)).fetchone()
+        if row and not is_expired(from_driver(row[2])):
+            return KeyHolder(row[0], row[1])
+    raise InvalidKey
 
 
-def is_over(expires_at: datetime | None) -> bool:
-    """Tell whether a time has come; no time never comes."""
+def is_expired(expires_at: datetime | None) -> bool:
+    """Tell whether a time of expiry has come; None never does."""
     return expires_at is not None and expires_at <= now()
 
 
-def key_query() -> Select[*tuple[Any, ...]]:
-    """Return the query for the key of a hash: its id, its scope, and when it expires as the database shows it."""
-    return select(ApiKey.id, ApiKey.scope, ApiKey.expires_at).where(ApiKey.sha256 == bindparam("sha256"))
+def key_by_sha256() -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for the id, scope and expiry of the key with a hash."""
+    return sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at).where(ApiKey.sha256 == sa.bindparam("sha256"))
 
 
 def public(view: View) -> View:
@@ -125,8 +138,8 @@ def public(view: View) -> View:
     return view
 
 
-def needs(scope: str) -> Callable[[View], View]:
-    """Mark a view that needs this scope, whatever the method."""
+def requires(scope: str) -> Callable[[View], View]:
+    """Mark a view that requires this scope for every method."""
 
     def mark(view: View) -> View:
         view.scope = scope  # type: ignore[attr-defined]
@@ -135,64 +148,67 @@ def needs(scope: str) -> Callable[[View], View]:
     return mark
 
 
-def scope_needed(view: Any, method: str) -> str:
-    """Return the scope that a view is marked to need, or else the method does."""
+def required_scope(view: Any, method: str) -> str:
+    """Return the scope that a view is marked to require, or else the one of the method."""
     return str(getattr(view, "scope", "read" if method in {"GET", "HEAD"} else "write"))
 
 
 class LastUse:
-    """The minute of each key's last use, written by a thread of its own: no request waits for it."""
+    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, app: Flask) -> None:
+        self.app = app
         self.noted: dict[str, int] = {}
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
 
     def note(self, key_id: str) -> None:
-        """Have the current minute written, unless it was already."""
+        """Store the current minute, unless it is stored already."""
         minute = int(time.time()) // 60
         if self.noted.get(key_id) != minute:
             self.noted[key_id] = minute
             self.writer.submit(self.write, key_id, datetime.fromtimestamp(minute * 60, UTC))
 
     def write(self, key_id: str, minute: datetime) -> None:
-        """Write one key's last use; a database that is locked or gone costs a line in the log and no more."""
-        unseen = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < minute)
+        """Store one key's last use; if the database is locked or gone, only log it."""
         try:
-            with self.engine.connect().execution_options(begin="IMMEDIATE") as connection:
-                connection.execute(update(ApiKey).where(ApiKey.id == key_id, unseen).values(last_used_at=minute))
-                connection.commit()
-        except SQLAlchemyError as error:
+            with self.app.app_context(), write_transaction():
+                execute(set_last_use, key_id=key_id, minute=minute)
+        except Exception as error:
             log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
     def stop(self) -> None:
-        """Wait until everything that was noted is written."""
+        """Wait until all noted minutes are stored."""
         self.writer.shutdown()
 
 
+def set_last_use() -> sa.Update:
+    """Return the statement that stores the minute of a key's last use, unless a later one is stored."""
+    minute = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
+    is_older = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < minute)
+    return sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), is_older).values(last_used_at=minute)
+
+
 def init_auth(app: Flask) -> None:
-    """Put the hook before every request of the app."""
-    with app.app_context():
-        app.extensions["last_use"] = LastUse(db.engine)
+    """Check the API key before every request of the app."""
+    app.extensions["last_use"] = LastUse(app)
     app.before_request(require_key)
 
 
 def require_key() -> None:
-    """Let a request pass only with a key of enough scope, unless its view is marked public.
+    """Let a request pass only with a key of the required scope, unless its view is public.
 
-    Raises Unauthenticated, KeyRefused or ScopeTooSmall. It runs for unknown paths under /api/v1 too, so that nobody
-    without a key learns which exist.
+    Raises Unauthenticated, InvalidKey or InsufficientScope. Unknown paths under /api/v1 are checked too, so that
+    nobody without a key learns which paths exist.
     """
-    app, asked = unwrapped(current_app), unwrapped(request)
-    view = app.view_functions.get(asked.endpoint or "")
-    outside = view is None and not f"{asked.path}/".startswith(f"{API}/")
-    if outside or asked.method == "OPTIONS" or getattr(view, "is_public", False):
+    view = current_app.view_functions.get(request.endpoint or "")
+    is_outside = view is None and not f"{request.path}/".startswith(f"{API}/")
+    if is_outside or request.method == "OPTIONS" or getattr(view, "is_public", False):
         return
-    scheme, _space, credentials = asked.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    scheme, _space, credentials = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
     g.key = key = find_key(credentials.strip())
-    needed = scope_needed(view, asked.method)
-    if view is not None and SCOPES.index(key.scope) < SCOPES.index(needed):
-        raise ScopeTooSmall(key.scope, needed)
-    app.extensions["last_use"].note(key.id)
+    required = required_scope(view, request.method)
+    if view is not None and SCOPES.index(key.scope) < SCOPES.index(required):
+        raise InsufficientScope(key.scope, required)
+    current_app.extensions["last_use"].note(key.id)

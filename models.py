@@ -1,8 +1,5 @@
-"""What is stored: resources, keys, the change log, and who is signed in. Nothing of HTTP is known here."""
+"""The tables: resources, API keys, the change log, kept responses and sessions. Nothing here knows HTTP."""
 
-import secrets
-import threading
-import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -13,13 +10,24 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from database import Base
+from formats.ids import new_id
+from formats.values import (
+    AMOUNT,
+    BOOLEAN,
+    INTEGER,
+    MAX_AMOUNT,
+    MAX_INTEGER,
+    MAX_TAGS,
+    TAGS,
+    TEXT,
+    TIME,
+    Format,
+    format_time,
+)
 
 STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
 SCOPES = ("read", "write", "admin")
 ACTIONS = ("created", "updated", "deleted")
-LARGEST_AMOUNT = Decimal("999999999999.99")
-LARGEST_POSITION = 2**31 - 1
-MOST_TAGS = 50
 
 
 def now() -> datetime:
@@ -27,41 +35,13 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-class Ticks:
-    """The time in 48 bits of milliseconds and 12 bits of a fraction of one, later at every call."""
-
-    def __init__(self) -> None:
-        self.last, self.lock = 0, threading.Lock()
-
-    def next(self) -> int:
-        with self.lock:
-            self.last = max(self.last + 1, time.time_ns() * 4096 // 1_000_000)
-            return self.last
-
-
-ticks = Ticks()
-
-
-def new_id() -> str:
-    """Return a UUIDv7 that sorts after every one this process made before (RFC 9562 §5.7, §6.2 method 3)."""
-    tick = ticks.next()
-    bits = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
-    digits = f"{bits:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def show_time(value: datetime) -> str:
-    """Return the time as it is stored on SQLite and shown everywhere, as in 2024-01-15T10:30:00Z."""
-    return f"{value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat()}Z"
-
-
-def read_stored_time(value: Any) -> datetime | None:
-    """Return the time that a driver gives: text on SQLite, a time already on PostgreSQL."""
+def from_driver(value: Any) -> datetime | None:
+    """Return the time that a driver returned: text on SQLite, a datetime on PostgreSQL."""
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 class Time(TypeDecorator[datetime]):
-    """A time in UTC and whole seconds; on SQLite the text that the API shows, which sorts as the times do."""
+    """A time in UTC and whole seconds; SQLite stores it as the text that the API shows, which sorts by time."""
 
     impl = TIMESTAMP(timezone=True, precision=0)
     cache_ok = True
@@ -72,10 +52,18 @@ class Time(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         if value is None:
             return None
-        return show_time(value) if dialect.name == "sqlite" else value.replace(microsecond=0)
+        return format_time(value) if dialect.name == "sqlite" else value.replace(microsecond=0)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        return read_stored_time(value)
+        return from_driver(value)
+
+
+FORMATS = {sa.Boolean: BOOLEAN, sa.Integer: INTEGER, sa.Numeric: AMOUNT, Time: TIME, sa.JSON: TAGS}
+
+
+def format_of(column: Any) -> Format:
+    """Return how the values of a column are parsed, shown and written as JSON."""
+    return next((FORMATS[type_] for type_ in FORMATS if isinstance(column.type, type_)), TEXT)
 
 
 def string(length: int) -> sa.String:
@@ -84,15 +72,15 @@ def string(length: int) -> sa.String:
 
 
 def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", **options: Any) -> Any:
-    """Declare a column with a CHECK that holds its rule against any writer, each {} standing for the column.
+    """Declare a column with a CHECK constraint that enforces its rule for every writer; {} stands for the column.
 
-    `sqlite` and `postgresql` add what is said differently there, or left open by the type.
+    `sqlite` and `postgresql` add conditions for one database alone.
     """
     return mapped_column(type_, info={"rule": rule, "sqlite": sqlite, "postgresql": postgresql}, **options)
 
 
 @sa.event.listens_for(sa.Table, "after_parent_attach")
-def hold_rules(table: sa.Table, _metadata: sa.MetaData) -> None:
+def add_check_constraints(table: sa.Table, _metadata: sa.MetaData) -> None:
     """Turn the rules of the table's columns into named CHECK constraints."""
     for each in table.columns:
         for dialect in ("sqlite", "postgresql"):
@@ -103,13 +91,13 @@ def hold_rules(table: sa.Table, _metadata: sa.MetaData) -> None:
 
 
 def text(
-    longest: int, shortest: int = 0, rule: str = "", sqlite: str = "", searched: bool = False, **options: Any
+    max_length: int, min_length: int = 0, rule: str = "", sqlite: str = "", searchable: bool = False, **options: Any
 ) -> Any:
-    """Declare a text column, its length in characters; a searched one is found by its words."""
-    rule = f"length({{}}) BETWEEN {shortest} AND {longest}{rule}"
+    """Declare a text column, its lengths in characters; `q` searches the searchable ones."""
+    rule = f"length({{}}) BETWEEN {min_length} AND {max_length}{rule}"
     sqlite = f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}"
-    declared = column(string(longest), rule, sqlite, **options)
-    declared.column.info["searched"] = searched
+    declared = column(string(max_length), rule, sqlite, **options)
+    declared.column.info["searchable"] = searchable
     return declared
 
 
@@ -124,11 +112,11 @@ def choice(choices: tuple[str, ...], **options: Any) -> Any:
 
 
 def flag() -> Any:
-    """Declare a boolean column, false unless it is said otherwise."""
+    """Declare a boolean column, false by default."""
     return column(sa.Boolean(), "", "{} IN (0, 1)", default=False)
 
 
-def moment(**options: Any) -> Any:
+def time(**options: Any) -> Any:
     """Declare a column for a time."""
     years = "{} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'"
     return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", years, **options)
@@ -140,16 +128,16 @@ def company_id() -> Any:
 
 
 def serial(**options: Any) -> Any:
-    """Declare a primary key that the database counts up."""
+    """Declare an integer primary key that the database assigns."""
     return mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
 
 
 class Row(Base):
-    """What the resources and keys have in common: a public id, and the time of their creation."""
+    """A row with a public id and a creation time: resources and API keys."""
 
     __abstract__ = True
 
-    # SQLite's rowid, given a name so that it outlasts a VACUUM: the search index refers to it.
+    # SQLite's rowid, named so that VACUUM keeps it: the search index refers to it.
     number: Mapped[int] = serial(sort_order=-2)
     id: Mapped[str] = text(
         64,
@@ -160,17 +148,17 @@ class Row(Base):
         default=new_id,
         sort_order=-1,
     )
-    created_at: Mapped[datetime] = moment(default=now, sort_order=1)
+    created_at: Mapped[datetime] = time(default=now, sort_order=1)
 
 
 class Resource(Row):
-    """What companies, contacts and conversations have in common."""
+    """A resource of the API: companies, contacts and conversations."""
 
     __abstract__ = True
 
-    updated_at: Mapped[datetime] = moment(sort_order=2)
+    updated_at: Mapped[datetime] = time(sort_order=2)
 
-    # What lists are often filtered on, besides; each list of a value's rows then has its order from the index too.
+    # Columns with an index for filters; it includes the default sort order.
     indexed: ClassVar[tuple[str, ...]] = ()
 
     @declared_attr.directive
@@ -184,64 +172,64 @@ class Resource(Row):
 
 
 class Company(Resource):
-    """A company, with the deal that is under way with it."""
+    """A company and its current deal."""
 
     __tablename__ = "companies"
     indexed = ("name", "website", "stage_id")
 
-    name: Mapped[str] = text(255, 1, searched=True)
-    website: Mapped[str | None] = url(searched=True)
-    industry: Mapped[str | None] = text(255, searched=True)
+    name: Mapped[str] = text(255, 1, searchable=True)
+    website: Mapped[str | None] = url(searchable=True)
+    industry: Mapped[str | None] = text(255, searchable=True)
     deal_value: Mapped[Decimal | int | float | None] = column(
         # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
         sa.Numeric(14, 2, asdecimal=False).with_variant(sa.Numeric(asdecimal=False), "postgresql"),
-        f"{{}} BETWEEN 0 AND {LARGEST_AMOUNT}",
+        f"{{}} BETWEEN 0 AND {MAX_AMOUNT}",
         "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
         "round({}, 2) = {}",
     )
     stage_id: Mapped[str | None] = text(255)
     position: Mapped[int] = column(
-        sa.Integer(), f"{{}} BETWEEN 0 AND {LARGEST_POSITION}", "typeof({}) = 'integer'", default=0
+        sa.Integer(), f"{{}} BETWEEN 0 AND {MAX_INTEGER}", "typeof({}) = 'integer'", default=0
     )
     logo_url: Mapped[str | None] = url()
-    notes: Mapped[str | None] = text(10_000, searched=True)
-    last_contact: Mapped[datetime | None] = moment()
+    notes: Mapped[str | None] = text(10_000, searchable=True)
+    last_contact: Mapped[datetime | None] = time()
     is_customer: Mapped[bool] = flag()
     created_by: Mapped[str | None] = text(255)
 
 
 class Contact(Resource):
-    """A person, at a company or at none."""
+    """A person, optionally at a company."""
 
     __tablename__ = "contacts"
     indexed = ("company_id", "email")
 
     company_id: Mapped[str | None] = company_id()
-    name: Mapped[str] = text(255, 1, searched=True)
-    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searched=True)
-    phone: Mapped[str | None] = text(255, searched=True)
-    title: Mapped[str | None] = text(255, searched=True)
-    role: Mapped[str | None] = text(255, searched=True)
-    notes: Mapped[str | None] = text(10_000, searched=True)
+    name: Mapped[str] = text(255, 1, searchable=True)
+    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searchable=True)
+    phone: Mapped[str | None] = text(255, searchable=True)
+    title: Mapped[str | None] = text(255, searchable=True)
+    role: Mapped[str | None] = text(255, searchable=True)
+    notes: Mapped[str | None] = text(10_000, searchable=True)
     is_primary: Mapped[bool] = flag()
     user_id: Mapped[str | None] = text(255)
 
 
 class Conversation(Resource):
-    """A chat that a visitor of the website began."""
+    """A chat with a visitor of the website."""
 
     __tablename__ = "conversations"
     indexed = ("company_id", "status")
 
     company_id: Mapped[str | None] = company_id()
-    visitor_name: Mapped[str | None] = text(255, searched=True)
-    visitor_email: Mapped[str | None] = text(255, searched=True)
+    visitor_name: Mapped[str | None] = text(255, searchable=True)
+    visitor_email: Mapped[str | None] = text(255, searchable=True)
     visitor_ip: Mapped[str | None] = text(
         45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'", postgresql="{} ~ '^[0-9A-Fa-f.:]+$'"
     )
     user_agent: Mapped[str | None] = text(2048)
-    referrer_url: Mapped[str | None] = text(2048, searched=True)
-    page_url: Mapped[str | None] = text(2048, searched=True)
+    referrer_url: Mapped[str | None] = text(2048, searchable=True)
+    page_url: Mapped[str | None] = text(2048, searchable=True)
     status: Mapped[str] = choice(STATUSES, default="open")
     assigned_to_user_id: Mapped[str | None] = text(255)
     is_read: Mapped[bool] = flag()
@@ -249,15 +237,15 @@ class Conversation(Resource):
     tags: Mapped[list[str]] = column(
         sa.JSON().with_variant(JSONB(), "postgresql"),
         "",
-        f"json_valid({{}}) AND json_type({{}}) = 'array' AND json_array_length({{}}) <= {MOST_TAGS}",
-        f"jsonb_typeof({{}}) = 'array' AND jsonb_array_length({{}}) <= {MOST_TAGS}",
+        f"json_valid({{}}) AND json_type({{}}) = 'array' AND json_array_length({{}}) <= {MAX_TAGS}",
+        f"jsonb_typeof({{}}) = 'array' AND jsonb_array_length({{}}) <= {MAX_TAGS}",
         default=list,
     )
-    last_message_at: Mapped[datetime | None] = moment()
+    last_message_at: Mapped[datetime | None] = time()
 
 
 class ApiKey(Row):
-    """A key's record: its SHA-256, never the key."""
+    """An API key's record: its SHA-256, never the key itself."""
 
     __tablename__ = "api_keys"
 
@@ -265,12 +253,12 @@ class ApiKey(Row):
     scope: Mapped[str] = choice(SCOPES, default="read")
     prefix: Mapped[str] = text(8, 8)
     sha256: Mapped[str] = text(64, 64, unique=True)
-    expires_at: Mapped[datetime | None] = moment()
-    last_used_at: Mapped[datetime | None] = moment()
+    expires_at: Mapped[datetime | None] = time()
+    last_used_at: Mapped[datetime | None] = time()
 
 
 class Change(Base):
-    """A row's creation, update or deletion, numbered in commit order; only the database's triggers write here."""
+    """The creation, update or deletion of a row, numbered in commit order; only triggers insert here."""
 
     __tablename__ = "changes"
     __table_args__ = (sa.Index(None, "resource", "seq"), sa.Index(None, "resource", "row_id", "seq"))
@@ -284,7 +272,7 @@ class Change(Base):
 
 
 class Replay(Base):
-    """The answer to a request with an Idempotency-Key, kept to be given again."""
+    """The response to a request with an Idempotency-Key, kept to be sent again."""
 
     __tablename__ = "replays"
 
@@ -299,7 +287,7 @@ class Replay(Base):
 
 
 class Session(Base):
-    """Somebody who is signed in to the pages, or a link that lets somebody in once: its token's SHA-256, no token."""
+    """A browser session, or a one-time sign-in link: the SHA-256 of its token, never the token itself."""
 
     __tablename__ = "sessions"
 
@@ -307,3 +295,10 @@ class Session(Base):
     kind: Mapped[str] = choice(("session", "link"))
     api_key_id: Mapped[str | None] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"))
     expires_at: Mapped[datetime] = mapped_column(Time())
+
+
+def insert_statement(model: type[Base]) -> sa.Insert:
+    """Return the statement that inserts a row with a value for each column, except the number."""
+    table: Any = model.__table__
+    columns = [column for column in table.c if column.name != "number"]
+    return sa.insert(table).values({column.name: sa.bindparam(column.name, type_=column.type) for column in columns})

@@ -17,8 +17,11 @@ import click
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
-from database import backend, db, write_transaction
-from schemas import RESOURCES, JSONRefused, Members, pointers, read_json, suggest
+from database import backend, connection, execute, execute_many, write_transaction
+from formats.errors import pointers, suggest
+from formats.json_text import InvalidJSON, ParsedObject, parse_json
+from models import Resource, insert_statement
+from schemas import RESOURCES
 
 UNTIL = "2026-01-01"
 TWO_YEARS = timedelta(days=730)
@@ -82,7 +85,7 @@ TEAM = ("user-101", "user-102", "user-103", "user-104", "user-105")
 Row = dict[str, Any]
 
 
-class SeedRefused(Exception):
+class InvalidData(Exception):
     """The data can't be loaded; the message says which record and field are at fault, or what to do."""
 
 
@@ -96,9 +99,9 @@ class Demo:
         try:
             self.until = datetime.strptime(until, "%Y-%m-%d").replace(tzinfo=UTC)
         except ValueError:
-            raise SeedRefused(f"--until must be a day as in {UNTIL}, not {until!r}.") from None
+            raise InvalidData(f"--until must be a day as in {UNTIL}, not {until!r}.") from None
         if self.until.year < 1973:
-            raise SeedRefused("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
+            raise InvalidData("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
         self.random = Random(number)  # noqa: S311
         person = Person(seed=number)
         # Drawn once: asking for each name anew takes a third of the time that everything takes.
@@ -230,31 +233,43 @@ def ascii_letters(name: str) -> str:
 
 
 def count_rows() -> dict[str, int]:
-    """Return how many rows each resource has."""
-    counts = {name: sa.select(sa.func.count()).select_from(schema.model) for name, schema in RESOURCES.items()}
-    return {name: db.session.scalar(count) or 0 for name, count in counts.items()}
+    """Return the number of rows of each resource."""
+    return {name: execute(count_query, schema.model).fetchone()[0] for name, schema in RESOURCES.items()}
+
+
+def count_query(model: type[Resource]) -> sa.Select[Any]:
+    """Return the query for the number of a model's rows."""
+    return sa.select(sa.func.count()).select_from(model)
+
+
+def ids_query(model: type[Resource]) -> sa.Select[Any]:
+    """Return the query for the ids of a model's rows."""
+    return sa.select(model.id)
+
+
+def delete_all(model: type[Resource]) -> sa.Delete:
+    """Return the statement that deletes all rows of a model."""
+    return sa.delete(model)
 
 
 def insert_rows(name: str, rows: list[Row]) -> int:
-    """Insert the rows of one resource; return how many."""
-    if rows:
-        # The table, not the model: the ORM's bulk insert takes half as long again.
-        db.session.execute(sa.insert(RESOURCES[name].model.__table__), rows)  # type: ignore[arg-type]
+    """Insert the rows of one resource; return their number."""
+    execute_many(insert_statement, RESOURCES[name].model, rows=rows)
     return len(rows)
 
 
 def delete_rows() -> None:
-    """Delete every row of every resource; the change log keeps what they were."""
+    """Delete every row of every resource; the change log keeps their history."""
     for name in reversed(RESOURCES):
-        db.session.execute(sa.delete(RESOURCES[name].model))
+        execute(delete_all, RESOURCES[name].model)
 
 
 def load_demo(
     companies: int = 50, number: int = 42, until: str = UNTIL, reset: bool = False, only_if_empty: bool = False
 ) -> dict[str, int]:
-    """Load demo data, all or nothing; return how many rows of each resource.
+    """Load demo data in one transaction; return the number of rows of each resource.
 
-    Raises SeedRefused when rows are there already, unless they are to be deleted first, or then nothing is to be done.
+    Raises InvalidData when the database has rows, unless `reset` deletes them or `only_if_empty` skips loading.
     """
     rows = Demo(number, until).rows(companies)
     loaded = dict.fromkeys(RESOURCES, 0)
@@ -264,15 +279,10 @@ def load_demo(
         elif any(count_rows().values()):
             if only_if_empty:
                 return loaded
-            raise SeedRefused("The database has rows already: add --reset to delete them first.")
-        with (
-            click.progressbar(
-                length=companies, label="Loading", file=sys.stderr, hidden=not sys.stderr.isatty()
-            ) as bar,
-            ExitStack() as stack,
-        ):
-            for name in RESOURCES:
-                stack.enter_context(backend().bulk_search(db.session.connection(), name))
+            raise InvalidData("The database has rows already: add --reset to delete them first.")
+        with progress_bar("Loading", companies) as bar, ExitStack() as stack:
+            for schema in RESOURCES.values():
+                stack.enter_context(backend().bulk_indexing(connection().execute, schema.model.__table__))
             while step := list(islice(rows, ROWS_A_STEP)):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])
@@ -280,49 +290,49 @@ def load_demo(
     return loaded
 
 
-def load_file(path: str, reset: bool = False) -> dict[str, int]:
-    """Load the rows of a JSON file in the API's shape, ids and times kept, all or nothing; return how many of each.
+def progress_bar(label: str, length: int) -> Any:
+    """Return a progress bar that only a terminal shows."""
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
-    Raises SeedRefused, naming the record and field, for what can't be taken.
+
+def load_file(path: str, reset: bool = False) -> dict[str, int]:
+    """Load the rows of a JSON file in the API's form, with their ids and times, in one transaction.
+
+    Returns the number of rows of each resource. Raises InvalidData, which names the record and the field.
     """
     try:
-        given = read_json(Path(path).read_bytes())
-        if (
-            not isinstance(given, Members)
-            or given.repeated
-            or not all(isinstance(records, list) for records in given.values())
-        ):
-            raise SeedRefused(f"It must be an object of arrays, each once: {', '.join(RESOURCES)}.")
-        for name in given:
+        document = parse_json(Path(path).read_bytes())
+        is_object = isinstance(document, ParsedObject) and not document.duplicates
+        if not is_object or not all(isinstance(records, list) for records in document.values()):
+            raise InvalidData(f"It must be an object of arrays, each once: {', '.join(RESOURCES)}.")
+        for name in document:
             if name not in RESOURCES:
-                raise SeedRefused(f"There are no {name} here. {suggest(name, tuple(RESOURCES))}")
+                raise InvalidData(f"There are no {name} here. {suggest(name, tuple(RESOURCES))}")
         with write_transaction():
             if reset:
                 delete_rows()
-            return {name: insert_rows(name, read_records(name, given.get(name, []))) for name in RESOURCES}
-    except (JSONRefused, SeedRefused) as error:
-        raise SeedRefused(f"{path}: {error}") from None
+            return {name: insert_rows(name, parse_records(name, document.get(name, []))) for name in RESOURCES}
+    except (InvalidJSON, InvalidData) as error:
+        raise InvalidData(f"{path}: {error}") from None
 
 
-def read_records(name: str, records: list[Any]) -> list[Row]:
-    """Return the rows that the records of one resource describe.
+def parse_records(name: str, records: list[Any]) -> list[Row]:
+    """Return the rows of one resource's records.
 
-    Raises SeedRefused for the first record that can't be taken.
+    Raises InvalidData for the first invalid record.
     """
-    schema = RESOURCES[name]
-    ids = set(db.session.scalars(sa.select(schema.model.id)))
-    companies = set(db.session.scalars(sa.select(RESOURCES["companies"].model.id)))
+    ids, companies = ({row[0] for row in execute(ids_query, RESOURCES[each].model)} for each in (name, "companies"))
     rows = []
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         try:
-            row: Row = schema.load(record)
+            row: Row = RESOURCES[name].load(record)
             if row["id"] in ids:
                 raise ValidationError({"id": ["Is another row's id."]})
             if row.get("company_id") is not None and row["company_id"] not in companies:
                 raise ValidationError({"companyId": ["Is not the id of a company."]})
         except ValidationError as error:
-            fault = next(pointers(error.messages))
-            raise SeedRefused(f"/{name}/{place}{fault['pointer']}: {fault['detail']}") from None
+            first = next(pointers(error.messages))
+            raise InvalidData(f"/{name}/{index}{first['pointer']}: {first['detail']}") from None
         ids.add(row["id"])
         rows.append(row)
     return rows

@@ -1,51 +1,34 @@
 #!/usr/bin/env python3
-"""Cardfile: companies, contacts and conversations as JSON, from one process and one SQLite file."""
+"""Cardfile: a CRM REST API over companies, contacts and conversations in one SQLite file."""
 
 import os
-from collections.abc import Callable
-from typing import Any
 
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+from flask import Flask
 
 from api import create_api
 from api.changes import init_changes
 from api.problems import init_problems
-from api.protocol import Segment, init_protocol
+from api.protocol import init_protocol
 from auth import API, init_auth
 from database import init_database
 from openapi import documents
 from pages import init_pages
+from server.log import init_log
 from settings import Settings, load_settings
 
 
-class Cardfile(Flask):
-    """The app, without what Flask does for every request that none of Cardfile's needs."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        # No route asks for a host, and no address is made of one: Flask would take it apart for every request.
-        if request is None:
-            return None
-        here = request.root_path, "", request.scheme, request.path, request.method
-        return MapAdapter(self.url_map, "", *here)
-
-
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the WSGI app, its database opened and brought up to date.
+    """Return the WSGI app, its database opened and its schema upgraded.
 
-    Raises SettingRefused or DatabaseRefused when that can't be.
+    Raises InvalidSetting or UnusableDatabase.
     """
     settings = settings or load_settings({}, os.environ)
-    app = Cardfile("cardfile", static_folder=None)
-    # The one limit to a body: Flask has lower ones for the parts of a form, of which a 413 says nothing.
+    app = Flask("cardfile", static_folder=None)
+    # The only limit of a body: a 413 would not mention Flask's lower limits for the parts of a form.
     app.config.update(MAX_CONTENT_LENGTH=1024 * 1024, MAX_FORM_MEMORY_SIZE=None, MAX_FORM_PARTS=None)
-    app.config["LOG_FORMAT"] = settings.log_format
-    # A redirect to a tidier path would be an answer in HTML.
+    # A redirect to a path without double slashes would be an HTML response.
     app.url_map.merge_slashes = False
-    app.url_map.converters["default"] = Segment
+    init_log(app, settings.log_format)
     init_database(app, settings)
     init_protocol(app)
     init_changes(app)
@@ -58,7 +41,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def main() -> None:
-    """Hand over to the commands."""
+    """Run the command that the arguments name."""
     from commands import cli
 
     cli(obj=create_app)

@@ -1,4 +1,4 @@
-"""The settings: one typed table, filled from flags, then the environment, then the defaults."""
+"""The settings: one typed table, read from flags, then the environment, then the defaults."""
 
 import re
 import sys
@@ -13,19 +13,19 @@ from sqlalchemy.exc import ArgumentError
 VERSION = "0.1.0"
 
 
-class SettingRefused(Exception):
-    """A setting has a value that cannot be used; the message is one sentence for the person who set it."""
+class InvalidSetting(Exception):
+    """A setting has a value that can't be used; the message is one sentence for the operator."""
 
 
-def lacking(error: ImportError, requirements: str) -> str:
-    """Return the sentence that tells how to come by an optional package, which the one binary has none of."""
+def missing_package(error: ImportError, requirements: str) -> str:
+    """Return the sentence that says how to install an optional package; the one-file binary can't have any."""
     if getattr(sys, "frozen", False):
-        return f"{error}: it is not in the one binary, so run Cardfile from its source."
+        return f"{error}: it is not part of the one-file binary: run Cardfile from a checkout."
     return f"{error}: pip install -r {requirements}"
 
 
 def setting(default: str, flag: str, parse: Callable[[str], Any], sentence: str) -> Any:
-    """Declare a row of the table: its flag, its default as it would be typed, how it is read and what it does."""
+    """Declare a setting: its default as text, its flag, its parser and its description."""
     return field(default=parse(default), metadata={"default": default, "flag": flag, "parse": parse, "help": sentence})
 
 
@@ -41,7 +41,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a parser that takes one of the given words."""
+    """Return a parser that accepts one of the choices."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -73,7 +73,7 @@ def database_url(text: str) -> URL:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set, with its type and default; the environment's names are these in capitals."""
+    """The settings with their types and defaults; environment variables have these names in capitals."""
 
     database_url: URL = setting(  # noqa: RUF009
         "sqlite:///cardfile.db",
@@ -83,28 +83,36 @@ class Settings:
     )
     host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")
     port: int = setting("8000", "--port", whole_number(0, 65535), "The port to listen on; 0 takes any free one.")
-    threads: int = setting("16", "--threads", whole_number(1, 64), "How many requests are worked on at once.")
-    workers: int = setting("1", "--workers", whole_number(1, 64), "How many processes share the work.")
-    server: str = setting("waitress", "--server", one_of("waitress", "granian"), "What serves; granian keeps workers.")
-    log_format: str = setting("text", "--log-format", one_of("text", "json"), "How the access log is written.")
+    threads: int = setting("16", "--threads", whole_number(1, 64), "Threads of each process.")
+    workers: int = setting("1", "--workers", whole_number(1, 64), "Processes; more than 1 needs granian.")
+    server: str = setting(
+        "waitress",
+        "--server",
+        one_of("waitress", "granian"),
+        "WSGI server: waitress (one process) or granian (several).",
+    )
+    log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 
 def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
-    """Return the settings: a flag wins over the environment, which wins over the default.
+    """Return the settings: flags override the environment, which overrides the defaults.
 
-    Raises SettingRefused, naming the flag or variable and its value, for a value that cannot be used.
+    Raises InvalidSetting, which names the flag or variable and its value.
     """
     values = {}
     for row in fields(Settings):
-        given = {row.metadata["flag"]: flags.get(row.name), row.name.upper(): environment.get(row.name.upper()) or None}
-        for source, text in given.items():
+        sources = {
+            row.metadata["flag"]: flags.get(row.name),
+            row.name.upper(): environment.get(row.name.upper()) or None,
+        }
+        for source, text in sources.items():
             if text is not None:
                 try:
                     values[row.name] = row.metadata["parse"](text)
                 except ValueError as error:
                     shown = re.sub(r":[^:/@]+@", ":***@", text)
-                    raise SettingRefused(f"{source} {error}, not {shown!r}.") from None
+                    raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
                 break
-    # The default path is taken when it is asked for, not when this module was imported: the folder may have changed.
+    # Resolved now, not at import: the current folder may have changed.
     values.setdefault("database_url", database_url(Settings.__dataclass_fields__["database_url"].metadata["default"]))
     return Settings(**values)

@@ -1,4 +1,4 @@
-"""The HTTP API: one blueprint, its routes made from the table of resources."""
+"""The HTTP API: one blueprint, with routes for every resource of the table."""
 
 from functools import partial
 
@@ -6,13 +6,13 @@ from flask import Blueprint
 
 from api.changes import changes
 from api.keys import keys
-from api.listing import get_row, list_rows
+from api.read_views import get_row, list_rows
 from api.resources import ENDPOINTS
-from api.writing import delete_row, patch_row, post_rows, put_row
+from api.write_views import delete_row, patch_row, post_rows, put_row
 
 
 def create_api() -> Blueprint:
-    """Return the routes under /api/v1."""
+    """Return the blueprint of the routes under /api/v1."""
     api = Blueprint("api", __name__)
     for each in ENDPOINTS.values():
         collection, item = f"/{each.name}", f"/{each.name}/<row_id>"

@@ -1,105 +1,105 @@
-"""The change log: the version that an answer reflects, the ETags that follow from it, and the feed."""
+"""The change log: the version that a response reflects, the ETags derived from it, and the feed."""
 
 from typing import Any
 
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, g, request
 
-from api.encoding import Answer, JSONObject, JSONRows, JSONValue, literal
+from api.json_sql import joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
-from database import read, unwrapped
+from api.responses import JSONResponse
+from database import execute
 from models import Change
 
-MOST_CHANGES = 1_000
+MAX_CHANGES = 1_000
 
 changes = Blueprint("changes", __name__)
 
 
 def init_changes(app: Flask) -> None:
-    """Have every answer to a key's holder say which version of the data it reflects."""
-    app.after_request(name_version)
+    """Set Dataset-Version and ETag on the app's responses."""
+    app.after_request(add_version_headers)
 
 
-def name_version(response: Response) -> Response:
-    """Set Dataset-Version, and the ETag where the view has found one."""
-    here, status = unwrapped(g), response.status_code
-    if "key" in here and status < 500:
-        if "version" not in here:
-            [here.version] = read(version_query).fetchone()
-        response.headers.add("Dataset-Version", str(here.version))
-        if "etag" in here and status < 400:
-            response.headers.add("ETag", f'"{here.etag}"')
+def add_version_headers(response: Response) -> Response:
+    """Set Dataset-Version for requests with a key, and the ETag where the view has set one."""
+    if "key" in g and response.status_code < 500:
+        if "version" not in g:
+            [g.version] = execute(version_query).fetchone()
+        response.headers.add("Dataset-Version", str(g.version))
+        if "etag" in g and response.status_code < 400:
+            response.headers.add("ETag", f'"{g.etag}"')
     return response
 
 
-def reflect(version: int, *etags: int) -> None:
-    """Note which version of the data the answer reflects, and the ETag of what is in it.
+def set_version(version: int, *etags: int) -> None:
+    """Set the response's Dataset-Version and ETag.
 
-    Both are numbers of the last change: of all the data, and of the resources or the row that are read.
+    Both are numbers of the last change: `version` of all data, `etags` of the resources or the row that are read.
     """
-    here = unwrapped(g)
-    here.version = version
-    here.etag = str(max(etags or [version]))
+    g.version = version
+    g.etag = str(max(etags or [version]))
 
 
-def versions(of_row: bool, *resources: str) -> list[sa.ScalarSelect[Any]]:
-    """Return the terms of a SELECT that reflect() takes: the last change of all, then of each resource.
+def last_changes(*resources: str, of_row: bool = False) -> list[Any]:
+    """Return the columns with the arguments of set_version(): the last change of all data, then of each resource.
 
-    With of_row, the first resource's is that of the row with the id to come. They are found in the log's index: no row
-    of a resource is read.
+    With of_row, the first resource's is the last change of the row with the id to bind. They are read from the log's
+    indexes: no row of a resource is read.
     """
     last = [sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))]
-    for resource in resources:
-        last.append(last[0].where(Change.resource == resource))
+    last += [last[0].where(Change.resource == resource) for resource in resources]
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
     return [each.scalar_subquery() for each in last]
 
 
-def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
-    """Return the query for what reflect() takes, and before it, of a row, whether it is there."""
-    last = sa.select(Change.action).where(
-        Change.resource == "".join(resources[:1]), Change.row_id == sa.bindparam("id")
-    )
-    action = last.order_by(Change.seq.desc()).limit(literal(1)).offset(literal(0)).scalar_subquery()
-    is_there = [sa.func.coalesce(action, "deleted") != "deleted"] if of_row else []
-    terms: list[Any] = [*is_there, *versions(of_row, *resources)]
-    return sa.select(*terms)
+def version_query(*resources: str, of_row: bool = False) -> sa.Select[Any]:
+    """Return the query for the arguments of set_version(); with of_row, whether the row exists comes first."""
+    columns = last_changes(*resources, of_row=of_row)
+    if of_row:
+        own = sa.select(Change.action).where(Change.resource == resources[0], Change.row_id == sa.bindparam("id"))
+        action = own.order_by(Change.seq.desc()).limit(number(1)).offset(number(0)).scalar_subquery()
+        columns.insert(0, sa.func.coalesce(action, "deleted") != "deleted")
+    return sa.select(*columns)
 
 
-def is_unchanged(*resources: str, **row: str) -> bool:
-    """Tell whether the client has these resources, or the row of the first, as they are (RFC 9110 §13.1.2)."""
-    asked = unwrapped(request)
-    if "HTTP_IF_NONE_MATCH" not in asked.environ:
+def row_version_query(*resources: str) -> sa.Select[Any]:
+    """Return version_query() with of_row."""
+    return version_query(*resources, of_row=True)
+
+
+def is_not_modified(*resources: str, **row: str) -> bool:
+    """Tell whether If-None-Match has the ETag of these resources, or of the row of the first (RFC 9110 §13.1.2)."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
         return False
-    found = read(version_query, bool(row), *resources, **row).fetchone()
-    # What was never there or is deleted has a last change too, but is 404.
-    is_there, last = (found[0], found[1:]) if row else (True, found)
-    reflect(*last)
-    matches = asked.if_none_match.star_tag or asked.if_none_match.contains_weak(g.etag)
-    return bool(is_there and matches)
+    found = execute(row_version_query if row else version_query, *resources, **row).fetchone()
+    # A deleted row has a last change, too, but is 404.
+    exists, last = (found[0], found[1:]) if row else (True, found)
+    set_version(*last)
+    return bool(exists and (request.if_none_match.star_tag or request.if_none_match.contains_weak(g.etag)))
 
 
 @changes.get("/changes")
 def list_changes() -> Response:
-    """Answer the changes after the one numbered `since`, in commit order, deletions included."""
+    """Return the changes after the number `since`, in commit order, deletions included."""
     parameters = Parameters("since", "limit")
     since = parameters.number("since", 0, 2**63 - 1, 0)
-    limit = parameters.number("limit", 1, MOST_CHANGES, MOST_CHANGES)
-    if is_unchanged():
+    limit = parameters.number("limit", 1, MAX_CHANGES, MAX_CHANGES)
+    if is_not_modified():
         return Response(status=304)
-    version, text, last = read(feed_query, limit, since=since).fetchone()
-    reflect(version)
-    # Numbers have no gaps, so more follow unless this is the last.
+    version, text, last = execute(feed_query, limit, since=since).fetchone()
+    set_version(version)
+    # Numbers have no gaps: after any but the newest, more changes follow.
     headers = parameters.next_link(since=last, limit=limit) if text and last < version else {}
-    return Answer(f"[{text or ''}]", 200, headers)
+    return JSONResponse(f"[{text or ''}]", 200, headers)
 
 
 def feed_query(limit: int) -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the changes after a number: what reflect() takes, their JSON, the number of the last."""
+    """Return the query for the changes after a number: the version, their JSON, the number of the last one."""
     names = {"seq": Change.seq, "resource": Change.resource, "id": Change.row_id, "action": Change.action}
-    members = {name: JSONValue(column) for name, column in {**names, "at": Change.at, "data": Change.data}.items()}
-    found = sa.select(JSONObject(members).label("o"), Change.seq)
-    after = found.where(Change.seq > sa.bindparam("since", type_=Change.seq.type)).order_by(Change.seq)
-    page = after.limit(literal(limit)).offset(literal(0)).subquery("page")
-    return sa.select(*versions(False), JSONRows(page.c.o), sa.func.max(page.c.seq)).select_from(page)
+    fields = {name: json_value(column) for name, column in {**names, "at": Change.at}.items()}
+    entry = json_object({**fields, "data": json_text(Change.data)}).label("o")
+    entries = sa.select(entry, Change.seq).where(Change.seq > sa.bindparam("since", type_=Change.seq.type))
+    page = entries.order_by(Change.seq).limit(number(limit)).offset(number(0)).subquery("page")
+    return sa.select(*last_changes(), joined(page.c.o), sa.func.max(page.c.seq)).select_from(page)

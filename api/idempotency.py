@@ -6,28 +6,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from flask import Response, abort, g, request
 
-from api.encoding import Answer
 from api.problems import Conflict
-from api.storing import places
-from database import read, write
-from models import Replay, now
+from api.responses import JSONResponse
+from database import execute
+from models import Replay, insert_statement, now
 
 LIFETIME = timedelta(hours=24)
 
-under_way: set[tuple[str, str]] = set()
-under_way_lock = threading.Lock()
+running: set[tuple[str, str]] = set()
+running_lock = threading.Lock()
+
+
+class Stored(NamedTuple):
+    """A stored response."""
+
+    fingerprint: str
+    status: int
+    location: str | None
+    etag: str | None
+    body: str
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[str | None]:
-    """Give the request's Idempotency-Key, or None; no other request with it runs until the block's end.
+def exclusive_key() -> Iterator[str | None]:
+    """Run the block with the request's Idempotency-Key, or None; no other request with the key runs meanwhile.
 
-    Raises Conflict while another does.
+    Raises Conflict while another one runs.
     """
     key = request.headers.get("Idempotency-Key")
     if key is None:
@@ -36,70 +45,55 @@ def one_at_a_time() -> Iterator[str | None]:
     if not re.fullmatch("[!-~]{1,255}", key):
         abort(400, "Idempotency-Key must have 1 to 255 visible ASCII characters.")
     mine = (g.key.id, key)
-    with under_way_lock:
-        is_running = mine in under_way
-        under_way.add(mine)
-    # One that is only being answered once more holds up no other.
-    if is_running and not find_replay(key):
+    with running_lock:
+        is_running = mine in running
+        running.add(mine)
+    # A replay conflicts with nothing.
+    if is_running and not find_stored(key):
         raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
     try:
         yield key
     finally:
-        under_way.discard(mine)
+        running.discard(mine)
 
 
-def answer_once(key: str | None, carry_out: Callable[[], Response]) -> Response:
-    """Return the answer of writing, or the one that was given to the same request before, within 24 hours.
+def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
+    """Return the response stored for the key in the last 24 hours, or else run the request and store its response.
 
-    It is kept by the transaction that writes. Answers 422 where the key was used for another request.
+    The response is stored in the transaction of the request itself. Responds 422 for a key of another request.
     """
     if key is None:
-        return carry_out()
-    write(forget_statement, before=now() - LIFETIME)
-    kept = find_replay(key)
+        return run()
+    execute(delete_expired, before=now() - LIFETIME)
+    stored = find_stored(key)
     fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
-    if kept:
-        first, status, location, g.etag, body = kept
-        if first != fingerprint.hexdigest():
+    if stored:
+        if stored.fingerprint != fingerprint.hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
-        headers = {"Idempotent-Replayed": "true"} | ({"Location": location} if location else {})
-        return Answer(body, status, headers)
-    response = carry_out()
-    write(
-        keep_statement,
-        api_key_id=g.key.id,
-        idempotency_key=key,
-        fingerprint=fingerprint.hexdigest(),
-        status=response.status_code,
-        location=response.headers.get("Location"),
-        etag=g.etag,
-        body=response.get_data(as_text=True),
-        created_at=now(),
-    )
+        g.etag = stored.etag
+        headers = {"Idempotent-Replayed": "true"} | ({"Location": stored.location} if stored.location else {})
+        return JSONResponse(stored.body, stored.status, headers)
+    response = run()
+    location, body = response.headers.get("Location"), response.get_data(as_text=True)
+    new = Stored(fingerprint.hexdigest(), response.status_code, location, g.etag, body)
+    execute(insert_statement, Replay, api_key_id=g.key.id, idempotency_key=key, created_at=now(), **new._asdict())
     return response
 
 
-def find_replay(key: str) -> tuple[str, int, str | None, str | None, str] | None:
-    """Return what was answered under the key, if anything was: fingerprint, status, location, ETag, body."""
-    found: tuple[str, int, str | None, str | None, str] | None
-    found = read(replay_query, api_key_id=g.key.id, idempotency_key=key).fetchone()
-    return found
+def find_stored(key: str) -> Stored | None:
+    """Return the response stored for the key, if there is one."""
+    row = execute(stored_query, api_key_id=g.key.id, idempotency_key=key).fetchone()
+    return Stored(*row) if row else None
 
 
-def replay_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for what is kept under a key of a client."""
-    kept = sa.select(Replay.fingerprint, Replay.status, Replay.location, Replay.etag, Replay.body)
-    return kept.where(
+def stored_query() -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for the response stored for a key of a client."""
+    columns = [getattr(Replay, name) for name in Stored._fields]
+    return sa.select(*columns).where(
         Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
     )
 
 
-def keep_statement() -> sa.Insert:
-    """Return the statement that keeps an answer."""
-    table: Any = Replay.__table__
-    return sa.insert(table).values(places(table.c))
-
-
-def forget_statement() -> sa.Delete:
-    """Return the statement that deletes the answers from before a time."""
+def delete_expired() -> sa.Delete:
+    """Return the statement that deletes the responses stored before a time."""
     return sa.delete(Replay).where(Replay.created_at < sa.bindparam("before"))

@@ -1,14 +1,17 @@
-"""`/api/v1/keys`: the keys' records, for who holds an admin key."""
+"""`/api/v1/keys`: the records of the API keys, for admin keys."""
 
+from typing import Any
+
+import sqlalchemy as sa
 from flask import Blueprint, Response, abort
 from marshmallow import ValidationError
-from sqlalchemy import delete, select
 
-from api.bodies import read_body
-from api.encoding import answer
-from api.parameters import Parameters
-from auth import create_key, needs
-from database import db, write_transaction
+from api.json_sql import json_object, schema_fields
+from api.parameters import Parameters, parse_body
+from api.responses import JSONResponse, json_response
+from auth import create_key, delete_key, requires
+from database import execute, write_transaction
+from formats.json_text import parse_json
 from models import ApiKey, now
 from schemas import KeySchema
 
@@ -17,35 +20,49 @@ schema = KeySchema()
 
 
 @keys.get("/keys")
-@needs("admin")
+@requires("admin")
 def list_keys() -> Response:
-    """Answer every key's record, oldest first."""
+    """Return the records of all keys, oldest first."""
     Parameters()
-    return answer(schema.dump(db.session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)), many=True))
+    return JSONResponse(f"[{','.join(row for [row] in execute(keys_query))}]")
 
 
 @keys.post("/keys", endpoint="create_key")
-@needs("admin")
+@requires("admin")
 def add_key() -> Response:
-    """Create a key and answer its record with the key itself, which is shown this once."""
+    """Create a key. The response has the record and the key itself, which is shown only once."""
     Parameters()
-    values = schema.load(read_body())
+    values = schema.load(parse_body())
     if values["expires_at"] and values["expires_at"] <= now():
         raise ValidationError({"expiresAt": ["Must be in the future."]})
     with write_transaction():
-        record, key = create_key(**values)
-        db.session.flush()
-        shown = {**schema.dump(record), "key": key}
-    return answer(shown, 201, {"Cache-Control": "no-store"})
+        key_id, key = create_key(**values)
+        record = find_record(key_id)
+    return json_response({**(record or {}), "key": key}, 201, {"Cache-Control": "no-store"})
 
 
-@keys.delete("/keys/<key_id>")
-@needs("admin")
-def delete_key(key_id: str) -> Response:
-    """Delete a key; whoever uses it is refused from the next request on."""
+@keys.delete("/keys/<key_id>", endpoint="delete_key")
+@requires("admin")
+def remove_key(key_id: str) -> Response:
+    """Delete a key. It is refused from the next request on."""
     Parameters()
     with write_transaction():
-        deleted = db.session.scalar(delete(ApiKey).where(ApiKey.id == key_id).returning(ApiKey.id))
-    if deleted is None:
-        abort(404, f"There is no key with the id {key_id}.")
+        if not delete_key(key_id):
+            abort(404, f"There is no key with the id {key_id}.")
     return Response(status=204)
+
+
+def all_records() -> list[dict[str, Any]]:
+    """Return the records of all keys in the public JSON, oldest first."""
+    return [parse_json(row.encode()) for [row] in execute(keys_query)]
+
+
+def find_record(key_id: str) -> dict[str, Any] | None:
+    """Return the record of a key in the public JSON, if it exists."""
+    return next((record for record in all_records() if record["id"] == key_id), None)
+
+
+def keys_query() -> sa.Select[Any]:
+    """Return the query for the records of all keys as JSON."""
+    table: Any = ApiKey.__table__
+    return sa.select(json_object(schema_fields(schema, table))).order_by(table.c.created_at, table.c.number)

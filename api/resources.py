@@ -1,4 +1,4 @@
-"""The table of resources: one row each, from which routes, parameters and answers follow."""
+"""The table of resources: one row each, from which routes, parameters and responses are derived."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from schemas import RESOURCES, ResourceSchema
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A resource as HTTP serves it: its path and singular, what can be embedded, and what POST can match rows on."""
+    """A resource as HTTP serves it: its path, its singular, what `include` embeds, what `matchOn` can match."""
 
     name: str
     singular: str
@@ -21,12 +21,12 @@ class Endpoint:
 
     @property
     def schema(self) -> ResourceSchema:
-        """Return the declaration of the resource's public JSON."""
+        """Return the schema of the resource's public JSON."""
         return RESOURCES[self.name]
 
     @property
     def model(self) -> type[Resource]:
-        """Return the declaration of the resource's storage."""
+        """Return the model of the resource's rows."""
         return self.schema.model
 
     @property
@@ -41,9 +41,16 @@ class Endpoint:
 
     @cached_property
     def scalars(self) -> tuple[str, ...]:
-        """Return the public names of the fields that have one value, by which lists can be sorted."""
-        columns = {public: self.table.c[name] for public, name in self.attributes.items()}
-        return tuple(name for name, column in columns.items() if not isinstance(column.type, JSON))
+        """Return the public names of the fields with a single value, by which lists can be sorted."""
+        return tuple(name for name in self.attributes if not isinstance(self.column(name).type, JSON))
+
+    def column(self, name: str) -> Any:
+        """Return the column of a public name."""
+        return self.table.c[self.attributes[name]]
+
+    def field(self, name: str) -> Any:
+        """Return the schema's field of a public name."""
+        return self.schema.fields[self.attributes[name]]
 
 
 ENDPOINTS = {
@@ -54,3 +61,8 @@ ENDPOINTS = {
         Endpoint("conversations", "conversation", ("company",)),
     )
 }
+
+
+def embedded_resource(include: str) -> str:
+    """Return the resource that an include embeds."""
+    return "companies" if include == "company" else include

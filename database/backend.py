@@ -1,4 +1,4 @@
-"""What a database has to do its own way; sqlite.py and postgresql.py each say how."""
+"""What the two kinds of databases do differently; sqlite.py and postgresql.py implement it."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -9,23 +9,19 @@ from database import postgresql, sqlite
 
 
 class Backend(Protocol):
-    """The names that both modules have; their docstrings state the promises."""
+    """The names in both modules; their docstrings state the promises."""
 
     ENGINE_OPTIONS: dict[str, Any]
     BEGIN_SNAPSHOT: str
     BEGIN_WRITING: tuple[str, ...]
-    CAN_BOUND: bool
     insert: Any
 
-    def version(self, _connection: Connection, /) -> str: ...
+    def version(self, _execute: Any, /) -> str: ...
     def is_full(self, error: Any) -> bool: ...
     def is_unavailable(self, error: Any) -> bool: ...
     def prepare(self, connection: Any, _record: object) -> None: ...
-    def begin(self, connection: Connection) -> None: ...
-    def prepare_reading(self, _connection: Any, /) -> None: ...
-    def bound(self, _connection: Any, _on: bool, /) -> None: ...
     def upgrading(self, connection: Connection) -> AbstractContextManager[None]: ...
-    def bulk_search(self, _connection: Connection, _name: str, /) -> AbstractContextManager[None]: ...
+    def bulk_indexing(self, _execute: Any, _table: Any, /) -> AbstractContextManager[None]: ...
     def broken_references(self, _connection: Connection, /) -> list[str]: ...
     def damages(self, _connection: Connection, /) -> list[str]: ...
     def schema_of(self, connection: Connection) -> dict[str, str]: ...
@@ -33,10 +29,10 @@ class Backend(Protocol):
 
 
 def backend_of(url: URL) -> Backend:
-    """Return how the database that the URL names does things."""
+    """Return the module for the database that the URL names."""
     return postgresql if url.get_backend_name() == "postgresql" else sqlite
 
 
-def place_of(url: URL) -> str:
-    """Return where the database is, for people to read: the file, or the URL without its password."""
+def display_name(url: URL) -> str:
+    """Return the database for a message: the file's path, or the URL without its password."""
     return str(url.database) if url.get_backend_name() == "sqlite" else str(url)

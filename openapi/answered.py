@@ -5,14 +5,15 @@ from http import HTTPStatus
 from typing import Any
 
 from api.keys import add_key, list_keys
-from api.listing import get_row, list_rows
-from api.problems import PROBLEM_TYPE, SENTENCES, describe
+from api.problems import DETAILS, PROBLEM_TYPE, problem_json
+from api.read_views import get_row, list_rows
 from api.resources import ENDPOINTS, Endpoint
-from api.writing import LARGEST_BATCH, READ_ONLY, patch_row, post_rows, put_row
-from auth import ScopeTooSmall, Unauthenticated
+from api.write_views import MAX_BATCH, READ_ONLY, patch_row, post_rows, put_row
+from auth import InsufficientScope, Unauthenticated
+from formats.values import BOOLEAN
 from openapi.json_schema import KEY, JSONSchema, example_of, ref, title_of
 from openapi.operations import GIVES, Operation
-from schemas import KeySchema, read_flag
+from schemas import KeySchema
 
 REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
 EARLY = "2024-01-01T08:00:00Z"
@@ -36,7 +37,7 @@ HEADERS: dict[str, tuple[JSONSchema, str]] = {
 PROBLEMS: dict[int, tuple[str, str]] = {
     400: ("The request, a parameter or the JSON is malformed.", "There is no parameter limt here. Did you mean limit?"),
     401: ("There is no key, or it isn't valid.", Unauthenticated.detail),
-    403: ("The key's scope is too small.", ScopeTooSmall("read", "write").detail),
+    403: ("The key's scope is too small.", InsufficientScope("read", "write").detail),
     404: ("There is nothing at this address.", "There is no contact with the id nobody."),
     409: (
         "Two rows match, or the same request is still running.",
@@ -46,13 +47,13 @@ PROBLEMS: dict[int, tuple[str, str]] = {
         "The row has changed since, or exists already.",
         "The contact has changed since: read it again, then decide.",
     ),
-    413: ("The body is larger than 1 MiB.", SENTENCES[413]),
-    415: ("The body isn't `application/json`.", SENTENCES[415]),
-    422: ("The JSON breaks a rule: see `errors`.", SENTENCES[422]),
-    431: ("The headers are larger than 64 KiB.", SENTENCES[431]),
-    500: ("An error on our end: the log tells more.", SENTENCES[500]),
-    503: ("The database is busy: see `Retry-After`.", SENTENCES[503]),
-    507: ("The disk is full.", SENTENCES[507]),
+    413: ("The body is larger than 1 MiB.", DETAILS[413]),
+    415: ("The body isn't `application/json`.", DETAILS[415]),
+    422: ("The JSON breaks a rule: see `errors`.", DETAILS[422]),
+    431: ("The headers are larger than 64 KiB.", DETAILS[431]),
+    500: ("An error on our end: the log tells more.", DETAILS[500]),
+    503: ("The database is busy: see `Retry-After`.", DETAILS[503]),
+    507: ("The disk is full.", DETAILS[507]),
 }
 FAULTS = [{"pointer": "/name", "detail": "Is required."}]
 
@@ -80,7 +81,7 @@ def failures() -> dict[str, JSONSchema]:
     unchanged = header_refs("X-Request-Id", "Dataset-Version", "ETag")
     found = {failure_name(304): {"description": "You have it as it is.", "headers": unchanged}}
     for status, (meaning, detail) in PROBLEMS.items():
-        example = json.loads(describe(status, detail, REQUEST_ID, FAULTS if status == 422 else None))
+        example = json.loads(problem_json(status, detail, REQUEST_ID, FAULTS if status == 422 else None))
         more = {401: ["WWW-Authenticate"], 403: ["WWW-Authenticate"], 503: ["Retry-After"]}.get(status, [])
         given = [*more, *(["Dataset-Version"] if status not in {401, 431} and status < 500 else [])]
         content = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": example}}
@@ -91,7 +92,7 @@ def failures() -> dict[str, JSONSchema]:
 
 def one_or_several(row: JSONSchema) -> JSONSchema:
     """Return the schema of a row or an array of them."""
-    return {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_BATCH}]}
+    return {"oneOf": [row, {"type": "array", "items": row, "minItems": 1, "maxItems": MAX_BATCH}]}
 
 
 def content(schema: JSONSchema, *values: Any) -> JSONSchema:
@@ -112,7 +113,7 @@ def new_row(endpoint: Endpoint) -> JSONSchema:
 def patch(endpoint: Endpoint) -> JSONSchema:
     """Return the example of a change: the row's flags."""
     fields = endpoint.schema.fields.values()
-    flags = [str(field.data_key) for field in fields if getattr(field, "read", None) is read_flag]
+    flags = [str(field.data_key) for field in fields if getattr(field, "format", None) is BOOLEAN]
     return example_of(endpoint.schema, flags)
 
 

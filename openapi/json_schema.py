@@ -1,7 +1,7 @@
 """The public JSON as JSON Schema: each resource as it is shown, as it is sent whole, and as it is sent in part."""
 
 import json
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from apispec import APISpec
@@ -10,29 +10,31 @@ from marshmallow import missing
 from marshmallow.fields import Field
 
 import schemas
-from api.querying import table_of
 from api.resources import ENDPOINTS, Endpoint
-from api.writing import READ_ONLY
-from models import ACTIONS, LARGEST_AMOUNT, LARGEST_POSITION, MOST_TAGS
-from schemas import KeySchema, PublicSchema, Text, Value
+from api.resources import embedded_resource as table_of
+from api.write_views import READ_ONLY
+from formats import values
+from formats.values import MAX_AMOUNT, MAX_INTEGER, MAX_TAG_LENGTH, MAX_TAGS
+from models import ACTIONS
+from schemas import KeySchema, PublicSchema
 
 JSONSchema = dict[str, Any]
 
 # What JSON Schema says of a kind of field, by the function that reads it, and of a text, by its rule.
-KINDS: dict[Callable[..., Any], JSONSchema] = {
-    schemas.read_flag: {"type": "boolean"},
-    schemas.read_position: {"type": "integer", "minimum": 0, "maximum": LARGEST_POSITION},
-    schemas.read_amount: {"type": "number", "minimum": 0, "maximum": float(LARGEST_AMOUNT), "multipleOf": 0.01},
-    schemas.read_time: {"type": "string", "format": "date-time"},
-    schemas.read_tags: {
+KINDS: dict[Any, JSONSchema] = {
+    values.BOOLEAN: {"type": "boolean"},
+    values.INTEGER: {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER},
+    values.AMOUNT: {"type": "number", "minimum": 0, "maximum": float(MAX_AMOUNT), "multipleOf": 0.01},
+    values.TIME: {"type": "string", "format": "date-time"},
+    values.TAGS: {
         "type": "array",
-        "items": {"type": "string", "minLength": 1, "maxLength": schemas.TAG.longest},
-        "maxItems": MOST_TAGS,
+        "items": {"type": "string", "minLength": 1, "maxLength": MAX_TAG_LENGTH},
+        "maxItems": MAX_TAGS,
         "uniqueItems": True,
     },
     schemas.ID: {"maxLength": 64},
     schemas.EMAIL: {"format": "email"},
-    schemas.is_address: {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]},
+    schemas.is_ip_address: {"anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}]},
 }
 # What is answered without a marshmallow schema.
 CHANGE: JSONSchema = {
@@ -120,8 +122,9 @@ class Shapes:
 
     def value(self, field: Field[Any]) -> JSONSchema:
         """Return the schema of what a field holds when it isn't null."""
-        said: JSONSchema = {"type": "string", "maxLength": field.longest} if isinstance(field, Text) else {}
-        for rule in [field.read] if isinstance(field, Value) else field.validators:
+        text: Any = field
+        said: JSONSchema = {"type": "string", "maxLength": text.max_length} if text.format is values.TEXT else {}
+        for rule in (text.format, *field.validators):
             said |= KINDS.get(rule, {})
         if "anyOf" in said:
             said = {"anyOf": said["anyOf"]}

@@ -9,13 +9,14 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from api.changes import list_changes
-from api.keys import add_key, delete_key, list_keys
-from api.listing import get_row, list_rows
+from api.keys import add_key, list_keys, remove_key
+from api.read_views import get_row, list_rows
 from api.resources import Endpoint
-from api.writing import delete_row, patch_row, post_rows, put_row
-from auth import API, scope_needed
+from api.write_views import delete_row, patch_row, post_rows, put_row
+from auth import API, required_scope
+from formats import public_name
 from openapi.json_schema import ID_PATTERN, example_of
-from schemas import KeySchema, public_name
+from schemas import KeySchema
 
 # The names of what each view takes beside the id: in the query, and in headers.
 TAKES: dict[Callable[..., Any], tuple[str, ...]] = {
@@ -28,7 +29,7 @@ TAKES: dict[Callable[..., Any], tuple[str, ...]] = {
     list_changes: ("since", "limit", "If-None-Match"),
     list_keys: (),
     add_key: (),
-    delete_key: (),
+    remove_key: (),
 }
 # What each view answers beside the headers that every answer has.
 GIVES: dict[Callable[..., Any], tuple[str, ...]] = {
@@ -111,4 +112,4 @@ def operations_of(app: Flask) -> Iterator[Operation]:
         view: Any = app.view_functions[rule.endpoint]
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}) if rule.rule.startswith(f"{API}/") else ():
             endpoint = next(iter(getattr(view, "args", ())), None)
-            yield Operation(rule, method, getattr(view, "func", view), scope_needed(view, method), endpoint)
+            yield Operation(rule, method, getattr(view, "func", view), required_scope(view, method), endpoint)

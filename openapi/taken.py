@@ -5,11 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.changes import MOST_CHANGES
-from api.listing import LARGEST_PAGE, LONGEST_SEARCH, MOST_VALUES
-from api.querying import OPERATORS
+from api.changes import MAX_CHANGES
+from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import Endpoint
-from api.writing import ETAGS
+from api.write_views import ETAGS
 from models import Time
 from openapi.json_schema import JSONSchema, Shapes
 from openapi.operations import TAKES, Operation
@@ -25,11 +24,11 @@ def whole(smallest: int, largest: int) -> JSONSchema:
 
 # Those that are the same wherever they are taken: where, their schema, what they do.
 SHARED: dict[str, tuple[str, JSONSchema, str]] = {
-    "limit": ("query", whole(1, LARGEST_PAGE), "A page of so many rows; `Link` names the next one."),
+    "limit": ("query", whole(1, MAX_PAGE), "A page of so many rows; `Link` names the next one."),
     "cursor": ("query", TEXT, "Where a page begins: take it from the `Link` of the page before."),
     "q": (
         "query",
-        TEXT | {"minLength": 1, "maxLength": LONGEST_SEARCH, "pattern": r"\S"},
+        TEXT | {"minLength": 1, "maxLength": MAX_SEARCH_LENGTH, "pattern": r"\S"},
         "Only rows in whose text every one of these words occurs, in any case.",
     ),
     "dryRun": ("query", {"type": "boolean"}, "Check and answer everything as it would be, and keep nothing."),
@@ -53,7 +52,7 @@ SHARED: dict[str, tuple[str, JSONSchema, str]] = {
     ),
 }
 # Two that mean something else elsewhere.
-CHANGES_LIMIT = ("query", whole(1, MOST_CHANGES), f"At most so many changes; {MOST_CHANGES} unless it is given.")
+CHANGES_LIMIT = ("query", whole(1, MAX_CHANGES), f"At most so many changes; {MAX_CHANGES} unless it is given.")
 CREATE_ONLY = (
     "header",
     TEXT | {"pattern": f"^({ETAGS})$", "examples": ["*"]},
@@ -127,7 +126,7 @@ def filters(endpoint: Endpoint, name: str, shapes: Shapes) -> Iterator[JSONSchem
     nullable = or_word_null(one) if own_column.nullable else one
     null = "; `null` for none" if own_column.nullable else ""
     which = f"with this {'member in ' if is_list else ''}`{name}`{null}"
-    about = f"Only rows {which}. Repeated, any of them, up to {MOST_VALUES:,}."
+    about = f"Only rows {which}. Repeated, any of them, up to {MAX_FILTER_VALUES:,}."
     yield parameter(name, "query", {"type": "array", "items": nullable}, about)
     if isinstance(own_column.type, Time | sa.Numeric | sa.Integer):
         for operator in OPERATORS:

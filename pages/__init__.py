@@ -1,6 +1,5 @@
 """The pages: one blueprint with their templates, their static files, and what every answer of theirs has."""
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ from flask import Blueprint, Flask, Response, redirect, render_template, request
 
 from api.problems import PROBLEM_TYPE, problem
 from auth import API, public
-from database import unwrapped
 from pages.developer import developer
 from pages.docs import docs, read_markdown
 from pages.sessions import FormRefused, SessionNeeded, add_token
@@ -55,9 +53,9 @@ def send_static(name: str) -> Response:
     return send_from_directory(STATIC, name)
 
 
-def show_moment(time: datetime) -> str:
-    """Return a time as people read it, in UTC."""
-    return f"{time:%Y-%m-%d %H:%M}"
+def show_moment(time: str) -> str:
+    """Return a time of the API as people read it, in UTC."""
+    return time[:16].replace("T", " ")
 
 
 def answer_signed_out(_error: SessionNeeded) -> Any:
@@ -80,7 +78,7 @@ def answer_too_many(error: TooManyAttempts) -> Response:
 
 def finish_page(response: Response) -> Response:
     """Show a problem as a page where a page was asked for; let no page be kept, nor load anything from elsewhere."""
-    path = unwrapped(request).path
+    path = request.path
     if path.startswith(f"{API}/"):
         # No page is there, and to find that out from the answer's type takes longer.
         return response

@@ -6,12 +6,14 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
 from marshmallow import ValidationError
-from sqlalchemy import delete, select
 
-from api.protocol import address_asked
-from auth import API, create_key, public
-from database import db, write_transaction
-from models import SCOPES, ApiKey, now, show_time
+import auth
+from api.keys import all_records, find_record
+from api.protocol import base_url
+from auth import API, public
+from database import write_transaction
+from formats.values import format_time
+from models import SCOPES, now
 from pages.overview import survey
 from pages.sessions import COOKIE, remove_token, require_session
 from schemas import KeySchema
@@ -27,8 +29,7 @@ schema = KeySchema()
 @public
 def show_keys() -> str:
     """Show every key's record, newest first, below an overview of the data."""
-    keys = db.session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.number.desc())).all()
-    return render_template("developer.html", keys=keys, now=now(), **survey())
+    return render_template("developer.html", keys=all_records()[::-1], now=format_time(now()), **survey())
 
 
 @developer.get("/keys/new")
@@ -48,9 +49,8 @@ def add_key() -> Any:
     except ValidationError as error:
         return render_template("new_key.html", scopes=SCOPES, typed=typed, errors=error.messages), 422
     with write_transaction():
-        record, key = create_key(**values)
-        db.session.flush()
-        page = render_template("created_key.html", record=record, key=key, url=f"{address_asked()}{API}")
+        key_id, key = auth.create_key(**values)
+        page = render_template("created_key.html", record=find_record(key_id), key=key, url=f"{base_url()}{API}")
     return page, 201
 
 
@@ -61,7 +61,7 @@ def read_form(typed: dict[str, str]) -> dict[str, Any]:
     """
     sent, faults, days = {"name": typed["name"], "scope": typed["scope"]}, {}, typed["days"]
     if re.fullmatch("[1-9][0-9]{0,4}", days) and int(days) <= MOST_DAYS:
-        sent["expiresAt"] = show_time(now() + timedelta(days=int(days)))
+        sent["expiresAt"] = format_time(now() + timedelta(days=int(days)))
     elif days:
         faults["days"] = [f"Must be a whole number from 1 to {MOST_DAYS}, or nothing."]
     faults |= schema.validate(sent)
@@ -74,7 +74,7 @@ def read_form(typed: dict[str, str]) -> dict[str, Any]:
 @public
 def confirm_deletion(key_id: str) -> str:
     """Ask whether the key shall be deleted."""
-    record = db.session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+    record = find_record(key_id)
     if record is None:
         abort(404, "There is no such key: it may have been deleted already.")
     return render_template("delete_key.html", record=record)
@@ -85,8 +85,8 @@ def confirm_deletion(key_id: str) -> str:
 def delete_key(key_id: str) -> Response:
     """Delete a key; it is refused from the next request on, and so is who signed in with it."""
     with write_transaction():
-        deleted = db.session.scalar(delete(ApiKey).where(ApiKey.id == key_id).returning(ApiKey.id))
-    if deleted is None:
+        deleted = auth.delete_key(key_id)
+    if not deleted:
         abort(404, "There is no such key: it may have been deleted already.")
     return redirect(url_for("pages.developer.show_keys"), 303)  # type: ignore[return-value]
 

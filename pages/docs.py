@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
-from api.protocol import address_asked
+from api.protocol import base_url
 from auth import API, public
 from openapi import answer_text, read_document
 from openapi.guide import operations_in, resolve, words_for
@@ -72,7 +72,7 @@ def go_to_docs() -> Response:
 @public
 def show_docs() -> Response:
     """Answer the documentation, its examples for the address that it was asked at."""
-    document, here = read_document(current_app), address_asked()
+    document, here = read_document(current_app), base_url()
     guide = document["info"]["description"].replace("http://127.0.0.1:8000", here)
     introduction, *chapters = re.split("^## ", guide, flags=re.M)
     told = [chapter.split("\n", 1) for chapter in chapters]
@@ -115,7 +115,7 @@ def example_of(document: Part, place: tuple[str, str, Part], given: list[Part], 
     answered, example = rows_of(document, answer), example_in(answer)
     members = {row.name for row in answered}
     filters = [each for each in given if each["in"] == "query" and each["name"].partition("[")[0] in members]
-    url = address_asked() + fill_in(path, given)
+    url = base_url() + fill_in(path, given)
     return Example(
         operation["tags"][0],
         operation["operationId"],

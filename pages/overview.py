@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from api.encoding import literal
-from database import hold_snapshot, read
+from api.json_sql import number as literal
+from database import begin_snapshot, execute
 from models import STATUSES, Change, Company, Contact, Conversation
 
 DAYS = 30
@@ -24,10 +24,10 @@ class Bar(NamedTuple):
 
 def survey() -> dict[str, Any]:
     """Return the charts' lines: of resources, stages, statuses and days, all as they were at one moment."""
-    hold_snapshot()
-    counts = dict.fromkeys(STATUSES, 0) | dict(read(statuses_query).fetchall())
+    begin_snapshot()
+    counts = dict.fromkeys(STATUSES, 0) | dict(execute(statuses_query).fetchall())
     stages, companies = read_stages()
-    [contacts] = read(contacts_query).fetchone()
+    [contacts] = execute(contacts_query).fetchone()
     resources = {"Companies": companies, "Contacts": contacts, "Conversations": sum(counts.values())}
     return {
         "resources": drawn([Bar(name, count) for name, count in resources.items()], "number"),
@@ -45,7 +45,7 @@ def drawn(bars: list[Bar], measure: str) -> list[Bar]:
 
 def read_stages() -> tuple[list[Bar], int]:
     """Return the stages of the largest deals, and one bar for all the others; then how many companies there are."""
-    rows = read(stages_query).fetchall()
+    rows = execute(stages_query).fetchall()
     bars = [Bar("No stage" if name is None else name or "“”", count, float(amount)) for name, count, amount, *_ in rows]
     if not rows:
         return [], 0
@@ -80,7 +80,7 @@ def read_days() -> list[Bar]:
     """Return how many changes there were on each of the last days, in UTC, today last."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     starts = [today - timedelta(days=DAYS - 1 - number) for number in range(DAYS + 1)]
-    before = [last for [last] in read(days_query, **{f"start{place}": start for place, start in enumerate(starts)})]
+    before = [last for [last] in execute(days_query, **{f"start{place}": start for place, start in enumerate(starts)})]
     days = zip(starts, before, before[1:], strict=False)
     return [Bar(f"{start:%Y-%m-%d}", after - earlier) for start, earlier, after in days]
 

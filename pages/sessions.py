@@ -7,10 +7,11 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from flask import g, request
-from sqlalchemy import Select, and_, bindparam, delete, or_, select
+from sqlalchemy import Delete, Select, and_, bindparam, delete, or_, select
 
-from database import db, read
-from models import ApiKey, Session, now
+from auth import digest, is_expired
+from database import execute
+from models import ApiKey, Session, from_driver, insert_statement, now
 
 COOKIE = "cardfile_session"
 LASTS = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
@@ -36,29 +37,34 @@ class SignedIn(NamedTuple):
         return hmac.new(self.token.encode(), b"form", sha256).hexdigest()
 
 
-def digest(token: str) -> str:
-    """Return what is stored of a token."""
-    return sha256(token.encode()).hexdigest()
-
-
 def add_token(kind: str, key_id: str | None = None) -> str:
     """Return the token of a new session or link, inside a writing transaction; what has expired is removed."""
-    db.session.execute(delete(Session).where(Session.expires_at <= now()))
-    token = secrets.token_urlsafe(32)
-    db.session.add(Session(sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=now() + LASTS[kind]))
+    execute(delete_expired, now=now())
+    token, expires_at = secrets.token_urlsafe(32), now() + LASTS[kind]
+    execute(insert_statement, Session, sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=expires_at)
     return token
+
+
+def delete_expired() -> Delete:
+    """Return the statement that deletes expired sessions and links."""
+    return delete(Session).where(Session.expires_at <= bindparam("now", type_=Session.expires_at.type))
 
 
 def remove_token(kind: str, token: str) -> bool:
     """Remove a session or link, inside a writing transaction; tell whether it was still good."""
-    found = delete(Session).where(Session.sha256 == digest(token), Session.kind == kind)
-    expires_at = db.session.scalar(found.returning(Session.expires_at))
-    return expires_at is not None and expires_at > now()
+    row = execute(delete_token, sha256=digest(token), kind=kind).fetchone()
+    return row is not None and not is_expired(from_driver(row[0]))
+
+
+def delete_token() -> Delete:
+    """Return the statement that deletes a session or link and returns its time of expiry."""
+    found = delete(Session).where(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"))
+    return found.returning(Session.expires_at)  # type: ignore[return-value]
 
 
 def is_good_link(token: str) -> bool:
     """Tell whether a link still lets somebody in."""
-    return read(token_query, sha256=digest(token), kind="link", now=now()).fetchone() is not None
+    return execute(token_query, sha256=digest(token), kind="link", now=now()).fetchone() is not None
 
 
 def token_query() -> Select[Any]:
@@ -83,7 +89,7 @@ def require_session() -> None:
     if request.method == "OPTIONS":
         return
     token = request.cookies.get(COOKIE, "")
-    found = read(token_query, sha256=digest(token), kind="session", now=now()).fetchone()
+    found = execute(token_query, sha256=digest(token), kind="session", now=now()).fetchone()
     if not found:
         raise SessionNeeded
     g.signed_in = SignedIn(token, found[0])

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 
-from auth import KeyRefused, find_key, public
+from auth import InvalidKey, find_key, public
 from database import write_transaction
 from pages.sessions import COOKIE, LASTS, FormRefused, add_token, is_good_link, remove_token
 
@@ -53,9 +53,9 @@ def sign_in() -> Any:
         with write_transaction():
             key = find_key(request.form.get("key", "").strip())
             if key.scope != "admin":
-                raise KeyRefused
+                raise InvalidKey
             token = begin_session(key.id)
-    except KeyRefused:
+    except InvalidKey:
         return render_template("sign_in.html", refused=True), 403
     current_app.extensions["last_use"].note(key.id)
     return let_in(token)

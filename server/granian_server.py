@@ -1,4 +1,4 @@
-"""Granian, a server in Rust that keeps several processes, for more cores than one (an optional requirement)."""
+"""Granian: a WSGI server in Rust with several worker processes (optional: requirements-granian.txt)."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -6,16 +6,12 @@ from typing import Any
 
 import click
 from flask import Flask
-from werkzeug.wsgi import ClosingIterator
 
-from server.cores import ALL_CORES, run_on
-from settings import Settings, lacking
-
-Start = Callable[..., Any]
+from settings import Settings, missing_package
 
 
 class Granian:
-    """The server: its processes are started by run()."""
+    """The server: it checks the port once constructed, and starts its worker processes in run()."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         try:
@@ -23,13 +19,8 @@ class Granian:
             from granian.http import HTTP1Settings
             from granian.server import Server
         except ImportError as error:
-            raise click.ClickException(lacking(error, "requirements-granian.txt")) from error
-        # Imported here because the one binary has neither, and is to say so of Granian.
-        import multiprocessing
-
+            raise click.ClickException(missing_package(error, "requirements-granian.txt")) from error
         self.app = app
-        self.started = multiprocessing.Value("i", 0)
-        self.core = ALL_CORES
         self.port = find_port(settings)
         self.server = Server(
             "cardfile",
@@ -45,35 +36,22 @@ class Granian:
         )
 
     def run(self) -> None:
-        """Serve until a signal; then finish what is in flight, and return."""
-        self.server.serve(target_loader=self.load, wrap_loader=False)
+        """Serve until a signal; then finish open requests, and return."""
+        self.server.serve(target_loader=lambda: self.respond, wrap_loader=False)
 
-    def load(self) -> Start:
-        """Return what a new process answers by."""
-        with self.started.get_lock():
-            number = self.started.value
-            self.started.value += 1
-        if ALL_CORES:
-            # A core of its own, as long as there are enough.
-            self.core = {sorted(ALL_CORES)[number % len(ALL_CORES)]}
-        run_on(self.core)
-        return self.answer
-
-    def answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
-        """Answer a request: at once where all of the answer is there, which spares Granian a way through a queue."""
+    def respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Call the app, and read the rest of a body over the limit, so that its sender sees the 413."""
         body = self.app(environ, start_response)
         if "CONTENT_LENGTH" in environ:
-            # Who is cut off while sending never sees why.
             environ["wsgi.input"].read(8 * self.app.config["MAX_CONTENT_LENGTH"])
-        if isinstance(body, list | tuple):
-            # Granian knows the lists alone.
-            return list(body)
-        run_on(ALL_CORES)
-        return ClosingIterator(body, lambda: run_on(self.core))
+        return body
 
 
 def find_port(settings: Settings) -> int:
-    """Return the port to listen on, a free one for 0; says why where there is none."""
+    """Return the port to listen on, a free one for 0.
+
+    Raises click.ClickException with the reason when the host and port can't be listened on.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         with socket.socket(family) as probe:

@@ -22,13 +22,13 @@ import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy import create_engine, make_url, text
 
 from auth import create_key
 from commands import cli
-from database import Base, close_connections, db, write_transaction
-from database.reading import Reader, Statement
-from models import new_id
+from database import Base, close_database, db, write_transaction
+from database.connection import Connection
+from formats.ids import new_id
 from schemas import RESOURCES
 from seed import insert_rows
 from service import create_app
@@ -140,7 +140,7 @@ def app(database: str, empty: Path) -> Iterator[Flask]:
     yield app
     app.extensions["last_use"].stop()
     with app.app_context():
-        close_connections()
+        close_database()
 
 
 @pytest.fixture
@@ -205,19 +205,21 @@ def query(app: Flask) -> Callable[..., list[Any]]:
     """Return a function that runs SQL on the app's database, committed, and returns the rows."""
 
     def run_sql(sql: str, **parameters: Any) -> list[Any]:
-        with app.app_context(), write_transaction():
-            result = db.session.execute(text(sql), parameters)
-            return [tuple(row) for row in result] if result.returns_rows else []
+        with app.app_context(), db.engine.connect() as own:
+            own.exec_driver_sql("BEGIN IMMEDIATE" if db.engine.dialect.name == "sqlite" else "BEGIN")
+            result = own.execute(text(sql), parameters)
+            rows = [tuple(row) for row in result] if result.returns_rows else []
+            own.commit()
+            return rows
 
     return run_sql
 
 
 class Ran(NamedTuple):
-    """A statement that a request ran: its SQL, and if it was a prepared one, that and its values."""
+    """A statement that a request ran: its SQL and its bound values."""
 
     sql: str
-    statement: Statement | None = None
-    values: Any = None
+    values: Any
 
     @property
     def verb(self) -> str:
@@ -226,22 +228,17 @@ class Ran(NamedTuple):
 
 @pytest.fixture
 def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
-    """Return a list into which go the statements that requests run, but for BEGIN and the key's last use."""
+    """Return a list of the statements that requests run, without BEGIN, COMMIT, ROLLBACK and the key's last use."""
     monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
     ran: list[Ran] = []
-    run = Reader.run
+    execute = Connection.execute
 
-    def note(reader: Reader, statement: Statement, values: Any) -> Any:
-        ran.append(Ran(statement.sql, statement, values))
-        return run(reader, statement, values)
+    def note(connection: Connection, sql: str, values: Any = ()) -> Any:
+        if not sql.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            ran.append(Ran(sql, values))
+        return execute(connection, sql, values)
 
-    def note_executed(*arguments: Any) -> None:
-        if not arguments[2].startswith("BEGIN"):
-            ran.append(Ran(arguments[2]))
-
-    monkeypatch.setattr(Reader, "run", note)
-    with app.app_context():
-        event.listen(db.engine, "before_cursor_execute", note_executed)
+    monkeypatch.setattr(Connection, "execute", note)
     return ran
 
 

@@ -3,9 +3,8 @@
 import sys
 
 from flask import Flask, Response
-from waitress import serve
-
 from server.cores import ONE_CORE, run_on
+from waitress import serve
 
 app = Flask("floor", static_folder=None)
 

@@ -1,5 +1,6 @@
 """A file's schema is created, upgraded or refused at start, and never half of it."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,16 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic import command
 from flask import Flask
 from sqlalchemy import create_engine
 
-from database import Base, DatabaseRefused
+from database import Base, UnusableDatabase, backend, db
 from database.schema import revisions
 from database.sqlite import driver as sqlite
 from service import create_app
 from settings import load_settings
-from tests.conftest import ROOT, Make, Query, shell
+from tests.conftest import ROOT, Make, Query
 
 LATER = '''
 """Give companies a colour."""
@@ -39,7 +39,7 @@ def upgrade() -> None:
 '''
 
 
-NOON = "2024-01-01T12:00:00Z"
+SCHEMA_0004 = ROOT / "tests" / "core" / "schema_0004.json"
 OPEN = (
     "import sys; from service import create_app; from settings import load_settings;"
     "create_app(load_settings({'database_url': sys.argv[1]}, {}))"
@@ -125,30 +125,51 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
 def test_an_upgrade_that_would_lose_the_log_is_refused(app: Flask, database: str, later, query: Query) -> None:
     later("lost = []")
 
-    with pytest.raises(DatabaseRefused, match=r"The upgrade would lose the trigger companies_"):
+    with pytest.raises(UnusableDatabase, match=r"The upgrade would lose the trigger companies_"):
         open_file(database)
     assert query("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'") == [(9,)]
 
 
-def test_a_file_of_an_older_release_gains_what_is_new(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    upgrade = command.upgrade
-    with monkeypatch.context() as older:
-        older.setattr(command, "upgrade", lambda config, _newest: upgrade(config, "0001"))
-        open_file(database)
-    row = f"('x', 'John', 0, '{NOON}', '{NOON}')"
-    shell(database, f"INSERT INTO contacts (id, name, is_primary, created_at, updated_at) VALUES {row}")
+def test_a_database_of_the_first_schema_opens_unchanged(database: str) -> None:
+    """The schema as the revisions 0001 to 0004 left it, which are one revision now."""
+    path = database.removeprefix("sqlite:///")
+    declared = json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["sqlite"]
+    # FTS5 creates its own tables.
+    own = [sql for name, sql in declared.items() if "_search_" not in name or sql.startswith("CREATE TRIGGER")]
+    order = ["TABLE", "VIRTUAL", "INDEX", "TRIGGER"]
+    with sqlite.connect(path) as connection:
+        for sql in sorted(own, key=lambda sql: order.index(sql.split()[1])):
+            connection.execute(sql)
+        connection.execute("INSERT INTO alembic_version VALUES ('0004')")
+    connection.close()
+    before = schema_of(path)
 
     open_file(database)
-    assert shell(database, "SELECT rowid FROM contacts_search WHERE contacts_search MATCH 'john'") == [(1,)]
-    assert shell(database, "SELECT count(*) FROM sessions") == [(0,)]
-    with pytest.raises(subprocess.CalledProcessError, match="returned non-zero"):
-        shell(database, "INSERT INTO changes SELECT seq + 2, resource, row_id, action, at, data FROM changes")
+    assert schema_of(path) == before
+    assert not list(Path(path).parent.glob("*.bak"))
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_new_database_has_the_first_schema_exactly(app: Flask) -> None:
+    declared = json.loads(SCHEMA_0004.read_text(encoding="utf-8"))
+
+    with app.app_context(), db.engine.connect() as connection:
+        assert backend().schema_of(connection) == declared[db.engine.dialect.name]
+
+
+def test_an_unreleased_schema_is_refused(app: Flask, database: str, query: Query) -> None:
+    query("UPDATE alembic_version SET version_num = '0003'")
+
+    with pytest.raises(
+        UnusableDatabase, match=r"is of an older, unreleased Cardfile \(schema 0003, known here: 0004 to "
+    ):
+        open_file(database)
 
 
 def test_a_newer_file_is_refused_untouched(app: Flask, database: str, query: Query) -> None:
     query("UPDATE alembic_version SET version_num = '9999'")
 
-    with pytest.raises(DatabaseRefused, match=r"is of a newer Cardfile \(schema 9999, known here up to "):
+    with pytest.raises(UnusableDatabase, match=r"is of a newer Cardfile \(schema 9999, known here: 0004 to "):
         open_file(database)
     assert query("SELECT version_num FROM alembic_version") == [("9999",)]
 
@@ -158,7 +179,7 @@ def test_another_programs_file_is_refused_untouched(database: str) -> None:
         connection.execute("CREATE TABLE bookmarks (url)")
     connection.close()
 
-    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+    with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
         open_file(database)
     assert list(schema_of(database.removeprefix("sqlite:///"))) == ["bookmarks"]
 
@@ -168,19 +189,19 @@ def test_another_program_that_uses_alembic_is_refused_too(database: str) -> None
         connection.execute("CREATE TABLE alembic_version (version_num)")
     connection.close()
 
-    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+    with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
         open_file(database)
 
 
 def test_a_file_that_is_no_database_is_refused(database: str) -> None:
     Path(database.removeprefix("sqlite:///")).write_text("Dear diary, " * 100)
 
-    with pytest.raises(DatabaseRefused, match="can't be opened: file is not a database"):
+    with pytest.raises(UnusableDatabase, match="can't be opened: file is not a database"):
         open_file(database)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseRefused, match="can't be opened: unable to open database file"):
+    with pytest.raises(UnusableDatabase, match="can't be opened: unable to open database file"):
         open_file(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
 
 

@@ -14,8 +14,8 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database import Base, DatabaseRefused, db
-from database.postgresql import LOCK, schema_of, scratch
+from database import Base, UnusableDatabase, begin_snapshot, connection, db
+from database.postgresql import BEGIN_WRITING, LOCK, schema_of, scratch
 from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
@@ -55,7 +55,7 @@ def test_another_programs_database_is_refused_untouched(new_database: Callable[[
     url = new_database()
     shell(url, "CREATE TABLE bookmarks (url text)")
 
-    with pytest.raises(DatabaseRefused, match="is not Cardfile's"):
+    with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
         open_database(url)
     assert shell(url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname !~ '^(pg|sql)_'") == [
         ("bookmarks",)
@@ -64,7 +64,7 @@ def test_another_programs_database_is_refused_untouched(new_database: Callable[[
 
 def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
     with pytest.raises(
-        DatabaseRefused, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
+        UnusableDatabase, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
     ) as told:
         open_database("postgresql://me:secret@127.0.0.1:1/cards")
     assert "secret" not in str(told.value)
@@ -135,15 +135,21 @@ def test_a_file_with_a_wrong_line_stores_nothing(run: Run, tmp_path: Path, datab
     assert shell(database, "SELECT count(*) FROM changes") == [(0,)]
 
 
+def last_change() -> int:
+    [[seq]] = connection().execute("SELECT max(seq) FROM changes").fetchall()
+    return int(seq)
+
+
 def test_a_reader_sees_one_snapshot(app: Flask, database: str, make: Make) -> None:
     make("contacts", id="x")
     with app.app_context():
-        seen = [db.session.scalar(db.text("SELECT max(seq) FROM changes"))]
+        begin_snapshot()
+        seen = [last_change()]
         shell(database, "UPDATE contacts SET name = 'b'")
-        seen.append(db.session.scalar(db.text("SELECT max(seq) FROM changes")))
-        assert db.session.scalar(db.text("SELECT name FROM contacts")) == "Acme"
-        db.session.rollback()
-        seen.append(db.session.scalar(db.text("SELECT max(seq) FROM changes")))
+        seen.append(last_change())
+        assert connection().execute("SELECT name FROM contacts").fetchone() == ("Acme",)
+        connection().end()
+        seen.append(last_change())
 
     assert seen == [1, 1, 2]
 
@@ -191,7 +197,9 @@ def test_a_transaction_that_cannot_see_the_last_number_is_told_to_begin_again(da
 def test_a_lock_that_is_not_had_in_time_is_503(
     database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("database.postgresql.LOCK", f"SET LOCAL lock_timeout = '50ms'; {LOCK}")
+    monkeypatch.setattr(
+        "database.postgresql.BEGIN_WRITING", (BEGIN_WRITING[0], "SET LOCAL lock_timeout = '50ms'", LOCK)
+    )
     with psycopg.connect(database.replace("+psycopg", "")) as other:
         other.execute(LOCK)
         answer = writer.post("/api/v1/contacts", json={"name": "a"})

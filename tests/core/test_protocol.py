@@ -6,10 +6,9 @@ import re
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import text
 
 from auth import new_key
-from database import close_connections, db
+from database import close_database, db
 from tests.conftest import Make, Query
 
 MEMBERS = ["type", "title", "status", "detail", "requestId"]
@@ -159,8 +158,8 @@ def test_a_locked_database_is_503_with_retry_after(
     monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 50)
     with app.app_context():
         db.engine.dispose()
-        with db.engine.connect().execution_options(begin="IMMEDIATE") as other:
-            other.execute(text("SELECT 1"))
+        with db.engine.connect() as other:
+            other.exec_driver_sql("BEGIN IMMEDIATE")
             answer = admin.post(path, json={"name": "late"})
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
@@ -175,7 +174,7 @@ def test_a_full_disk_is_507_and_nothing_is_half_written(
     before = len(admin.get(path).json)
     [[pages]] = query("PRAGMA page_count")
     with app.app_context():
-        close_connections()
+        close_database()
         # SQLite answers a full disk and a full page quota by the same code.
         db.event.listen(db.engine, "connect", lambda raw, _record: raw.execute(f"PRAGMA max_page_count = {pages}"))
     statuses = [admin.post(path, json={"name": "x" * 255}).status_code for _number in range(40)]

@@ -4,7 +4,6 @@ import http.client
 import json
 import re
 from collections.abc import Callable, Iterator
-from copy import copy
 from typing import Any
 from urllib.parse import quote
 
@@ -189,7 +188,7 @@ def test_a_search_survives_a_vacuum(reader: FlaskClient, make: Make, query: Quer
     for name in "first", "second", "third":
         make("contacts", id=name, name=name)
     query("DELETE FROM contacts WHERE id = 'first'")
-    with app.app_context(), db.engine.connect().execution_options(begin=None) as connection:
+    with app.app_context(), db.engine.connect() as connection:
         connection.exec_driver_sql("VACUUM")
 
     assert [row["id"] for row in reader.get("/api/v1/contacts?q=third").json] == ["third"]
@@ -284,8 +283,8 @@ def test_a_long_list_is_sent_in_pages_and_is_whole(
         load_demo(30)
     whole = {path: reader.get(path).data for path in (COMPANIES, f"{COMPANIES}?industry=Retail&industry=Energy")}
     sorted_ = reader.get(f"{COMPANIES}?sort=-name").data
-    monkeypatch.setattr("api.listing.LARGEST_PAGE", 4)
-    monkeypatch.setattr("api.listing.LARGEST_SORTED_PAGE", 7)
+    monkeypatch.setattr("api.query.MAX_PAGE", 4)
+    monkeypatch.setattr("api.query.MAX_SORTED_PAGE", 7)
 
     for path, body in whole.items():
         answer = reader.get(path)
@@ -297,7 +296,7 @@ def test_a_long_list_is_sent_in_pages_and_is_whole(
 def test_a_long_list_comes_from_one_snapshot(
     database: str, reader: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.listing.LARGEST_PAGE", 1)
+    monkeypatch.setattr("api.query.MAX_PAGE", 1)
     for name in "a", "b", "c":
         make("contacts", id=name, createdAt=f"2024-01-0{ord(name) - 96}T00:00:00Z")
     answer = reader.get("/api/v1/contacts?fields=id,name", buffered=False)
@@ -406,20 +405,17 @@ def explain(app: Flask, reader: FlaskClient, statements: list[Ran]) -> Callable[
         statements.clear()
         assert reader.get(path).status_code in {200, 404}
         with app.app_context():
-            reading = app.extensions["reading"].open()
+            own = app.extensions["connections"].open()
             words = "EXPLAIN QUERY PLAN"
             if db.engine.dialect.name == "postgresql":
                 # A table of a few rows is otherwise read through, whatever its indexes.
                 for node in "seqscan", "bitmapscan", "sort":
-                    reading.connection.execute(f"SET enable_{node} = off")
+                    own.driver.execute(f"SET enable_{node} = off")
                 words = "EXPLAIN"
             found = []
             for each in statements[1:]:
-                explained = copy(each.statement)
-                assert explained
-                explained.sql = f"{words} {explained.sql}"
-                found += [row[-1] for row in reading.run(explained, each.values)]
-            reading.pooled.invalidate()
+                found += [row[-1] for row in own.driver.execute(f"{words} {each.sql}", each.values)]
+            own.pooled.invalidate()
             return "\n".join(found)
 
     return plan_of

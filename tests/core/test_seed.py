@@ -13,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from schemas import RESOURCES
-from seed import SeedRefused, load_demo, load_file
+from seed import InvalidData, load_demo, load_file
 from tests.conftest import Make, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -111,7 +111,7 @@ def test_every_stage_counts_its_positions_from_0(demo: Rows) -> None:
 def test_demo_data_is_not_mixed_into_a_database_with_rows(app: Flask, make: Make, query: Query) -> None:
     make("contacts")
 
-    with app.app_context(), pytest.raises(SeedRefused, match="has rows already: add --reset"):
+    with app.app_context(), pytest.raises(InvalidData, match="has rows already: add --reset"):
         load_demo()
     assert query("SELECT count(*) FROM contacts") == [(1,)]
 
@@ -127,7 +127,7 @@ def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query:
 
 def test_a_day_that_is_none_is_refused(app: Flask) -> None:
     for until in "soon", "2026-01-01T12:00:00+05:00", "2026-02-30", "1950-12-31":
-        with app.app_context(), pytest.raises(SeedRefused, match="--until must be a day"):
+        with app.app_context(), pytest.raises(InvalidData, match="--until must be a day"):
             load_demo(until=until)
 
 
@@ -160,7 +160,7 @@ def test_a_file_with_a_wrong_record_loads_nothing(
     path = tmp_path / "given.json"
     path.write_text(text)
 
-    with app.app_context(), pytest.raises(SeedRefused) as refused:
+    with app.app_context(), pytest.raises(InvalidData) as refused:
         load_file(str(path))
     assert str(refused.value) == f"{path}: {message}"
     assert query("SELECT count(*) FROM changes") == [(1,)]

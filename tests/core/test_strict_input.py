@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from models import new_id
-from schemas import RESOURCES, pointers, read_json
+from formats.errors import pointers
+from formats.ids import new_id
+from formats.json_text import parse_json
+from schemas import RESOURCES
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -27,7 +29,7 @@ URL = "Must be an http or https URL."
 def faults(resource: str, text: str) -> list[tuple[str, str]]:
     """Return pointer and sentence of everything that is refused in a JSON text."""
     try:
-        RESOURCES[resource].load(read_json(text.encode()))
+        RESOURCES[resource].load(parse_json(text.encode()))
     except ValidationError as error:
         return [(fault["pointer"], fault["detail"]) for fault in pointers(error.messages)]
     return []
@@ -193,7 +195,7 @@ def test_any_time_comes_back_as_the_same_instant(wall_clock: datetime, minutes: 
 
 @given(st.decimals(0, Decimal("999999999999.99"), places=2))
 def test_any_amount_comes_back_as_the_same_number(amount: Decimal) -> None:
-    row = RESOURCES["companies"].load(read_json(f'{{"name": "Acme", "dealValue": {amount}}}'.encode()))
+    row = RESOURCES["companies"].load(parse_json(f'{{"name": "Acme", "dealValue": {amount}}}'.encode()))
     shown = repr(RESOURCES["companies"].dump(row)["dealValue"])
 
     assert Decimal(shown) == amount
@@ -234,6 +236,6 @@ def test_any_url_of_the_web_is_taken(url: str) -> None:
 
 
 def test_a_whole_number_may_be_written_with_a_point() -> None:
-    position = RESOURCES["companies"].load(read_json(b'{"name": "Acme", "position": 3.0}'))["position"]
+    position = RESOURCES["companies"].load(parse_json(b'{"name": "Acme", "position": 3.0}'))["position"]
 
     assert (position, type(position)) == (3, int)

@@ -20,7 +20,7 @@ def cursor(*place: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
-TOO_MANY = "name can have at most 2000 values, not 2001: ask more than once."
+TOO_MANY = "name can have at most 2000 values, not 2001: send several requests."
 A_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
 LIST = "limit, cursor, sort, q, fields, include"
 CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"

@@ -10,7 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import idempotency
-from models import now, show_time
+from formats.values import format_time
+from models import now
 from tests.conftest import Make, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -256,7 +257,7 @@ def test_an_idempotency_key_is_for_one_request_one_key_and_a_day(
         assert writer.post(path, json=body, headers=headers).status_code == 422
 
     assert "Idempotent-Replayed" not in admin.post(CONTACTS, json={"name": "b"}, headers=headers).headers
-    query("UPDATE replays SET created_at = :then", then=show_time(now() - timedelta(hours=25)))
+    query("UPDATE replays SET created_at = :then", then=format_time(now() - timedelta(hours=25)))
     assert "Idempotent-Replayed" not in writer.post(CONTACTS, json={"name": "c"}, headers=headers).headers
     assert last_change(query) == 3
 
@@ -285,7 +286,7 @@ def test_a_write_that_fails_half_way_is_undone_and_holds_up_nobody(
     def fail(*_arguments: Any) -> Any:
         raise RuntimeError
 
-    monkeypatch.setattr("api.writing.answer_written", fail)
+    monkeypatch.setattr("api.write_views.row_response", fail)
     failed = writer.post(CONTACTS, json={"name": "a"})
     monkeypatch.undo()
 
@@ -304,14 +305,14 @@ def test_the_same_request_while_the_first_is_running_is_409(
 ) -> None:
     headers = {"Idempotency-Key": "job-7"}
     arrived, go_on = threading.Event(), threading.Event()
-    answer_once = idempotency.answer_once
+    replay_or_run = idempotency.replay_or_run
 
     def slow(*arguments: Any) -> Any:
         arrived.set()
         assert go_on.wait(10)
-        return answer_once(*arguments)
+        return replay_or_run(*arguments)
 
-    monkeypatch.setattr("api.writing.answer_once", slow)
+    monkeypatch.setattr("api.write_views.replay_or_run", slow)
     first = threading.Thread(target=lambda: writer.post(CONTACTS, json={"name": "a"}, headers=headers))
     first.start()
     assert arrived.wait(10)
@@ -399,7 +400,7 @@ def test_of_very_many_faults_the_first_are_told(writer: FlaskClient) -> None:
     answer = writer.post(CONTACTS, json={f"zzz{number}": 1 for number in range(2_000)})
 
     assert (answer.status_code, len(answer.json["errors"])) == (422, 100)
-    assert answer.json["detail"].endswith("see errors. The first 100 of 2001 are there.")
+    assert answer.json["detail"].endswith("see errors. The first 100 of 2001 are listed.")
     told = [fault["detail"] for fault in answer.json["errors"]]
     # Looking for what was meant takes long.
     assert ["Known:" in sentence for sentence in told] == [False] + [True] * 20 + [False] * 79

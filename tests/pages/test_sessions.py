@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from auth import new_key
-from database import close_connections, write_transaction
+from database import close_database, write_transaction
 from models import now
 from pages import HOME
 from pages.sessions import add_token
@@ -194,7 +194,7 @@ def test_another_process_knows_the_session_and_its_end(
     assert not is_signed_in(there)
     other.extensions["last_use"].stop()
     with other.app_context():
-        close_connections()
+        close_database()
 
 
 def test_who_signs_out_has_no_session_left(person: FlaskClient, query: Query) -> None:

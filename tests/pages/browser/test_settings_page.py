@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import Page, expect
 
-from models import now, show_time
+from formats.values import format_time
+from models import now
 from tests.conftest import LiveServer, ask
 from tests.pages.browser.conftest import LOOKS, Open, inspect
 
@@ -156,7 +157,7 @@ def test_every_page_fits_and_axe_finds_nothing(open_page: Open, demo: LiveServer
     page.get_by_role("button", name="Sign in").click()
     see("refused")
     for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
-        expires_at = show_time(now() + timedelta(days=days)) if days else None
+        expires_at = format_time(now() + timedelta(days=days)) if days else None
         ask(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
     sign_in(page, demo)
     see("demo")
@@ -189,7 +190,7 @@ def test_forty_keys_with_long_names_and_odd_stages_fit(
         name = (f"Integration {number}", f"{number} {LONG}"[:255], "W" * 255, "名" * 100)[
             number % 4 if number < 8 else 0
         ]
-        scope, expires_at = ("read", "write", "admin")[number % 3], show_time(now() + timedelta(days=30 * number + 1))
+        scope, expires_at = ("read", "write", "admin")[number % 3], format_time(now() + timedelta(days=30 * number + 1))
         body = {"name": name, "scope": scope, "expiresAt": expires_at if number % 2 else None}
         assert ask(demo, "/api/v1/keys", body)[0] == 201
     for number in range(12):

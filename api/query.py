@@ -1,0 +1,208 @@
+"""The query string of a list becomes a Query, which determines the SELECT, and the values that are bound to it."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import product
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from flask import request
+from marshmallow import ValidationError
+
+from api.parameters import Parameters
+from api.problems import InvalidQuery
+from api.resources import ENDPOINTS, Endpoint
+from database import db
+from formats.errors import suggest
+from formats.json_text import InvalidJSON, encode_json, parse_json
+from formats.values import TAGS, TEXT, parse_tag, parse_text
+from models import Time, format_of
+
+MAX_PAGE = 1_000
+# Without an index for the order, each page sorts all rows again: a whole list is read in fewer, larger pages.
+MAX_SORTED_PAGE = 20_000
+MAX_SEARCH_LENGTH = 255
+MAX_FILTER_VALUES = 2_000
+OPERATORS = ("gte", "gt", "lte", "lt", "ne")
+INDEXED_SORTS = ("createdAt", "updatedAt", "id")
+COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)
+
+
+class Filter(NamedTuple):
+    """A filter on a field: its operator ("" for equality), how many values it has, whether null is one more."""
+
+    name: str
+    operator: str
+    values: int
+    or_null: bool
+
+
+class SortKey(NamedTuple):
+    """A field that a list is sorted by."""
+
+    name: str
+    column: Any
+    descending: bool = False
+
+
+class Query(NamedTuple):
+    """What a list request asks for, without the values: requests that differ in values share a compiled statement."""
+
+    resource: str
+    fields: tuple[str, ...]
+    include: tuple[str, ...]
+    filters: tuple[Filter, ...]
+    # For each word of `q` that the search index can't find, the number of its LIKE patterns.
+    like_patterns: tuple[int, ...]
+    uses_search_index: bool
+    sort: str
+    limit: int
+    # For each sort key of the cursor, whether its value is null; empty without a cursor.
+    cursor_nulls: tuple[bool, ...] = ()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Return the endpoint of the resource."""
+        return ENDPOINTS[self.resource]
+
+    @property
+    def sort_keys(self) -> list[SortKey]:
+        """Return the sort keys; the last one is the id."""
+        terms = [(term.removeprefix("-"), term.startswith("-")) for term in self.sort.split(",")]
+        keys = [SortKey(name, self.endpoint.column(name), descending) for name, descending in terms]
+        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.endpoint.column("id"))]
+
+
+class ListRequest:
+    """A list request, parsed: its query, and the values to bind.
+
+    Raises InvalidQuery for an unknown parameter, field or operator, and for an invalid value.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        names = tuple(endpoint.attributes)
+        self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
+        self.bound: dict[str, Any] = {}
+        self.limit = self.parameters.number("limit", 1, MAX_PAGE, 0)
+        self.wants_count = COUNT_EXACT.search(request.environ.get("HTTP_PREFER", "")) is not None
+        sort = self.parse_sort()
+        self.query = Query(
+            endpoint.name,
+            self.parameters.words("fields", names),
+            self.parameters.words("include", endpoint.includes),
+            tuple(self.parse_filter(*each) for each in enumerate(self.parameters.filters.items())),
+            *self.parse_search(),
+            sort,
+            self.limit or (MAX_PAGE if sort in INDEXED_SORTS else MAX_SORTED_PAGE),
+        )
+        if "cursor" in self.parameters.values:
+            self.seek(self.parameters.values["cursor"])
+
+    def parse_value(self, name: str, text: str) -> Any:
+        """Return a filter's value as its field's schema parses it."""
+        form, value = format_of(self.endpoint.column(name)), text
+        if form not in {TEXT, TAGS} and not isinstance(self.endpoint.column(name).type, Time) and text == text.strip():
+            # A number or a boolean; for any other text the schema's error is clearer than the parser's.
+            with suppress(InvalidJSON):
+                value = parse_json(text.encode())
+        try:
+            return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value)
+        except ValidationError as error:
+            raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}") from None
+
+    def parse_filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:
+        """Return the filter of a parameter, `field` or `field[operator]`, and bind its values."""
+        name, bracket, operator = parameter[0].partition("[")
+        operator, texts = operator.removesuffix("]"), parameter[1]
+        if bracket:
+            self.check_operator(name, operator, texts)
+        or_null = self.endpoint.column(name).nullable and "null" in texts
+        if or_null and operator not in {"", "ne"}:
+            raise InvalidQuery(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
+        values = [self.parse_value(name, text) for text in texts if not (or_null and text == "null")]
+        if len(values) > MAX_FILTER_VALUES:
+            raise InvalidQuery(
+                f"{name} can have at most {MAX_FILTER_VALUES} values, not {len(values)}: send several requests."
+            )
+        # The last value is repeated up to a power of two, so that a few statements serve any number of values.
+        values += values[-1:] * ((1 << len(values[1:]).bit_length()) - len(values))
+        self.bound |= {f"filter{number}_{index}": value for index, value in enumerate(values)}
+        return Filter(name, operator, len(values), or_null)
+
+    def check_operator(self, name: str, operator: str, texts: list[str]) -> None:
+        """Raise InvalidQuery unless the field has the operator, and it is used once."""
+        if not isinstance(self.endpoint.column(name).type, Time | sa.Numeric | sa.Integer):
+            raise InvalidQuery(f"{name} has no operators: they are for numbers and times.")
+        if operator not in OPERATORS:
+            raise InvalidQuery(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")
+        if len(texts) > 1:
+            raise InvalidQuery(f"{name}[{operator}] must be given once.")
+
+    def parse_search(self) -> tuple[tuple[int, ...], bool]:
+        """Bind the words of `q`; return the numbers of LIKE patterns, and whether the search index is used."""
+        if "q" not in self.parameters.values:
+            return (), False
+        text = self.parameters.values["q"]
+        words = text.split()
+        if not words or len(text) > MAX_SEARCH_LENGTH or "\0" in text:
+            raise InvalidQuery(f"q must be one or more words, {MAX_SEARCH_LENGTH} characters in all.")
+        # SQLite's index holds trigrams, so it can't find shorter words.
+        indexed = [word for word in words if len(word) >= 3 and db.engine.dialect.name == "sqlite"]
+        patterns = [like_patterns(word) for word in words if word not in indexed]
+        for number, each in enumerate(patterns):
+            self.bound |= {f"word{number}_{index}": pattern for index, pattern in enumerate(each)}
+        if indexed:
+            self.bound["search"] = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
+        return tuple(map(len, patterns)), bool(indexed)
+
+    def parse_sort(self) -> str:
+        """Return the sort parameter, which names fields with a single value, each once."""
+        text = self.parameters.values.get("sort", "createdAt")
+        names = [term.removeprefix("-") for term in text.split(",")]
+        for name, term in zip(names, text.split(","), strict=True):
+            if name not in self.endpoint.scalars:
+                raise InvalidQuery(f"sort can't have {term!r}. {suggest(name, self.endpoint.scalars)}")
+            if names.count(name) > 1:
+                raise InvalidQuery(f"sort must name {name} once.")
+        return text
+
+    def encode_cursor(self, keys: Mapping[str, Any]) -> str:
+        """Return the cursor of the rows after the one with these sort keys."""
+        cursor = encode_json([self.query.resource, self.query.sort, *keys.values()])
+        return base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
+
+    def seek(self, cursor: str) -> None:
+        """Continue after a cursor. Raises InvalidQuery for one of another list or another sort."""
+        invalid = InvalidQuery("cursor must be one that this list gave, with the same sort: start again without it.")
+        try:
+            parts = parse_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        except (binascii.Error, ValueError, InvalidJSON):
+            raise invalid from None
+        keys, prefix = self.query.sort_keys, [self.query.resource, self.query.sort]
+        if not isinstance(parts, list) or parts[:2] != prefix or len(parts) != len(keys) + 2:
+            raise invalid
+        for number, (key, value) in enumerate(zip(keys, parts[2:], strict=True)):
+            if value is None and not key.column.nullable:
+                raise invalid
+            try:
+                self.bound[f"cursor{number}"] = None if value is None else parse_cursor_value(key.column, value)
+            except ValidationError:
+                raise invalid from None
+        self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[2:]))
+
+
+def parse_cursor_value(column: Any, value: Any) -> Any:
+    """Return a cursor's value; text has any length, because another program may have stored it past the rules."""
+    form = format_of(column)
+    return parse_text(value, max_length=2**31) if form is TEXT else form.parse(value)
+
+
+def like_patterns(word: str) -> list[str]:
+    """Return the LIKE patterns of a word, escaped; SQLite's LIKE folds the case of ASCII letters only."""
+    cases = product(*({letter.lower(), letter.upper()} for letter in word))
+    words = [word] if word.isascii() or len(word) > 2 else sorted(map("".join, cases))
+    return [f"%{each.replace('/', '//').replace('%', '/%').replace('_', '/_')}%" for each in words]

@@ -1,0 +1,102 @@
+"""The views that read: a list, whole or by pages, and one row."""
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flask import Response, abort, g, stream_with_context
+
+from api.changes import is_not_modified, set_version
+from api.parameters import Parameters
+from api.query import ListRequest
+from api.resources import Endpoint, embedded_resource
+from api.responses import JSONResponse
+from api.select import page_query, row_query
+from database import begin_snapshot, detach_connection, execute
+
+
+class Page(NamedTuple):
+    """A page: its rows as a JSON array, the next page's cursor or "", the number of rows of all pages if counted."""
+
+    text: str
+    cursor: str
+    total: int
+
+
+def list_rows(endpoint: Endpoint) -> Response:
+    """Return all rows, or those that the query parameters ask for; with `limit`, one page of them."""
+    listing = ListRequest(endpoint)
+    if is_not_modified(endpoint.name, *map(embedded_resource, listing.query.include)):
+        return Response(status=304)
+    if not listing.limit:
+        # A whole list may take several queries.
+        begin_snapshot()
+    page = read_page(listing)
+    headers = {}
+    if listing.wants_count:
+        headers = {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
+    if page.cursor and not listing.limit:
+        return stream_list(listing, page, headers)
+    if page.cursor:
+        headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
+    return JSONResponse(page.text, 200, headers)
+
+
+def read_page(listing: ListRequest) -> Page:
+    """Return the page of the list's query, and set the version that it reflects."""
+    row = execute(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
+    *version, rows, edge, total = row if listing.wants_count else (*row, 0)
+    set_version(*version)
+    # The sort keys of the page's last row and, if there is one, of the row after it.
+    keys = json.loads(f"[{edge}]") if edge else []
+    return Page(f"[{rows or ''}]", listing.encode_cursor(keys[0]) if len(keys) > 1 else "", total)
+
+
+def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Response:
+    """Return a response that reads each page when the one before it is sent, all from one snapshot."""
+    # Flask ends the context, and with it the snapshot, before it sends the response.
+    own = detach_connection()
+
+    def pieces() -> Iterator[str]:
+        g.connection = own
+        try:
+            yield from all_pages(listing, page)
+        finally:
+            g.pop("connection", None)
+
+    response = Response(stream_with_context(pieces()), 200, headers, content_type="application/json")
+    response.call_on_close(own.release)
+    return response
+
+
+def all_pages(listing: ListRequest, page: Page) -> Iterator[str]:
+    """Yield the whole list in pieces: its first page, then each page when the one before it is sent."""
+    yield page.text[:-1]
+    while page.cursor:
+        listing.seek(page.cursor)
+        page = read_page(listing)
+        yield f",{page.text[1:-1]}"
+    yield "]"
+
+
+def get_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Return one row."""
+    parameters = Parameters("fields", "include")
+    include = parameters.words("include", endpoint.includes)
+    fields = parameters.words("fields", tuple(endpoint.attributes))
+    if is_not_modified(endpoint.name, *map(embedded_resource, include), id=row_id):
+        return Response(status=304)
+    row = read_row(endpoint, row_id, fields, include)
+    if row is None:
+        abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
+    return JSONResponse(row)
+
+
+def read_row(
+    endpoint: Endpoint, row_id: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = ()
+) -> str | None:
+    """Return the JSON of one row, or None if it is missing, and set the version that it reflects."""
+    *version, row = execute(row_query, endpoint.name, fields, include, id=row_id).fetchone()
+    set_version(*version)
+    found: str | None = row
+    return found

@@ -1,0 +1,30 @@
+"""Responses with JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response
+
+from formats.json_text import encode_json
+
+Headers = Mapping[str, str] | None
+
+
+class JSONResponse(Response):
+    """A response whose body is JSON text. werkzeug's corrections of its headers are skipped: they need none."""
+
+    def __init__(
+        self, text: str, status: int = 200, headers: Headers = None, content_type: str = "application/json"
+    ) -> None:
+        body = text.encode()
+        own = [("Content-Type", content_type), ("Content-Length", str(len(body))), *(headers or {}).items()]
+        super().__init__([body], status, own)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
+
+
+def json_response(value: Any, status: int = 200, headers: Headers = None) -> Response:
+    """Return a response with the value as JSON."""
+    return JSONResponse(encode_json(value), status, headers)

@@ -1,0 +1,154 @@
+"""A Query as a SELECT whose rows are finished JSON."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from api.changes import last_changes
+from api.json_sql import Template, joined, json_array, json_object, json_text, json_value, number, schema_fields
+from api.query import Query, SortKey
+from api.resources import ENDPOINTS, Endpoint, embedded_resource
+from database import db
+from models import Time
+
+COMPARISONS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
+
+Condition = sa.ColumnElement[bool]
+
+
+def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for a page, all from one snapshot.
+
+    Its row has: the arguments of set_version(); the rows' JSON joined by commas; the sort keys of the last row and of
+    the one after it, joined likewise; and, if counted, the number of rows of all pages.
+    """
+    order = [order_by(key) for key in query.sort_keys]
+    rows = sa.select(row_object(query.endpoint, query.fields, query.include).label("o")).where(*conditions(query))
+    page = rows.order_by(*order).limit(number(query.limit)).offset(number(0)).subquery("page")
+    keys = sa.select(json_object({key.name: json_value(key.column) for key in query.sort_keys}).label("o"))
+    edge = keys.where(*conditions(query)).order_by(*order).limit(number(2)).offset(number(query.limit - 1))
+    columns = [joined(page.c.o), sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()]
+    if counted:
+        every = sa.select(sa.func.count()).select_from(query.endpoint.table)
+        all_pages = query._replace(cursor_nulls=())
+        columns.append(every.where(*conditions(all_pages)).correlate(None).scalar_subquery())
+    changes = last_changes(query.resource, *map(embedded_resource, query.include))
+    return sa.select(*changes, *columns).select_from(page)
+
+
+def row_query(resource: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> sa.Select[Any]:
+    """Return the query for the row with an id: the arguments of set_version(), then its JSON, null if it is missing."""
+    endpoint = ENDPOINTS[resource]
+    row = sa.select(row_object(endpoint, fields, include)).where(endpoint.table.c.id == sa.bindparam("id"))
+    changes = last_changes(resource, *map(embedded_resource, include), of_row=True)
+    return sa.select(*changes, row.scalar_subquery())
+
+
+def row_object(endpoint: Endpoint, fields: Sequence[str] = (), include: Sequence[str] = ()) -> Template:
+    """Return a row as a JSON object: all of its fields or some, and the embedded rows."""
+    table = endpoint.table
+    columns = schema_fields(endpoint.schema, table, fields)
+    for name in endpoint.includes:
+        if name in include:
+            columns[name] = json_text(embedded_rows(table, name))
+    return json_object(columns)
+
+
+def embedded_rows(table: Any, include: str) -> Any:
+    """Return the rows that an include embeds: a company's rows as an array, or a row's company as an object."""
+    other = ENDPOINTS[embedded_resource(include)]
+    rows = other.table.alias(include)
+    objects = sa.select(json_object(schema_fields(other.schema, rows)).label("o"))
+    if include == "company":
+        return objects.where(rows.c.id == table.c.company_id).correlate(table).scalar_subquery()
+    own = objects.where(rows.c.company_id == table.c.id).order_by(rows.c.created_at, rows.c.id)
+    return json_array(own.correlate(table).scalar_subquery())
+
+
+def conditions(query: Query) -> Iterator[Condition]:
+    """Yield the conditions of the filters, the search and the cursor."""
+    yield from filter_conditions(query)
+    yield from search_conditions(query)
+    first = query.sort_keys[0]
+    if query.cursor_nulls:
+        yield after_cursor(query)
+    elif len(query.sort_keys) > 2 and isinstance(first.column.type, Time) and not first.column.nullable:
+        # Always true; with it SQLite uses the first key's index, and sorts only rows with equal values.
+        yield first.column <= sa.literal_column("'9999-12-31T23:59:59Z'")
+
+
+def filter_conditions(query: Query) -> Iterator[Condition]:
+    """Yield the condition of each filter."""
+    for index, each in enumerate(query.filters):
+        column = query.endpoint.column(each.name)
+        values: list[Any] = [bind(f"filter{index}_{place}", column) for place in range(each.values)]
+        if each.operator:
+            yield getattr(column, COMPARISONS[each.operator])(*(values or [None]))
+        elif isinstance(column.type, sa.JSON):
+            yield contains_any(column, values)
+        else:
+            alternatives = [column.in_(values)] if values else []
+            yield sa.or_(*alternatives, column.is_(None)) if each.or_null else alternatives[0]
+
+
+def bind(name: str, column: Any) -> sa.BindParameter[Any]:
+    """Return the parameter for a value that is compared with a column."""
+    return sa.bindparam(name, type_=sa.String() if isinstance(column.type, sa.JSON) else column.type)
+
+
+def contains_any(column: Any, values: list[Any]) -> Condition:
+    """Return the condition that an array has one of the values."""
+    elements = sa.func.jsonb_array_elements_text if db.engine.dialect.name == "postgresql" else sa.func.json_each
+    each = elements(column).table_valued("value")
+    return sa.exists().select_from(each).where(each.c.value.in_(values))
+
+
+def search_conditions(query: Query) -> Iterator[Condition]:
+    """Yield the conditions of `q`: every word occurs in the row's searchable text, in any case."""
+    table = query.endpoint.table
+    texts: list[Any] = [column for column in table.c if column.info.get("searchable")]
+    if db.engine.dialect.name == "postgresql":
+        # The columns' own collation, "C", folds the case of ASCII letters only.
+        texts = [sa.collate(column, "default") for column in texts]
+    for index, count in enumerate(query.like_patterns):
+        patterns = [sa.bindparam(f"word{index}_{place}", type_=sa.String()) for place in range(count)]
+        yield sa.or_(*(column.ilike(pattern, escape="/") for column in texts for pattern in patterns))
+    if query.uses_search_index:
+        index_table = sa.table(f"{query.resource}_search", sa.column("rowid"))
+        matches = sa.literal_column(index_table.name).op("MATCH")(sa.bindparam("search"))
+        yield table.c.number.in_(sa.select(index_table.c.rowid).where(matches))
+
+
+def order_by(key: SortKey) -> sa.ColumnElement[Any]:
+    """Return the ORDER BY term of a sort key; nulls come last in both directions."""
+    ordered: sa.UnaryExpression[Any] = key.column.desc() if key.descending else key.column.asc()
+    return ordered.nulls_last() if key.column.nullable else ordered
+
+
+def after_cursor(query: Query) -> Condition:
+    """Return the condition that a row comes after the cursor's row."""
+    keys = query.sort_keys
+    parameters = [bind(f"cursor{index}", key.column) for index, key in enumerate(keys)]
+    if all(not key.descending and not key.column.nullable for key in keys):
+        # A comparison of row values can seek in an index.
+        return sa.tuple_(*(key.column for key in keys)) > sa.tuple_(*parameters)
+    alternatives: list[Condition] = []
+    equal: list[Condition] = []
+    for key, parameter, is_null in zip(keys, parameters, query.cursor_nulls, strict=True):
+        alternatives.append(sa.and_(*equal, after_value(key, None if is_null else parameter)))
+        equal.append(key.column.is_(None) if is_null else key.column == parameter)
+    first = keys[0]
+    if first.column.nullable:
+        return sa.or_(*alternatives)
+    # Implied by the alternatives; with it SQLite can seek in the first key's index.
+    bound = first.column <= parameters[0] if first.descending else first.column >= parameters[0]
+    return sa.and_(sa.or_(*alternatives), bound)
+
+
+def after_value(key: SortKey, value: Any) -> Condition:
+    """Return the condition that a sort key comes after a value; None stands for null."""
+    if value is None:
+        return sa.false()
+    after = key.column < value if key.descending else key.column > value
+    return sa.or_(after, key.column.is_(None)) if key.column.nullable else after

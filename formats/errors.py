@@ -1,0 +1,28 @@
+"""The wording of errors about input: where it is wrong, and what was probably meant."""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+
+def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
+    """Yield marshmallow's messages one by one, each with a JSON Pointer to the value at fault (RFC 6901)."""
+    if isinstance(messages, Mapping):
+        for name, inner in messages.items():
+            step = "" if name == "_schema" else "/" + str(name).replace("~", "~0").replace("/", "~1")
+            yield from pointers(inner, pointer + step)
+    else:
+        for message in messages:
+            yield {"pointer": pointer, "detail": message}
+
+
+@lru_cache(maxsize=1_000)
+def suggest(word: str, known: tuple[str, ...]) -> str:
+    """Return a sentence that names the closest known word, or else all known words."""
+    # Imported here because only mistakes need it.
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    if close := get_close_matches(word.lower(), names, 1):
+        return f"Did you mean {names[close[0]]}?"
+    return f"Known: {', '.join(names.values())}." if names else "None is known here."

@@ -1,0 +1,162 @@
+"""Tables as revisions create them: columns with their rules, and a resource with its indexes and triggers.
+
+Revisions don't use models.py: what a revision creates must not change when the models do.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, Format
+from migrations.triggers import create_log_triggers, create_search_index
+
+Item = sa.schema.SchemaItem
+
+
+class Column(NamedTuple):
+    """A column: the items of its table, its format in the log, whether it is indexed and searchable."""
+
+    name: str
+    # Made when the table is: constraints appear in the SQL in the order in which they are made.
+    items: Callable[[], list[Item]]
+    format: Format = TEXT
+    indexed: bool = False
+    searchable: bool = False
+
+
+def string(length: int) -> sa.String:
+    """Return a text type that sorts by code point on every database."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+def timestamp() -> Any:
+    """Return the type of a time."""
+    return TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite")
+
+
+def serial(name: str, **options: Any) -> sa.Column[int]:
+    """Return an integer primary key that the database assigns."""
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
+
+
+def checked(
+    name: str, type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", required: bool = False
+) -> list[Item]:
+    """Return a column and, for each database, the CHECK constraint of its rules; {0} stands for the column."""
+    rules = {
+        dialect: " AND ".join(filter(None, (rule, more))).format(name)
+        for dialect, more in (("sqlite", sqlite), ("postgresql", postgresql))
+    }
+    checks = [sa.CheckConstraint(sql, name=name).ddl_if(dialect=dialect) for dialect, sql in rules.items() if sql]
+    return [sa.Column(name, type_, nullable=not required), *checks]
+
+
+def text(
+    name: str,
+    max_length: int,
+    min_length: int = 0,
+    rule: str = "",
+    sqlite: str = "",
+    postgresql: str = "",
+    *,
+    required: bool = False,
+    indexed: bool = False,
+    searchable: bool = False,
+) -> Column:
+    """Return a text column, its lengths in characters."""
+    rule = f"length({{0}}) BETWEEN {min_length} AND {max_length}{rule}"
+    sqlite = f"typeof({{0}}) IN ('text', 'null') AND instr({{0}}, char(0)) = 0{sqlite}"
+    return Column(
+        name, partial(checked, name, string(max_length), rule, sqlite, postgresql, required), TEXT, indexed, searchable
+    )
+
+
+def url(name: str, **options: Any) -> Column:
+    """Return a column for an http or https URL."""
+    return text(name, 2048, 1, " AND (lower({0}) LIKE 'http://_%' OR lower({0}) LIKE 'https://_%')", **options)
+
+
+def choice(name: str, *choices: str, indexed: bool = False) -> Column:
+    """Return a column that holds one of a few words."""
+    rule = f"{{0}} IN ({', '.join(map(repr, choices))})"
+    return Column(name, partial(checked, name, string(16), rule, required=True), TEXT, indexed)
+
+
+def boolean(name: str) -> Column:
+    """Return a boolean column."""
+    return Column(name, partial(checked, name, sa.Boolean(), sqlite="{0} IN (0, 1)", required=True), BOOLEAN)
+
+
+def integer(name: str) -> Column:
+    """Return a column of whole numbers from 0."""
+    rule = "{0} BETWEEN 0 AND 2147483647"
+    return Column(name, partial(checked, name, sa.Integer(), rule, "typeof({0}) = 'integer'", required=True), INTEGER)
+
+
+def amount(name: str) -> Column:
+    """Return a column of amounts with two decimals."""
+    type_ = sa.Numeric(14, 2).with_variant(sa.Numeric(), "postgresql")
+    rules = (
+        "{0} BETWEEN 0 AND 999999999999.99",
+        "typeof({0}) IN ('integer', 'real', 'null') AND round({0}, 2) = {0}",
+        "round({0}, 2) = {0}",
+    )
+    return Column(name, partial(checked, name, type_, *rules), AMOUNT)
+
+
+def time(name: str, required: bool = False) -> Column:
+    """Return a column of times."""
+    rules = (
+        "strftime('%Y-%m-%dT%H:%M:%SZ', {0}) IS {0}",
+        "{0} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'",
+    )
+    return Column(name, partial(checked, name, timestamp(), "", *rules, required=required), TIME)
+
+
+def tags(name: str) -> Column:
+    """Return a column of up to 50 tags."""
+    rules = (
+        "json_valid({0}) AND json_type({0}) = 'array' AND json_array_length({0}) <= 50",
+        "jsonb_typeof({0}) = 'array' AND jsonb_array_length({0}) <= 50",
+    )
+    return Column(
+        name, partial(checked, name, sa.JSON().with_variant(JSONB(), "postgresql"), "", *rules, required=True), TAGS
+    )
+
+
+def company_id() -> Column:
+    """Return the reference to a company."""
+
+    def items() -> list[Item]:
+        foreign_key = sa.ForeignKeyConstraint(["company_id"], ["companies.id"], ondelete="SET NULL")
+        return [sa.Column("company_id", string(64)), foreign_key]
+
+    return Column("company_id", items, indexed=True)
+
+
+def public_id() -> Column:
+    """Return the id of a resource or a key."""
+    alphabet = " AND {0} NOT GLOB '*[^A-Za-z0-9._~-]*'", "{0} ~ '^[A-Za-z0-9._~-]+$'"
+    return text("id", 64, 1, "", *alphabet, required=True)
+
+
+def create_row_table(name: str, *columns: Column, unique: tuple[str, ...] = ()) -> None:
+    """Create a table with the columns that resources and keys have, around its own."""
+    identity = serial("number"), *public_id().items(), sa.UniqueConstraint("id")
+    items = [item for column in columns for item in column.items()]
+    op.create_table(name, *identity, *items, *map(sa.UniqueConstraint, unique))
+
+
+def create_resource(name: str, *columns: Column) -> None:
+    """Create a resource's table, its indexes, and the triggers of the change log and of the search index."""
+    columns = (*columns, time("created_at", required=True), time("updated_at", required=True))
+    create_row_table(name, *columns)
+    indexed = [column.name for column in columns if column.indexed]
+    for index in (["created_at", "id"], ["updated_at", "id"], *([each, "created_at", "id"] for each in indexed)):
+        op.create_index(f"ix_{name}_{'_'.join(index)}", name, index)
+    create_log_triggers(name, {"id": TEXT, **{column.name: column.format for column in columns}})
+    create_search_index(name, [column.name for column in columns if column.searchable])

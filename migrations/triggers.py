@@ -1,0 +1,168 @@
+"""The triggers, as SQL: they log every change, guard the log, and keep the search index current."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from alembic import op
+
+from database.postgresql import LOCK
+from database.search import index_triggers
+from formats import public_name
+from formats.values import Format
+
+SQLITE_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+FUNCTION = "RETURNS trigger LANGUAGE plpgsql AS $$"
+
+
+def is_postgresql() -> bool:
+    """Tell which of the two databases the revision runs on."""
+    return op.get_context().dialect.name == "postgresql"
+
+
+def guard_log() -> None:
+    """Refuse every change of the log, except that it grows by the next number."""
+    sentence, numbered = "the change log is only ever added to", "the change log numbers its changes itself"
+    for verb in "UPDATE", "DELETE":
+        refuse(f"changes_keep_{verb.lower()}", f"BEFORE {verb} ON changes", "", sentence)
+    gap = "NEW.seq > 1 AND NOT EXISTS (SELECT 1 FROM changes WHERE seq = NEW.seq - 1)"
+    refuse("changes_keep_order", "AFTER INSERT ON changes", gap, numbered)
+    if is_postgresql():
+        refuse_truncate("changes", sentence)
+        # Numbers follow the order of commits because every writer holds this lock until its end.
+        lock = LOCK.removeprefix("SELECT ")
+        op.execute(f"CREATE FUNCTION lock_changes() {FUNCTION} BEGIN PERFORM {lock}; RETURN NULL; END $$")
+    else:
+        taken = "EXISTS (SELECT 1 FROM changes WHERE seq = NEW.seq)"
+        refuse("changes_keep_number", "BEFORE INSERT ON changes", taken, numbered)
+
+
+def refuse(name: str, event: str, condition: str, sentence: str) -> None:
+    """Create a trigger that refuses each row of an event that meets the condition, or each row, with a sentence."""
+    if not is_postgresql():
+        when = f" WHEN {condition}" if condition else ""
+        op.execute(f"CREATE TRIGGER {name} {event}{when} BEGIN SELECT RAISE(ABORT, '{sentence}'); END")
+        return
+    refusal = f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"
+    body = f"IF {condition or 'true'} THEN {refusal} END IF; IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;"
+    op.execute(f"CREATE FUNCTION {name}() {FUNCTION} BEGIN {body} END $$")
+    op.execute(f"CREATE TRIGGER {name} {event} FOR EACH ROW EXECUTE FUNCTION {name}()")
+
+
+def refuse_truncate(table: str, sentence: str) -> None:
+    """Make PostgreSQL refuse TRUNCATE, for which no trigger sees the rows."""
+    refusal = f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"
+    op.execute(f"CREATE FUNCTION {table}_keep_truncate() {FUNCTION} BEGIN {refusal} END $$")
+    op.execute(
+        f"CREATE TRIGGER {table}_keep_truncate BEFORE TRUNCATE ON {table} EXECUTE FUNCTION {table}_keep_truncate()"
+    )
+
+
+def create_log_triggers(resource: str, columns: Mapping[str, Format]) -> None:
+    """Log every change of a resource's rows in the transaction that makes it, whoever makes it.
+
+    The columns are in the public order, each with the format of its values.
+    """
+    triggers = postgresql_log_triggers if is_postgresql() else sqlite_log_triggers
+    for sql in triggers(resource, columns):
+        op.execute(sql)
+    if is_postgresql():
+        refuse_truncate(resource, "TRUNCATE is not logged: DELETE the rows instead")
+    else:
+        number = f"EXISTS (SELECT 1 FROM {resource} WHERE number = NEW.number AND id <> NEW.id)"
+        refuse(f"{resource}_keep_number", f"BEFORE INSERT ON {resource}", number, "the row exists: update it")
+    differs = "IS DISTINCT FROM" if is_postgresql() else "IS NOT"
+    sentence = "an id never changes: insert a new row and delete this one"
+    refuse(f"{resource}_keep_id", f"BEFORE UPDATE ON {resource}", f"NEW.id {differs} OLD.id", sentence)
+
+
+def sqlite_log_triggers(resource: str, columns: Mapping[str, Format]) -> Iterator[str]:
+    """Yield the SQL of the triggers for each row that is inserted, updated or deleted."""
+    pairs = ", ".join(
+        f"'{public_name(column)}', {form.sqlite.format(f'NEW.{column}')}" for column, form in columns.items()
+    )
+    # REPLACE deletes a row without firing a trigger; only the log still knows of it. ON CONFLICT never comes here.
+    last = f"SELECT action FROM changes WHERE resource = '{resource}' AND row_id = NEW.id ORDER BY seq DESC LIMIT 1"
+    not_replaced = f"SELECT RAISE(ABORT, 'the row exists: update it') WHERE ({last}) <> 'deleted'; "
+    insert = "INSERT INTO changes (resource, row_id, action, at, data) VALUES"
+    for action, verb, check in ("created", "INSERT", not_replaced), ("updated", "UPDATE", ""):
+        values = f"('{resource}', NEW.id, '{action}', {SQLITE_NOW}, json_object({pairs}))"
+        name = f"{resource}_log_{action}"
+        yield f"CREATE TRIGGER {name} AFTER {verb} ON {resource} BEGIN {check}{insert} {values}; END"
+    values = f"('{resource}', OLD.id, 'deleted', {SQLITE_NOW}, NULL)"
+    yield f"CREATE TRIGGER {resource}_log_deleted AFTER DELETE ON {resource} BEGIN {insert} {values}; END"
+
+
+def postgresql_log_triggers(resource: str, columns: Mapping[str, Format]) -> Iterator[str]:
+    """Yield the SQL of a function and of the triggers for each statement: all of its rows are logged at once."""
+    shown = ", ".join(
+        f'{form.postgresql.format(f"r.{column}")} AS "{public_name(column)}"' for column, form in columns.items()
+    )
+    data = f"(SELECT row_to_json(o) FROM (SELECT {shown}) AS o)"
+    # Read after the lock was taken, so that the last number is seen.
+    last = "SELECT coalesce(max(seq), 0) FROM changes"
+    insert = f"INSERT INTO changes SELECT ({last}) + row_number() OVER (), '{resource}', r.id, TG_ARGV[0],"
+    at = "date_trunc('second', clock_timestamp())"
+    for action, verb, rows in ("created", "INSERT", "NEW"), ("updated", "UPDATE", "NEW"), ("deleted", "DELETE", "OLD"):
+        name = f"{resource}_log_{action}"
+        body = (
+            f"{insert} {at}, {'NULL' if verb == 'DELETE' else data} FROM written AS r; RETURN NULL;"
+            # A transaction with one snapshot for all of its statements can't see the last number.
+            " EXCEPTION WHEN unique_violation THEN RAISE EXCEPTION 'others have written since this transaction began:"
+            " begin it again' USING ERRCODE = 'serialization_failure';"
+        )
+        yield f"CREATE FUNCTION {name}() {FUNCTION} BEGIN {body} END $$"
+        yield (
+            f"CREATE TRIGGER {name} AFTER {verb} ON {resource} REFERENCING {rows} TABLE AS written"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION {name}('{action}')"
+        )
+    yield (
+        f"CREATE TRIGGER {resource}_lock_changes BEFORE INSERT OR UPDATE OR DELETE ON {resource}"
+        " FOR EACH STATEMENT EXECUTE FUNCTION lock_changes()"
+    )
+
+
+def release_company_rows(*resources: str) -> None:
+    """Empty the references to a company before it is deleted, so that the log has those changes first.
+
+    SQLite itself does so only for connections that enable foreign keys.
+    """
+    body = " ".join(f"UPDATE {table} SET company_id = NULL WHERE company_id = OLD.id;" for table in resources)
+    trigger = "CREATE TRIGGER companies_release_rows BEFORE DELETE ON companies"
+    if is_postgresql():
+        op.execute(f"CREATE FUNCTION companies_release_rows() {FUNCTION} BEGIN {body} RETURN OLD; END $$")
+        op.execute(f"{trigger} FOR EACH ROW EXECUTE FUNCTION companies_release_rows()")
+    else:
+        op.execute(f"{trigger} BEGIN {body} END")
+
+
+def check_tags(resource: str) -> None:
+    """Enforce the rules of each tag: a CHECK constraint can't look into an array."""
+    sentence = "tags are texts of 1 to 64 characters, each once"
+    if is_postgresql():
+        each = "SELECT FROM jsonb_array_elements(NEW.tags)"
+        wrong = "jsonb_typeof(value) <> 'string' OR length(value #>> '{}') NOT BETWEEN 1 AND 64"
+        repeated = "SELECT count(*) > count(DISTINCT value) FROM jsonb_array_elements(NEW.tags)"
+        is_array = "jsonb_typeof(NEW.tags) = 'array'"
+    else:
+        each = "SELECT 1 FROM json_each(NEW.tags)"
+        wrong = "type <> 'text' OR length(value) NOT BETWEEN 1 AND 64 OR instr(value, char(0))"
+        repeated = "SELECT count(*) > count(DISTINCT value) FROM json_each(NEW.tags)"
+        is_array = "json_valid(NEW.tags)"
+    for verb in "INSERT", "UPDATE":
+        refuse(
+            f"{resource}_check_tags_on_{verb.lower()}",
+            f"BEFORE {verb} ON {resource}",
+            f"{is_array} AND EXISTS ({each} WHERE {wrong}) OR {is_array} AND ({repeated})",
+            sentence,
+        )
+
+
+def create_search_index(resource: str, columns: Sequence[str]) -> None:
+    """Index the text of the columns on SQLite; PostgreSQL searches the rows themselves."""
+    if is_postgresql() or not columns:
+        return
+    index = f"{resource}_search"
+    options = f"content = '{resource}', content_rowid = 'number', tokenize = 'trigram'"
+    op.execute(f"CREATE VIRTUAL TABLE {index} USING fts5 ({', '.join(columns)}, {options})")
+    op.execute(f"INSERT INTO {index} ({index}) VALUES ('rebuild')")
+    for sql in index_triggers(resource, columns).values():
+        op.execute(sql)

@@ -1,0 +1,1 @@
+"""Operating the service: checks of its database."""

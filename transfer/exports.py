@@ -1,0 +1,57 @@
+"""`export`: every resource to a file of its own, all from one snapshot."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from api.json_sql import json_object, schema_fields
+from database import backend, db
+from schemas import RESOURCES, ResourceSchema
+from seed import count_query, progress_bar
+from transfer.cells import format_cell
+
+ROWS_A_STEP = 1_000
+
+
+def export_rows(folder: Path, form: str) -> dict[str, int]:
+    """Write every resource to FOLDER/NAME.FORM; return the number of rows of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql(backend().BEGIN_SNAPSHOT)
+        return {name: export_file(folder / f"{name}.{form}", schema, connection) for name, schema in RESOURCES.items()}
+
+
+def export_file(path: Path, schema: ResourceSchema, connection: sa.Connection) -> int:
+    """Write one resource to a file, which appears when it is complete; return the number of rows."""
+    table = schema.model.__table__
+    count = connection.scalar(count_query(schema.model)) or 0
+    query = sa.select(json_object(schema_fields(schema, table))).order_by(table.c.created_at, table.c.id)
+    part = Path(f"{path}.part")
+    with part.open("w", encoding="utf-8", newline="") as file, progress_bar(path.stem, count) as bar:
+        rows = connection.execution_options(yield_per=ROWS_A_STEP).scalars(query)
+        for line in csv_lines(schema, rows) if path.suffix == ".csv" else (f"{row}\n" for row in rows):
+            file.write(line)
+            bar.update(1)
+    part.rename(path)
+    return count
+
+
+class LineBuffer:
+    """A file for csv.writer that keeps the last line."""
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+
+def csv_lines(schema: ResourceSchema, rows: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a CSV file: the header, then the rows, which are JSON objects."""
+    line = LineBuffer()
+    writer = csv.writer(line, lineterminator="\n")
+    writer.writerow([field.data_key for field in schema.fields.values()])
+    yield line.text
+    for row in rows:
+        writer.writerow([format_cell(value) for value in json.loads(row, parse_float=str).values()])
+        yield line.text
