@@ -24,7 +24,7 @@ check: .venv/development
 	$(BIN)/mypy
 
 bench: .venv/bench
-	PYTHONPATH=. QUICK=$(QUICK) $(BIN)/python -m bench.run
+	PYTHONPATH=. $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ABLATE),--ablate $(ABLATE)) $(ARGS)
 
 pictures: .venv/development
 	$(BIN)/pytest tests/pages/browser/test_pictures.py

@@ -20,20 +20,20 @@ engine = sa.create_engine(f"sqlite:///{sys.argv[1]}", pool_size=40, **ENGINE_OPT
 app = FastAPI()
 
 
-def prepare_plainly(connection: Any, record: object) -> None:
-    """The same durability, and the driver's own transactions."""
+def configure_connection(connection: Any, record: object) -> None:
+    """Set the same durability as Cardfile, and let the driver begin transactions."""
     prepare(connection, record)
     connection.isolation_level = "IMMEDIATE"
 
 
-sa.event.listen(engine, "connect", prepare_plainly)
+sa.event.listen(engine, "connect", configure_connection)
 
 
-class Shown(BaseModel):
+class Schema(BaseModel):
     model_config = ConfigDict(from_attributes=True, alias_generator=to_camel, populate_by_name=True)
 
 
-class ShownCompany(Shown):
+class CompanyOut(Schema):
     id: str
     name: str
     website: str | None
@@ -50,13 +50,13 @@ class ShownCompany(Shown):
     updated_at: datetime
 
 
-class GivenContact(Shown):
+class ContactIn(Schema):
     name: str
     email: str | None = None
     title: str | None = None
 
 
-class ShownContact(GivenContact):
+class ContactOut(ContactIn):
     id: str
     company_id: str | None
     phone: str | None
@@ -68,39 +68,39 @@ class ShownContact(GivenContact):
     updated_at: datetime
 
 
-def session(authorization: Annotated[str, Header()] = "") -> Iterator[Session]:
-    with Session(engine) as opened:
+def open_session(authorization: Annotated[str, Header()] = "") -> Iterator[Session]:
+    with Session(engine) as session:
         digest = sha256(authorization.removeprefix("Bearer ").encode()).hexdigest()
-        if opened.scalar(sa.select(ApiKey).filter_by(sha256=digest)) is None:
+        if session.scalar(sa.select(ApiKey).filter_by(sha256=digest)) is None:
             raise HTTPException(401)
-        yield opened
+        yield session
 
 
-Opened = Annotated[Session, Depends(session)]
+OpenSession = Annotated[Session, Depends(open_session)]
 
 
 @app.get("/api/v1/companies")
-def list_companies(opened: Opened, limit: int | None = None) -> list[ShownCompany]:
-    return opened.scalars(sa.select(Company).order_by(Company.created_at, Company.id).limit(limit)).all()  # type: ignore[return-value]
+def list_companies(session: OpenSession, limit: int | None = None) -> list[CompanyOut]:
+    return session.scalars(sa.select(Company).order_by(Company.created_at, Company.id).limit(limit)).all()  # type: ignore[return-value]
 
 
 @app.get("/api/v1/companies/{row_id}")
-def get_company(row_id: str, opened: Opened) -> ShownCompany:
-    return opened.scalar(sa.select(Company).filter_by(id=row_id))  # type: ignore[return-value]
+def get_company(row_id: str, session: OpenSession) -> CompanyOut:
+    return session.scalar(sa.select(Company).filter_by(id=row_id))  # type: ignore[return-value]
 
 
 @app.get("/api/v1/contacts")
-def list_contacts(opened: Opened, companyId: str) -> list[ShownContact]:  # noqa: N803
+def list_contacts(session: OpenSession, companyId: str) -> list[ContactOut]:  # noqa: N803
     rows = sa.select(Contact).filter_by(company_id=companyId)
-    return opened.scalars(rows.order_by(Contact.created_at, Contact.id)).all()  # type: ignore[return-value]
+    return session.scalars(rows.order_by(Contact.created_at, Contact.id)).all()  # type: ignore[return-value]
 
 
 @app.post("/api/v1/contacts", status_code=201)
-def create_contact(given: GivenContact, opened: Opened) -> ShownContact:
+def create_contact(body: ContactIn, session: OpenSession) -> ContactOut:
     now = datetime.fromisoformat("2026-01-01T00:00:00Z")
-    contact = Contact(**given.model_dump(), created_at=now, updated_at=now)
-    opened.add(contact)
-    opened.commit()
+    contact = Contact(**body.model_dump(), created_at=now, updated_at=now)
+    session.add(contact)
+    session.commit()
     return contact  # type: ignore[return-value]
 
 

@@ -1,6 +1,6 @@
-"""The plain twin: the same tables and schemas, as most Flask services are written, by ORM objects and Schema.dump.
+"""The same API as most Flask services are written: ORM objects and Schema.dump, on the same tables and schemas.
 
-Keys, request ids, ETags and an access log are here too; the change log is the tables' own.
+It has API keys, request ids, ETags and an access log too; the tables' triggers keep the change log.
 """
 
 import logging
@@ -72,11 +72,11 @@ if __name__ == "__main__":
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {**ENGINE_OPTIONS, "connect_args": {"isolation_level": "DEFERRED"}}
     db.init_app(app)
 
-    def prepare_plainly(connection: Any, record: object) -> None:
-        """The same durability, and the driver's own transactions."""
+    def configure_connection(connection: Any, record: object) -> None:
+        """Set the same durability as Cardfile, and let the driver begin transactions."""
         prepare(connection, record)
         connection.isolation_level = "IMMEDIATE"
 
     with app.app_context():
-        db.event.listen(db.engine, "connect", prepare_plainly)
-    serve(app, port=int(sys.argv[2]), threads=8, connection_limit=2000, asyncore_use_poll=True)
+        db.event.listen(db.engine, "connect", configure_connection)
+    serve(app, port=int(sys.argv[2]), threads=16, connection_limit=2000, asyncore_use_poll=True)

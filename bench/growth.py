@@ -1,0 +1,81 @@
+"""Measure how Cardfile's cost and memory grow with the number of rows."""
+
+import base64
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import targets
+from bench.measure import Plan, measure_round, memory_in_mb, running, seed_database
+from bench.peers import Database, Peer, Waitress
+
+
+class Finding(NamedTuple):
+    """A measured value and the most that it may be."""
+
+    question: str
+    value: float
+    most: float
+    unit: str = ""
+
+
+def measure_growth(folder: Path, database: Database, plan: Plan) -> list[Finding]:
+    """Return how cost grows with the companies, and what the last page and a streamed list cost."""
+    largest = seed_database(folder / "largest-source", plan.largest)
+    server = Waitress(folder / "largest", largest)
+    findings = compare_sizes(folder, database, plan) if plan.large else []
+    return [*findings, compare_pages(server, largest, plan), *stream(server)]
+
+
+def compare_sizes(folder: Path, database: Database, plan: Plan) -> list[Finding]:
+    """Return the cost of each reading workload with many companies in terms of its cost with few."""
+    small = Waitress(folder / "small", database)
+    large = Waitress(folder / "large", seed_database(folder / "large-source", plan.large))
+    findings = []
+    with running((small, large)):
+        for workload in filter(targets.GROWTH.get, plan.workloads):
+            cost = cost_ratio(workload, [(small, small.url(workload)), (large, large.url(workload))], plan)
+            question = f"{workload}, {plan.large:,} companies to {plan.companies:,}"
+            findings.append(Finding(question, cost, targets.GROWTH[workload]))
+    return findings
+
+
+def compare_pages(server: Peer, database: Database, plan: Plan) -> Finding:
+    """Return the cost of the last page of all contacts in terms of the first."""
+    [[count]] = database.execute("SELECT count(*) FROM contacts")
+    order = "ORDER BY created_at DESC, id DESC LIMIT 1 OFFSET 50"
+    [[created_at, row_id]] = database.execute(f"SELECT created_at, id FROM contacts {order}")
+    position = json.dumps(["contacts", "createdAt", created_at, row_id]).encode()
+    cursor = base64.urlsafe_b64encode(position).decode().rstrip("=")
+    first = f"http://127.0.0.1:{server.port}/api/v1/contacts?limit=50"
+    with running([server]):
+        cost = cost_ratio("page of 50", [(server, first), (server, f"{first}&cursor={cursor}")], plan)
+    return Finding(f"last page of 50 of {count:,} contacts to the first", cost, targets.LAST_PAGE_RATIO)
+
+
+def cost_ratio(workload: str, urls: Sequence[tuple[Peer, str]], plan: Plan) -> float:
+    """Return the cost of the second URL in terms of the first, by medians of interleaved rounds."""
+    rates: tuple[list[float], list[float]] = ([], [])
+    for _round in range(plan.rounds):
+        for measured, (server, url) in zip(rates, urls, strict=True):
+            measured.append(measure_round(server, workload, plan.seconds, url).rate)
+    return statistics.median(rates[0]) / statistics.median(rates[1])
+
+
+def stream(server: Peer) -> list[Finding]:
+    """Return the memory that listing all contacts adds to the server, and the time to the first byte."""
+    with running([server]):
+        before = largest = memory_in_mb(server.process.pid)
+        started = time.perf_counter()
+        with server.get(f"http://127.0.0.1:{server.port}/api/v1/contacts") as response:
+            response.read(1)
+            first_byte = (time.perf_counter() - started) * 1000
+            while response.read(4_000_000):
+                largest = max(largest, memory_in_mb(server.process.pid))
+    return [
+        Finding("memory that a list of them adds", largest - before, targets.STREAM_MB, " MB"),
+        Finding("first byte of the list", first_byte, targets.STREAM_FIRST_BYTE_MS, " ms"),
+    ]
