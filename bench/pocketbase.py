@@ -57,7 +57,14 @@ class PocketBase(Peer):
 
     def prepare(self) -> None:
         """Create the collections and a user, copy the rows, and sign the user in."""
-        superuser = [BIN / "pocketbase", "superuser", "upsert", *ADMIN.values(), "--dir", self.folder / "data"]
+        superuser: list[Any] = [
+            BIN / "pocketbase",
+            "superuser",
+            "upsert",
+            *ADMIN.values(),
+            "--dir",
+            self.folder / "data",
+        ]
         subprocess.run(superuser, check=True, capture_output=True)
         with self.run():
             token = self.sign_in("_superusers", ADMIN)

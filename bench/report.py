@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import targets
+from bench.ablations import CONTROL
 from bench.compare import ABLATED_SERVERS, PEERS, Comparison, ablated_name
 from bench.growth import Finding
 from bench.measure import Plan, Rounds
@@ -120,8 +121,9 @@ def ratio_table(rounds: Rounds, plan: Plan) -> list[str]:
             )
             cells.append(show_ratio(own / other, target.least[workload]))
         rows.append([workload, *cells])
-    headers = [f"{target.server}, {target.title}" for target in targets.RATIOS]
-    return [f"Ratio to {targets.REFERENCE} (least):", "", *table(["workload", *headers], rows)]
+    titles = [f"{target.title} on {target.server}" for target in targets.RATIOS]
+    header = ["workload", *(target.server for target in targets.RATIOS)]
+    return [f"Ratio to {targets.REFERENCE} (least):", f"{'; '.join(titles)}.", "", *table(header, rows)]
 
 
 def show_ratio(ratio: float, least: float) -> str:
@@ -153,32 +155,45 @@ def finding_table(findings: Sequence[Finding]) -> list[str]:
 
 
 def describe_ablations(rounds: Rounds, plan: Plan, tricks: Sequence[str]) -> Sections:
-    """Return what each workload loses without a trick, in percent."""
+    """Return what each workload loses without a trick, in percent, and which tricks are worth keeping."""
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}. {describe_plan(plan)}",
         "",
-        "What a workload loses without a trick, in %: per second / per CPU second, the median of",
-        f'the rounds. Bold: more than {targets.TRICK_PERCENT}. "nothing" is a second server with all tricks: its',
-        "losses are chance. Made by `make bench ABLATE=name`.",
+        "What a workload loses without a trick, in %: per second / per CPU second, medians of the",
+        f"rounds; bold above {targets.TRICK_PERCENT} %. The losses without nothing, from a second server, are chance.",
+        "Made by `make bench ABLATE=name`.",
     ]
+    kept = set()
     for server in ABLATED_SERVERS:
-        rows = [ablation_row(rounds, plan, server.name, trick) for trick in ("nothing", *tricks)]
-        lines += ["", *table([f"{server.name}, without", *plan.workloads], filter(None, rows))]
-    return {"Ablation": lines}
+        rows = {trick: ablation_row(rounds, plan, server.name, trick) for trick in (CONTROL, *tricks)}
+        lines += ["", f"{server.description}:", ""]
+        lines += table(["without", *plan.workloads], [[trick, *cells] for trick, cells in rows.items() if cells])
+        kept |= {trick for trick, cells in rows.items() if "**" in "".join(cells)}
+    least = f"more than {targets.TRICK_PERCENT} % of a workload"
+    worth, rest = ([trick for trick in tricks if (trick in kept) is wanted] for wanted in (True, False))
+    return {"Ablation": [*lines, "", f"Worth {least}: {join(worth)}. Worth less: {join(rest)}."]}
+
+
+def join(names: Sequence[str]) -> str:
+    """Return the names as a list in a sentence."""
+    return ", ".join(names) or "none"
 
 
 def ablation_row(rounds: Rounds, plan: Plan, server: str, trick: str) -> list[str]:
-    """Return a trick's losses on a server, or nothing where it does not apply."""
-    name = ablated_name(server, trick)
-    if not any(place[1] == name for place in rounds):
+    """Return a trick's loss on each workload of a server; none where it was not measured."""
+    without = ablated_name(server, trick)
+    if not any(name == without for _workload, name in rounds):
         return []
     cells = []
     for workload in plan.workloads:
-        losses = [loss(rounds, workload, server, name, figure) for figure in ("rate", "per_cpu")]
-        cells.append(
-            " / ".join(f"**{each:.0f}**" if each > targets.TRICK_PERCENT else f"{each:.0f}" for each in losses)
-        )
-    return [trick, *cells]
+        losses = [loss(rounds, workload, server, without, figure) for figure in ("rate", "per_cpu")]
+        cells.append(" / ".join(map(show_loss, losses)))
+    return cells
+
+
+def show_loss(percent: float) -> str:
+    """Return a loss, bold where it makes a trick worth keeping."""
+    return f"**{percent:.0f}**" if percent > targets.TRICK_PERCENT else f"{percent:.0f}"
 
 
 def loss(rounds: Rounds, workload: str, server: str, without: str, figure: str) -> float:
