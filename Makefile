@@ -23,6 +23,7 @@ check: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# ABLATE=name: without one trick for speed (bench/ablations.py), name+name: without several at once, all: without each.
 bench: .venv/bench
 	PYTHONPATH=. $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ABLATE),--ablate $(ABLATE)) $(ARGS)
 

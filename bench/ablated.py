@@ -1,20 +1,18 @@
-"""Run Cardfile's commands without one trick for speed: python -m bench.ablated NAME serve ..."""
+"""Run Cardfile's commands without some tricks for speed: python -m bench.ablated NAME[+NAME...] serve ..."""
 
 import sys
 
-from bench.ablations import ABLATIONS, AT_IMPORT
+from bench.ablations import remove_tricks
 
 
 def main() -> None:
-    """Remove the trick, then hand over to the commands."""
-    name = sys.argv.pop(1)
-    if name in AT_IMPORT:
-        ABLATIONS[name]()
+    """Remove the tricks, then hand over to the commands."""
+    names = sys.argv.pop(1)
+    remove_tricks(names, at_import=True)
     import commands  # noqa: F401
     import service
 
-    if name not in AT_IMPORT:
-        ABLATIONS[name]()
+    remove_tricks(names, at_import=False)
     service.main()
 
 

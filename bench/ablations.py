@@ -1,6 +1,7 @@
 """Cardfile's tricks for speed, and a function for each that removes it from the imported application.
 
-`make bench ABLATE=name` shows how much slower Cardfile is without one. bench.ablated applies them.
+`make bench ABLATE=name` shows how much slower Cardfile is without one, `ABLATE=name+name` without several at once,
+`ABLATE=all` without each. bench.ablated calls the functions.
 """
 
 import gc
@@ -76,6 +77,13 @@ def remove_answer_headers() -> None:
         Response.__init__(self, text, status, headers, content_type=content_type or "application/json")
 
     Answer.__init__ = initialize
+    remove_answer_list()
+
+
+def remove_answer_list() -> None:
+    """Let Flask send the response: as an iterator, which hides from servers that the body is complete."""
+    from api.encoding import Answer
+
     del Answer.__call__
 
 
@@ -130,8 +138,16 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "memory-status": remove_memory_status,
     "gc-freeze": remove_gc_freeze,
     "answer-headers": remove_answer_headers,
+    "answer-list": remove_answer_list,
     "access-log": remove_access_log,
     "driver-connection": remove_driver_connection,
     "compiled-statements": remove_compiled_statements,
     "granian-list": remove_granian_list,
 }
+
+
+def remove_tricks(names: str, at_import: bool) -> None:
+    """Remove those of the tricks, joined by +, that must be removed before or after the application is imported."""
+    for name in names.split("+"):
+        if (name in AT_IMPORT) is at_import:
+            ABLATIONS[name]()

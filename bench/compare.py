@@ -85,9 +85,13 @@ def ablated_name(server: str, trick: str) -> str:
 
 
 def choose_tricks(name: str) -> list[str]:
-    """Return the tricks that a name stands for. Raises SystemExit for an unknown one."""
+    """Return what to measure without: every trick for `all`, else the one, or those joined by +.
+
+    Raises SystemExit for an unknown name.
+    """
     if name == "all":
         return [trick for trick in ABLATIONS if trick != CONTROL]
-    if name not in ABLATIONS:
-        raise SystemExit(f"There is no trick {name}: choose all, {', '.join(ABLATIONS)}.")
+    for each in name.split("+"):
+        if each not in ABLATIONS:
+            raise SystemExit(f"There is no trick {each}: choose all, {', '.join(ABLATIONS)}.")
     return [name]
