@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from heapq import merge
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -83,6 +84,7 @@ NETWORKS = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8::")
 TEAM = ("user-101", "user-102", "user-103", "user-104", "user-105")
 
 Row = dict[str, Any]
+Group = list[tuple[str, Row]]
 
 
 class InvalidData(Exception):
@@ -111,8 +113,17 @@ class Demo:
         self.places: Counter[str] = Counter()
 
     def rows(self, companies: int) -> Iterator[tuple[str, Row]]:
-        """Yield the rows of so many companies, each with its resource: a company, its contacts, its conversations."""
-        # In the order of their creation, as a business grows and as lists are read.
+        """Yield the rows of that many companies, each with its resource, companies in order of creation.
+
+        One of the companies is the documentation's example, with its contact and its conversation.
+        """
+        examples = [example_rows()] if companies else []
+        groups = self.groups(companies - len(examples))
+        for group in merge(examples, groups, key=lambda group: group[0][1]["created_at"]):
+            yield from group
+
+    def groups(self, companies: int) -> Iterator[Group]:
+        """Yield, for each random company in order of creation, its row and those of its contacts and conversations."""
         for created in sorted(self.office_hour(self.until - TWO_YEARS, self.until) for _number in range(companies)):
             company = self.company(created)
             contacts = [self.contact(company, place) for place in range(self.random.choice((3, 4, 5, 5, 6, 7)))]
@@ -120,9 +131,11 @@ class Demo:
             for talk in talks:
                 company["updated_at"] = max(company["updated_at"], talk["last_message_at"])
                 company["last_contact"] = company["updated_at"]
-            yield "companies", company
-            yield from (("contacts", contact) for contact in contacts)
-            yield from (("conversations", talk) for talk in talks)
+            yield [
+                ("companies", company),
+                *(("contacts", contact) for contact in contacts),
+                *(("conversations", talk) for talk in talks),
+            ]
 
     def company(self, created: datetime) -> Row:
         """Return a company whose deal, stage and times fit together."""
@@ -230,6 +243,14 @@ class Demo:
 def ascii_letters(name: str) -> str:
     """Return the letters of a name that can stand in a domain."""
     return re.sub("[^A-Za-z]", "", name)
+
+
+def example_rows() -> Group:
+    """Return the documentation's example company, contact and conversation: the examples of the schemas' fields."""
+    return [
+        (name, schema.load({str(field.data_key): field.metadata["examples"][0] for field in schema.fields.values()}))
+        for name, schema in RESOURCES.items()
+    ]
 
 
 def count_rows() -> dict[str, int]:

@@ -13,12 +13,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from schemas import RESOURCES
-from seed import InvalidData, load_demo, load_file
-from tests.conftest import Make, Query
+from seed import UNTIL, InvalidData, load_demo, load_file
+from tests.conftest import EXAMPLES, Make, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 Rows = dict[str, list[dict[str, Any]]]
+# The document's chat is later than the last contact with its company, and of a visitor who is not a contact.
+DOCUMENTED_CHAT = "conv-123"
 
 
 def read_all(client: FlaskClient) -> dict[str, bytes]:
@@ -37,8 +39,27 @@ def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reade
         loaded = load_demo()
 
     digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
-    assert loaded == {"companies": 50, "contacts": 253, "conversations": 103}
-    assert digests == {"companies": "e24e5a773824", "contacts": "29a9beb86e9c", "conversations": "10907f9e2915"}
+    assert loaded == {"companies": 50, "contacts": 246, "conversations": 112}
+    assert digests == {"companies": "f3f51054de89", "contacts": "3b9e93d966e4", "conversations": "124ff225608c"}
+
+
+@pytest.mark.parametrize("until", [UNTIL, "2025-03-01", "2000-01-01"])
+def test_the_demo_holds_the_documents_own_three_objects(app: Flask, reader: FlaskClient, until: str) -> None:
+    with app.app_context():
+        load_demo(5, until=until)
+
+    for name, [documented] in json.loads(EXAMPLES.read_text()).items():
+        assert documented in json.loads(reader.get(f"/api/v1/{name}").data)
+
+
+@pytest.mark.parametrize("companies", [0, 1, 2])
+def test_the_example_company_is_one_of_the_number_asked_for(app: Flask, companies: int) -> None:
+    with app.app_context():
+        loaded = load_demo(companies)
+
+    assert loaded["companies"] == companies
+    if companies == 1:
+        assert loaded == {"companies": 1, "contacts": 1, "conversations": 1}
 
 
 def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
@@ -85,7 +106,8 @@ def test_the_demo_is_coherent(demo: Rows) -> None:
         assert contact["email"].endswith("@" + company["website"].removeprefix("https://"))
         assert company["createdAt"] <= contact["createdAt"] <= contact["updatedAt"]
     assert Counter(row["companyId"] for row in demo["contacts"] if row["isPrimary"]) == dict.fromkeys(companies, 1)
-    for conversation in demo["conversations"]:
+    conversations = [row for row in demo["conversations"] if row["id"] != DOCUMENTED_CHAT]
+    for conversation in conversations:
         company = companies[conversation["companyId"]]
         assert company["createdAt"] <= conversation["createdAt"]
         assert conversation["lastMessageAt"] <= company["lastContact"] <= company["updatedAt"]
@@ -96,7 +118,7 @@ def test_the_demo_is_coherent(demo: Rows) -> None:
         )
         assert conversation["createdAt"] <= conversation["lastMessageAt"] <= "2026-01-01T00:00:00Z"
     last = {
-        status: [row["lastMessageAt"] for row in demo["conversations"] if row["status"] == status]
+        status: [row["lastMessageAt"] for row in conversations if row["status"] == status]
         for status in ("open", "resolved", "closed")
     }
     assert max(last["closed"]) < min(last["resolved"]) <= max(last["resolved"]) < min(last["open"])
@@ -179,6 +201,10 @@ def test_a_file_may_refer_to_its_own_and_to_stored_companies(
     assert query("SELECT company_id FROM contacts ORDER BY id") == [("a",), ("there",), (None,)]
 
 
-def test_companies_lie_in_the_file_in_the_order_of_their_creation(demo: Rows, query: Query) -> None:
+@pytest.mark.parametrize("until", [UNTIL, "2025-03-01"])
+def test_companies_are_stored_in_order_of_creation(app: Flask, reader: FlaskClient, query: Query, until: str) -> None:
+    with app.app_context():
+        load_demo(200, until=until)
+
     stored = [row_id for [row_id] in query("SELECT id FROM companies ORDER BY number")]
-    assert stored == [company["id"] for company in demo["companies"]]
+    assert stored == [company["id"] for company in json.loads(reader.get("/api/v1/companies").data)]
