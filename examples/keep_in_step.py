@@ -1,8 +1,8 @@
-"""Keep a copy of a Cardfile in step: load everything by pages once, then only what changed, deletions included.
+"""Keep a local copy in sync with Cardfile: load all rows once, page by page, then apply only the changes.
 
-It knows nothing of Cardfile but JSON arrays, `Link: rel="next"` and a since-parameter.
+The program needs only JSON arrays, the header `Link: <…>; rel="next"` and the parameter `since`.
 
-    python examples/keep_in_step.py http://127.0.0.1:8000/api/v1 YOUR_API_KEY copy.json
+    python3 examples/keep_in_step.py http://127.0.0.1:8000/api/v1 YOUR_API_KEY copy.json
 """
 
 import json
@@ -15,7 +15,7 @@ RESOURCES = ("companies", "contacts", "conversations")
 
 
 def read_pages(url, key):
-    """Yield each page's rows with the version of the data that it reflects, following `Link`."""
+    """Yield the rows of each page with the `Dataset-Version` of the response, following `Link`."""
     while url:
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -25,18 +25,18 @@ def read_pages(url, key):
 
 
 def load(base, key):
-    """Return a whole copy, and the version from which on it has to be brought up to date."""
+    """Return a copy of all rows, with the version to update it from."""
     copy = {"version": None, **{resource: {} for resource in RESOURCES}}
     for resource in RESOURCES:
         for rows, version in read_pages(f"{base}/{resource}?limit=500", key):
-            # What changes while the pages are read comes again with the changes since the first of them.
+            # Changes made while the pages are read come again: the version is that of the first page.
             copy["version"] = version if copy["version"] is None else copy["version"]
             copy[resource] |= {row["id"]: row for row in rows}
     return copy
 
 
 def update(base, key, copy):
-    """Apply to the copy what has changed since."""
+    """Apply the changes since the copy's version, and return the copy."""
     for changes, _version in read_pages(f"{base}/changes?since={copy['version']}&limit=500", key):
         for change in changes:
             copy["version"] = change["seq"]

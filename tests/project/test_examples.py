@@ -1,4 +1,4 @@
-"""The example programs do what they say, against a live server, while others write."""
+"""The example programs work against a live server, while other programs write."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from schemas import RESOURCES
 from tests.conftest import ROOT, LiveServer, ask, shell
 
 
-def test_a_generic_loader_ends_equal_to_the_source(start: Callable[..., LiveServer], tmp_path: Path) -> None:
+def test_keep_in_step_ends_with_a_copy_equal_to_the_source(start: Callable[..., LiveServer], tmp_path: Path) -> None:
     server = start("serve", "--demo")
     server.read_first_key()
     base = f"http://127.0.0.1:{server.port}/api/v1"

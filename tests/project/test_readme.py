@@ -1,0 +1,145 @@
+"""README's examples: each command runs as pasted on demo data, and answers what README shows."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from flask.testing import FlaskClient
+
+from seed import UNTIL
+from tests.conftest import ROOT, LiveServer
+
+README = (ROOT / "README.md").read_text()
+# What starts a server, installs packages, or downloads them.
+NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
+ADDRESS = "http://127.0.0.1:8000"
+
+
+class Example(NamedTuple):
+    """A command of README and the response that stands below it, if any."""
+
+    command: str
+    response: str
+
+
+def code_blocks() -> list[tuple[str, str]]:
+    """Return README's code blocks in order, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+
+
+def examples() -> list[Example]:
+    """Return README's commands that are run, in order."""
+    blocks = [*code_blocks(), ("sh", "")]
+    found = [
+        Example(text, following if language != "sh" else "")
+        for (kind, text), (language, following) in pairwise(blocks)
+        if kind == "sh"
+    ]
+    return [example for example in found if not any(part in example.command for part in NOT_RUN)]
+
+
+def is_new(time: datetime) -> bool:
+    """Tell whether a time is later than all demo data."""
+    return time > datetime.fromisoformat(UNTIL).replace(tzinfo=UTC)
+
+
+def mask(text: str) -> str:
+    """Return the text without what differs from run to run: keys, tokens, new ids and the times of now."""
+
+    def mask_id(found: re.Match[str]) -> str:
+        milliseconds = UUID(found[0]).int >> 80
+        return "NEW-ID" if is_new(datetime.fromtimestamp(milliseconds / 1000, UTC)) else found[0]
+
+    def mask_time(found: re.Match[str]) -> str:
+        return "NOW" if is_new(datetime.fromisoformat(found[0])) else found[0]
+
+    text = re.sub("cfk_[A-Za-z0-9]{36}", "KEY", text)
+    text = re.sub("token=[A-Za-z0-9_-]{43}", "token=TOKEN", text)
+    text = re.sub(r"from /.+/cardfile\.db \(SQLite [0-9.]+\)", "from FILE", text)
+    text = re.sub("http://127.0.0.1:[0-9]+", ADDRESS, text)
+    text = re.sub("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", mask_id, text)
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", mask_time, text)
+
+
+def matches(shown: str, answered: str) -> bool:
+    """Tell whether a text is the one shown, in which … stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), answered) is not None
+
+
+def unwrap(text: str) -> str:
+    """Return JSON on one line, its fields in order, and other text as it is."""
+    return json.dumps(json.loads(text)) if text.startswith(("{", "[")) else text.strip()
+
+
+def compare(shown: str, answered: str) -> None:
+    """Assert that a response is the one shown: its body whole, and its headers as far as they are shown."""
+    shown, answered = mask(shown), mask(answered.replace("\r\n", "\n"))
+    if shown.startswith("HTTP/"):
+        shown_head, shown = shown.split("\n\n", 1)
+        head, answered = answered.split("\n\n", 1)
+        lines = head.splitlines()
+        for line in shown_head.splitlines():
+            assert any(matches(line.lower(), each.lower()) for each in lines), f"{line} is not in\n{head}"
+    assert matches(unwrap(shown), unwrap(answered)), f"README shows\n{unwrap(shown)}\nnot\n{unwrap(answered)}"
+
+
+def test_every_example_runs_as_pasted_and_answers_what_is_shown(
+    start: Callable[..., LiveServer], tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed.")
+    greeting = next(text for _kind, text in code_blocks() if "Your admin key" in text)
+    server = start("serve", "--demo")
+    assert server.process.stdout
+    printed = server.greeting + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
+    compare(greeting, printed)
+
+    key, port = re.findall("cfk_[A-Za-z0-9]+", printed)[0], server.port
+    variables, *rest = [
+        Example(re.sub("cfk_[A-Za-z0-9]{36}", key, command).replace(ADDRESS, f"http://127.0.0.1:{port}"), response)
+        for command, response in examples()
+    ]
+    assert len(rest) >= 6
+    assert all(response for _command, response in rest)
+    for command, response in rest:
+        ran = subprocess.run(
+            ["/bin/sh", "-euc", variables.command + command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        compare(response, ran.stdout)
+    assert server.stop(signal.SIGTERM) == 0
+
+
+def test_the_tour_begins_with_a_demo_server() -> None:
+    assert code_blocks()[0] == ("sh", "make run\n")
+    assert re.search(r"^run:.*\n\t.* service\.py serve --demo ", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_every_status_parameter_and_header_of_the_api_is_documented(anonymous: FlaskClient) -> None:
+    described = json.loads(anonymous.get("/openapi.json").data)
+    components = described["components"]
+    operations = [
+        operation for path in described["paths"].values() for name, operation in path.items() if name != "parameters"
+    ]
+    statuses = {status for operation in operations for status in operation["responses"]}
+    names = {*components["headers"], *(each["name"] for each in components["parameters"].values())}
+
+    assert len(statuses) > 15
+    assert len(names) > 15
+    for status in statuses:
+        assert re.search(rf"^\| [0-9, ]*\b{status}\b", README, re.M), status
+    for name in names:
+        assert re.search(rf"`[^`]*\b{re.escape(name)}\b", README), name
