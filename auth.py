@@ -23,6 +23,12 @@ BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"
 KEY = re.compile("cfk_[0-9A-Za-z]{36}")
 
+FIND_KEY = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at).where(ApiKey.sha256 == sa.bindparam("sha256"))
+DELETE_KEY = sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.id)
+MINUTE = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
+IS_EARLIER = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < MINUTE)
+SET_LAST_USE = sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), IS_EARLIER).values(last_used_at=MINUTE)
+
 log = logging.getLogger("cardfile")
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -90,12 +96,7 @@ def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tup
 
 def delete_key(key_id: str) -> bool:
     """Delete a key, inside a writing transaction; tell whether it existed."""
-    return execute(delete_key_by_id, id=key_id).fetchone() is not None
-
-
-def delete_key_by_id() -> sa.Delete:
-    """Return the statement that deletes the key of an id and returns the id."""
-    return sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.id)  # type: ignore[return-value]
+    return execute(DELETE_KEY, id=key_id).fetchone() is not None
 
 
 def digest(secret: str) -> str:
@@ -116,7 +117,7 @@ def find_key(key: str) -> KeyHolder:
     Raises InvalidKey when the key is unknown, malformed, expired or deleted.
     """
     if is_well_formed(key):
-        row = execute(key_by_sha256, sha256=digest(key)).fetchone()
+        row = execute(FIND_KEY, sha256=digest(key)).fetchone()
         if row and not is_expired(from_driver(row[2])):
             return KeyHolder(row[0], row[1])
     raise InvalidKey
@@ -125,11 +126,6 @@ def find_key(key: str) -> KeyHolder:
 def is_expired(expires_at: datetime | None) -> bool:
     """Tell whether a time of expiry has come; None never does."""
     return expires_at is not None and expires_at <= now()
-
-
-def key_by_sha256() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the id, scope and expiry of the key with a hash."""
-    return sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at).where(ApiKey.sha256 == sa.bindparam("sha256"))
 
 
 def public(view: View) -> View:
@@ -172,20 +168,13 @@ class LastUse:
         """Store one key's last use; if the database is locked or gone, only log it."""
         try:
             with self.app.app_context(), write_transaction():
-                execute(set_last_use, key_id=key_id, minute=minute)
+                execute(SET_LAST_USE, key_id=key_id, minute=minute)
         except Exception as error:
             log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
     def stop(self) -> None:
         """Wait until all noted minutes are stored."""
         self.writer.shutdown()
-
-
-def set_last_use() -> sa.Update:
-    """Return the statement that stores the minute of a key's last use, unless a later one is stored."""
-    minute = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
-    is_older = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < minute)
-    return sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), is_older).values(last_used_at=minute)
 
 
 def init_auth(app: Flask) -> None:

@@ -263,16 +263,6 @@ def count_query(model: type[Resource]) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(model)
 
 
-def ids_query(model: type[Resource]) -> sa.Select[Any]:
-    """Return the query for the ids of a model's rows."""
-    return sa.select(model.id)
-
-
-def delete_all(model: type[Resource]) -> sa.Delete:
-    """Return the statement that deletes all rows of a model."""
-    return sa.delete(model)
-
-
 def insert_rows(name: str, rows: list[Row]) -> int:
     """Insert the rows of one resource; return their number."""
     execute_many(insert_statement, RESOURCES[name].model, rows=rows)
@@ -282,7 +272,7 @@ def insert_rows(name: str, rows: list[Row]) -> int:
 def delete_rows() -> None:
     """Delete every row of every resource; the change log keeps their history."""
     for name in reversed(RESOURCES):
-        execute(delete_all, RESOURCES[name].model)
+        execute(sa.delete, RESOURCES[name].model)
 
 
 def load_demo(
@@ -342,7 +332,7 @@ def parse_records(name: str, records: list[Any]) -> list[Row]:
 
     Raises InvalidData for the first invalid record.
     """
-    ids, companies = ({row[0] for row in execute(ids_query, RESOURCES[each].model)} for each in (name, "companies"))
+    ids, companies = ({row[0] for row in execute(sa.select, RESOURCES[each].model.id)} for each in (name, "companies"))
     rows = []
     for index, record in enumerate(records):
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from flask import Response, abort, g, request
@@ -30,6 +30,12 @@ class Stored(NamedTuple):
     location: str | None
     etag: str | None
     body: str
+
+
+FIND_STORED = sa.select(*(getattr(Replay, name) for name in Stored._fields)).where(
+    Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
+)
+DELETE_EXPIRED = sa.delete(Replay).where(Replay.created_at < sa.bindparam("before"))
 
 
 @contextmanager
@@ -64,7 +70,7 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     """
     if key is None:
         return run()
-    execute(delete_expired, before=now() - LIFETIME)
+    execute(DELETE_EXPIRED, before=now() - LIFETIME)
     stored = find_stored(key)
     fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
     if stored:
@@ -82,18 +88,5 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
 
 def find_stored(key: str) -> Stored | None:
     """Return the response stored for the key, if there is one."""
-    row = execute(stored_query, api_key_id=g.key.id, idempotency_key=key).fetchone()
+    row = execute(FIND_STORED, api_key_id=g.key.id, idempotency_key=key).fetchone()
     return Stored(*row) if row else None
-
-
-def stored_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the response stored for a key of a client."""
-    columns = [getattr(Replay, name) for name in Stored._fields]
-    return sa.select(*columns).where(
-        Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
-    )
-
-
-def delete_expired() -> sa.Delete:
-    """Return the statement that deletes the responses stored before a time."""
-    return sa.delete(Replay).where(Replay.created_at < sa.bindparam("before"))

@@ -4,16 +4,14 @@
 `ABLATE=all` without each. bench.ablated calls the functions.
 """
 
-import gc
 import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
 CONTROL = "nothing"
-GRANIAN_ONLY = {"granian-list"}
 # Removed before the application is imported, because importing it applies them.
-AT_IMPORT = {"memory-status"}
+AT_IMPORT = {"add-memory-status"}
 
 
 def replace_everywhere(old: Any, new: Any) -> None:
@@ -28,121 +26,117 @@ def remove_nothing() -> None:
     """Change nothing: the difference that remains is chance."""
 
 
-def remove_url_adapter() -> None:
-    """Bind the URL map to each request as Flask does."""
-    import service
+def add_url_adapter() -> None:
+    """Bind the URL map without taking the Host apart, because no route asks for it."""
+    from flask import Flask
+    from werkzeug.routing import MapAdapter
 
-    del service.Cardfile.create_url_adapter
+    def create_url_adapter(self: Any, request: Any) -> MapAdapter | None:
+        if request is None:
+            return None
+        return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, request.path, request.method)
 
-
-def remove_ensure_sync() -> None:
-    """Ask for each view whether it is a coroutine, as Flask does."""
-    import service
-
-    del service.Cardfile.ensure_sync
-
-
-def remove_unwrapped() -> None:
-    """Use Flask's proxies for `g` and `request` themselves."""
-    import database
-
-    replace_everywhere(database.unwrapped, lambda proxy: proxy)
+    Flask.create_url_adapter = create_url_adapter
 
 
-def remove_memory_status() -> None:
-    """Let SQLite count its memory, by refusing to open the library through ctypes."""
+def add_memory_status() -> None:
+    """Tell SQLite not to count its memory, which it does under one lock for all threads."""
     import ctypes
 
-    def refuse(*_arguments: Any, **_options: Any) -> None:
-        raise OSError
+    import pysqlite3._sqlite3 as driver
 
-    original, ctypes.CDLL = ctypes.CDLL, refuse
-    import database  # noqa: F401
-
-    ctypes.CDLL = original
-
-
-def remove_gc_freeze() -> None:
-    """Let the garbage collector examine the objects that were made at start."""
-    gc.freeze = lambda: None
+    library = ctypes.CDLL(driver.__file__)
+    library.sqlite3_shutdown()
+    library.sqlite3_config(9, 0)
+    library.sqlite3_initialize()
 
 
 def remove_answer_headers() -> None:
     """Let Flask make and send the response's headers."""
     from flask import Response
 
-    from api.encoding import Answer
+    from api.responses import JSONResponse
 
     def initialize(self: Any, text: str, status: int = 200, headers: Any = None, content_type: str = "") -> None:
         Response.__init__(self, text, status, headers, content_type=content_type or "application/json")
 
-    Answer.__init__ = initialize
+    JSONResponse.__init__ = initialize
     remove_answer_list()
 
 
 def remove_answer_list() -> None:
     """Let Flask send the response: as an iterator, which hides from servers that the body is complete."""
-    from api.encoding import Answer
+    from api.responses import JSONResponse
 
-    del Answer.__call__
+    del JSONResponse.__call__
 
 
 def remove_access_log() -> None:
     """Write the access log by logging."""
-    from api import protocol
+    from server import log
 
-    log = logging.getLogger("cardfile.access")
-    replace_everywhere(protocol.log_exchange, lambda fields: log.info(" ".join(map(str, fields.values()))))
+    access_log = logging.getLogger("cardfile.access")
+    replace_everywhere(log.write_line, lambda fields: access_log.info(" ".join(map(str, fields.values()))))
 
 
 def remove_driver_connection() -> None:
     """Run compiled statements by SQLAlchemy's exec_driver_sql()."""
-    from database.reading import Reader
+    from database.connection import Connection
 
-    def run(self: Any, statement: Any, values: Any) -> Any:
+    def execute(self: Any, sql: str, values: Any = ()) -> Any:
         # A list would stand for several sets of parameters.
-        return core_connection(self).exec_driver_sql(statement.sql, tuple(statement.bind(values))).cursor
+        return core_connection(self).exec_driver_sql(sql, tuple(values)).cursor
 
-    Reader.run = run
+    Connection.execute = execute
 
 
 def remove_compiled_statements() -> None:
     """Run SQLAlchemy's own statements, still built once each, by its execute()."""
-    from database.reading import Reader, Reading
+    import database
+    from database import connection
 
-    Reading.compile = lambda _self, build, *arguments: build(*arguments)
-    Reader.run = lambda self, statement, values: core_connection(self).execute(statement, values).cursor
+    def compile_anew(_self: Any, source: Any, *arguments: Any) -> Any:
+        return source(*arguments) if callable(source) else source
+
+    def execute(source: Any, *arguments: Any, **values: Any) -> Any:
+        statement = connection.connections().compile(source, *arguments)
+        return core_connection(connection.connection()).execute(statement, values).cursor
+
+    connection.Connections.compile_anew = compile_anew
+    replace_everywhere(database.execute, execute)
 
 
-def core_connection(reader: Any) -> Any:
-    """Return a SQLAlchemy connection, which begins no transactions, on a reader's own connection."""
+def core_connection(own: Any) -> Any:
+    """Return a SQLAlchemy connection on a request's connection."""
     from sqlalchemy import Connection
 
-    if not hasattr(reader, "core"):
-        reader.core = Connection(reader.reading.engine, reader.pooled).execution_options(begin=None)
-    return reader.core
+    from database import db
+
+    if not hasattr(own, "core"):
+        own.core = Connection(db.engine, own.pooled)
+    return own.core
 
 
-def remove_granian_list() -> None:
-    """Give Granian the response's body as it is."""
-    from server.granian_server import Granian
+def remove_write_lock() -> None:
+    """Leave the order of writers to SQLite."""
+    from contextlib import nullcontext
 
-    Granian.answer = lambda self, environ, start_response: self.app(environ, start_response)
+    from database.write_lock import WriteLock
+
+    WriteLock.hold = lambda _self: nullcontext()
 
 
 ABLATIONS: dict[str, Callable[[], None]] = {
     CONTROL: remove_nothing,
-    "url-adapter": remove_url_adapter,
-    "ensure-sync": remove_ensure_sync,
-    "unwrapped": remove_unwrapped,
-    "memory-status": remove_memory_status,
-    "gc-freeze": remove_gc_freeze,
     "answer-headers": remove_answer_headers,
     "answer-list": remove_answer_list,
     "access-log": remove_access_log,
     "driver-connection": remove_driver_connection,
     "compiled-statements": remove_compiled_statements,
-    "granian-list": remove_granian_list,
+    "write-lock": remove_write_lock,
+    # Left out of the application: with them it should be faster.
+    "add-url-adapter": add_url_adapter,
+    "add-memory-status": add_memory_status,
 }
 
 

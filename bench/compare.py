@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.ablations import ABLATIONS, CONTROL, GRANIAN_ONLY
+from bench.ablations import ABLATIONS, CONTROL
 from bench.measure import Plan, Rounds, measure_rounds, memory_in_mb, run_command, running
 from bench.peers import (
     ROOT,
@@ -69,8 +69,7 @@ def compare_ablations(folder: Path, database: Database, plan: Plan, tricks: Sequ
     """
     peers: list[Peer] = []
     for server in ABLATED_SERVERS:
-        applicable = [trick for trick in tricks if server is GranianOne or trick not in GRANIAN_ONLY]
-        for trick in ("", CONTROL, *applicable):
+        for trick in ("", CONTROL, *tricks):
             peer = server(folder / f"{server.__name__}-{trick or 'whole'}", database)
             peer.without = trick
             peer.name = ablated_name(server.name, trick)

@@ -18,14 +18,15 @@ from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
 
-# A function that returns a statement; execute() compiles its result once for each set of arguments.
-Build = Callable[..., sa.Select[Any] | sa.UpdateBase]
+SQL = sa.Select[*tuple[Any, ...]] | sa.UpdateBase
+# A statement, or a function that returns one, depending on its arguments or on the kind of database.
+Source = SQL | Callable[..., SQL]
 
 
 class Statement:
     """A statement compiled to SQL, and how values are bound to it."""
 
-    def __init__(self, statement: sa.Select[Any] | sa.UpdateBase, dialect: sa.Dialect) -> None:
+    def __init__(self, statement: SQL, dialect: sa.Dialect) -> None:
         compiled: Any = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         # SQLite binds by position, PostgreSQL by name.
@@ -83,9 +84,9 @@ class Connections:
         self.idle: deque[Connection] = deque()
         self.compile = lru_cache(MAX_STATEMENTS)(self.compile_anew)
 
-    def compile_anew(self, build: Build, *arguments: Any) -> Statement:
-        """Return the compiled statement of build(*arguments)."""
-        return Statement(build(*arguments), self.engine.dialect)
+    def compile_anew(self, source: Source, *arguments: Any) -> Statement:
+        """Return the compiled statement."""
+        return Statement(source(*arguments) if callable(source) else source, self.engine.dialect)
 
     def open(self) -> Connection:
         """Return an idle connection, or a new one."""
@@ -143,18 +144,18 @@ def discard_connections() -> None:
     connections().close()
 
 
-def execute(build: Build, *arguments: Any, **values: Any) -> Any:
-    """Run the statement that build(*arguments) returns, with the values; return the driver's cursor.
+def execute(source: Source, *arguments: Any, **values: Any) -> Any:
+    """Run a statement, or the one that source(*arguments) returns, with the values; return the driver's cursor.
 
     It is compiled once for each set of arguments. Outside of a transaction it reads from a snapshot of its own.
     """
-    statement = connections().compile(build, *arguments)
+    statement = connections().compile(source, *arguments)
     return connection().execute(statement.sql, statement.bind(values))
 
 
-def execute_many(build: Build, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Run the statement that build(*arguments) returns once for each row of values."""
-    statement = connections().compile(build, *arguments)
+def execute_many(source: Source, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Run a statement, or the one that source(*arguments) returns, once for each row of values."""
+    statement = connections().compile(source, *arguments)
     connection().driver.cursor().executemany(statement.sql, [statement.bind(values) for values in rows])
 
 

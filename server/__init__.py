@@ -48,7 +48,7 @@ def greet(settings: Settings, port: int) -> None:
     click.echo(f"Cardfile serves {url}/api/v1 from {display_name(settings.database_url)} ({version}).")
     # Printed before it is committed: a key that nobody saw would stay valid for ever.
     with write_transaction():
-        if execute(any_key).fetchone() is None:
+        if execute(sa.select(ApiKey.id).limit(1)).fetchone() is None:
             _key_id, key = create_key("first start", "admin")
             click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
             click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
@@ -57,11 +57,6 @@ def greet(settings: Settings, port: int) -> None:
         if create_link and is_loopback(settings.host):
             click.echo(f"Developer settings (one-time link, valid for 15 minutes): {url}{create_link()}")
         sys.stdout.flush()
-
-
-def any_key() -> sa.Select[Any]:
-    """Return the query for the id of any key."""
-    return sa.select(ApiKey.id).limit(1)
 
 
 def is_loopback(host: str) -> bool:

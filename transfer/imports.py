@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import sqlalchemy as sa
 from marshmallow import ValidationError, missing
 
+from api.statements import match_query
 from database import backend, connection, execute, execute_many, write_transaction
 from formats.errors import pointers
 from formats.json_text import InvalidJSON, parse_json
@@ -132,16 +133,10 @@ def parse_csv(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[tu
 def refuse_unknown_companies(path: Path, step: list[Record]) -> None:
     """Raise InvalidFile for the first row with the companyId of a company that doesn't exist."""
     wanted = {record.values["company_id"] for record in step if record.values.get("company_id")}
-    missing_ids = {company for company in wanted if not execute(company_query, id=company).fetchone()}
+    found = {row[0] for company in wanted for row in execute(match_query, "companies", "id", value=company)}
     for record in step:
-        if record.values.get("company_id") in missing_ids:
+        if record.values.get("company_id") in wanted - found:
             raise invalid_line(path, record.line, "companyId: Is not the id of a company.")
-
-
-def company_query() -> sa.Select[Any]:
-    """Return the query for the company with an id."""
-    model = RESOURCES["companies"].model
-    return sa.select(model.id).where(model.id == sa.bindparam("id"))
 
 
 def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:
