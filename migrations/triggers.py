@@ -121,17 +121,18 @@ def postgresql_log_triggers(resource: str, columns: Mapping[str, Format]) -> Ite
 
 
 def release_company_rows(*resources: str) -> None:
-    """Empty the references to a company before it is deleted, so that the log has those changes first.
+    """Empty the resources' references to a company before it is deleted, so that the log has those changes first.
 
-    SQLite itself does so only for connections that enable foreign keys.
+    SQLite itself does so only for connections that enable foreign keys. Replaces the trigger of an earlier revision.
     """
     body = " ".join(f"UPDATE {table} SET company_id = NULL WHERE company_id = OLD.id;" for table in resources)
-    trigger = "CREATE TRIGGER companies_release_rows BEFORE DELETE ON companies"
+    trigger = "TRIGGER companies_release_rows BEFORE DELETE ON companies"
     if is_postgresql():
-        op.execute(f"CREATE FUNCTION companies_release_rows() {FUNCTION} BEGIN {body} RETURN OLD; END $$")
-        op.execute(f"{trigger} FOR EACH ROW EXECUTE FUNCTION companies_release_rows()")
+        op.execute(f"CREATE OR REPLACE FUNCTION companies_release_rows() {FUNCTION} BEGIN {body} RETURN OLD; END $$")
+        op.execute(f"CREATE OR REPLACE {trigger} FOR EACH ROW EXECUTE FUNCTION companies_release_rows()")
     else:
-        op.execute(f"{trigger} BEGIN {body} END")
+        op.execute("DROP TRIGGER IF EXISTS companies_release_rows")
+        op.execute(f"CREATE {trigger} BEGIN {body} END")
 
 
 def check_tags(resource: str) -> None:

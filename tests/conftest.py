@@ -133,6 +133,17 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def first_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave only the first revision, in a copy of the project's."""
+    folder = tmp_path / "first"
+    shutil.copytree(ROOT / "migrations", folder)
+    for path in (folder / "versions").glob("[0-9]*.py"):
+        if not path.name.startswith("0004"):
+            path.unlink()
+    monkeypatch.setattr("database.schema.MIGRATIONS", folder)
+
+
+@pytest.fixture
 def app(database: str, empty: Path) -> Iterator[Flask]:
     if database.startswith("sqlite"):
         shutil.copy(empty, database.removeprefix("sqlite:///"))

@@ -1,5 +1,6 @@
 """What is PostgreSQL's own: its schema, its lock, its losses, and the way there from a file and back."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,12 +15,12 @@ from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database import Base, UnusableDatabase, begin_snapshot, connection, db
+from database import Base, UnusableDatabase, begin_snapshot, close_database, connection, db
 from database.postgresql import BEGIN_WRITING, LOCK, schema_of, scratch
 from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
-from tests.core.test_migrations import OPEN
+from tests.core.test_migrations import OPEN, SCHEMA_0004
 
 pytestmark = pytest.mark.databases("postgresql")
 
@@ -41,6 +42,15 @@ def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) 
     assert len(declared) > 120
     own = {name for name in migrated if migrated[name].startswith(("CREATE TRIGGER", " BEGIN")) or "alembic" in name}
     assert {name: sql for name, sql in migrated.items() if name not in own} == declared
+
+
+def test_a_new_database_has_the_first_schema_exactly(first_revision: None, new_database: Callable[[], str]) -> None:
+    app = create_app(load_settings({"database_url": new_database()}, {}))
+    with app.app_context():
+        with db.engine.connect() as connection:
+            migrated = schema_of(connection)
+        close_database()
+    assert migrated == json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["postgresql"]
 
 
 def test_several_processes_may_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
