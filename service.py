@@ -11,7 +11,7 @@ from api.problems import init_problems
 from api.protocol import init_protocol
 from auth import API, init_auth
 from database import init_database
-from openapi import documents
+from openapi import init_openapi
 from pages import init_pages
 from server.log import init_log
 from settings import Settings, load_settings
@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)
-    app.register_blueprint(documents)
+    init_openapi(app)
     return app
 
 

@@ -1,64 +1,58 @@
-"""The OpenAPI document: its components, and an operation for every method of every route."""
+"""The OpenAPI document: information, components, and an operation for every method of every route."""
 
+from pathlib import Path
 from typing import Any
 
-from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Flask
 
 from api.resources import ENDPOINTS
-from openapi.answered import body, failures, headers, responses
-from openapi.guide import INTRODUCTION
-from openapi.json_schema import Shapes
-from openapi.operations import Operation, operations_of
-from openapi.taken import SHARED, parameter, taken_by
+from openapi.json_schema import JSONSchema, component_schemas
+from openapi.operations import WITH_BODY, Operation, operations_of
+from openapi.parameters import SHARED, parameters_of, path_parameters
+from openapi.responses import error_responses, request_body, response_headers, responses_of
+from schemas import public_name
 
-VERSION = "1"
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
-    "changes": "The log: every change of a row, numbered in the order in which they happened.",
-    "keys": "The API keys' records; they need a key of the scope admin.",
+    "changes": "The change log: every change of a row, numbered in commit order.",
+    "keys": "The records of API keys. Requires a key with the `admin` scope.",
 }
+AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
 
 
-def describe_api(app: Flask) -> dict[str, Any]:
+def build_document(app: Flask) -> JSONSchema:
     """Return the OpenAPI document of the app's routes under /api/v1."""
-    plugin = MarshmallowPlugin()
-    about = {"description": INTRODUCTION, "license": {"name": "MIT", "identifier": "MIT"}}
-    # Addresses are relative to where the document was read.
-    spec = APISpec("Cardfile", VERSION, "3.1.0", [plugin], info=about, servers=[{"url": "/"}])
-    for name, told in TAGS.items():
-        spec.tag({"name": name, "description": told})
-    add_components(spec)
-    shapes = Shapes(spec, plugin)
-    shapes.add_all()
+    introduction = Path(__file__).with_name("introduction.md").read_text("utf-8")
+    about = {"description": introduction, "license": {"name": "MIT", "identifier": "MIT"}}
+    paths: dict[str, Any] = {}
     for operation in operations_of(app):
-        add_operation(spec, operation, shapes)
-    return spec.to_dict()
-
-
-def add_components(spec: APISpec) -> None:
-    """Add what operations share."""
-    told = "A key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names the scope that it needs."
-    spec.components.security_scheme("key", {"type": "http", "scheme": "bearer", "description": told})
-    for name, header in headers().items():
-        spec.components.header(name, header)
-    for name, response in failures().items():
-        spec.components.response(name, response)
-    for name, given in SHARED.items():
-        spec.components.parameter(name, given[0], parameter(name, *given))
-
-
-def add_operation(spec: APISpec, operation: Operation, shapes: Shapes) -> None:
-    """Add one method of a path."""
-    summary, more = operation.sentences
-    told = {
-        "operationId": operation.id,
-        "tags": [operation.tag],
-        "summary": summary,
-        "description": f"{more} Needs a key of the scope `{operation.scope}`.".strip(),
-        "security": [{"key": [operation.scope]}],
-        "parameters": list(taken_by(operation, shapes)),
-        **({"requestBody": body(operation)} if operation.has_body else {}),
-        "responses": responses(operation),
+        path = paths.setdefault(operation.path, {"parameters": path_parameters(operation)})
+        path[operation.method.lower()] = describe(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Cardfile", "version": "1", **about},
+        # Relative to the URL of the document.
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": AUTHENTICATION}},
+            "parameters": SHARED,
+            "headers": response_headers(),
+            "responses": error_responses(),
+            "schemas": component_schemas(),
+        },
     }
-    spec.path(operation.path, operations={operation.method.lower(): told}, parameters=operation.path_parameters)
+
+
+def describe(operation: Operation) -> JSONSchema:
+    """Return the OpenAPI object of an operation."""
+    return {
+        "operationId": public_name(operation.name),
+        "tags": [operation.tag],
+        "summary": f"{operation.verb.capitalize()} {'' if operation.verb == 'list' else 'a '}{operation.noun}",
+        "description": f"{operation.description} Requires a key with the `{operation.scope}` scope.",
+        "security": [{"key": [operation.scope]}],
+        "parameters": list(parameters_of(operation)),
+        **({"requestBody": request_body(operation)} if operation.method in WITH_BODY else {}),
+        "responses": responses_of(operation),
+    }

@@ -8,7 +8,8 @@ from flask import Blueprint, Flask, Response, redirect, render_template, request
 from api.problems import PROBLEM_TYPE, problem
 from auth import API, public
 from pages.developer import developer
-from pages.docs import docs, read_markdown
+from pages.docs import blueprint as docs
+from pages.docs import read_markdown
 from pages.sessions import FormRefused, SessionNeeded, add_token
 from pages.sign_in import TooManyAttempts, door
 

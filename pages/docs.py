@@ -1,96 +1,85 @@
-"""`/docs`: the documentation for people, drawn from the OpenAPI document."""
+"""`/docs`: the documentation, drawn from the OpenAPI description of the app."""
 
 import json
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, current_app, redirect, render_template, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
-from api.protocol import base_url
+from api.protocol import address_asked
+from api.text_response import text_response
 from auth import API, public
-from openapi import answer_text, read_document
-from openapi.guide import operations_in, resolve, words_for
 from pages.samples import Sample
 
-docs = Blueprint("docs", __name__)
+blueprint = Blueprint("docs", __name__)
 
-# The chapters of the guide that come before the endpoints.
-FIRST = 2
-# What can be filled in to try a list; there are too many filters to show a field for each.
-TRIED = {"id", "limit", "cursor", "sort", "q", "fields", "include", "companyId", "since"}
+# The number of chapters that stand before the endpoints.
+FIRST_CHAPTERS = 2
+# The parameters with an input under "Try it"; there are too many filters to show all.
+TRY_IT = {"id", "limit", "cursor", "sort", "q", "fields", "include", "companyId", "since"}
 
 Part = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of a table: what has the name, which values it takes, what it is."""
+    """A row of a table of fields or parameters."""
 
     name: str
-    kind: str
-    told: str
+    type: str
+    description: str
     required: bool
 
 
-class Example(NamedTuple):
-    """An operation as the page shows it."""
+class Operation(NamedTuple):
+    """An operation as the page shows it; `about` is its OpenAPI object, `parameters` has a list for each heading."""
 
-    tag: str
-    id: str
-    method: str
     path: str
-    told: str
-    parameters: list[Row]
+    method: str
+    about: Part
+    parameters: dict[str, list[Row]]
     filters: list[Row]
-    sent: list[Row]
-    answered: list[Row]
+    request_fields: list[Row]
+    response_fields: list[Row]
     sample: Sample
-    answer: str
-    statuses: dict[str, str]
-
-    @property
-    def title(self) -> str:
-        """Return the operation's id as words."""
-        return re.sub("([A-Z])", lambda letter: f" {letter[1].lower()}", self.id).capitalize()
-
-    @property
-    def tried(self) -> list[Row]:
-        """Return what can be filled in to try it."""
-        return [row for row in (*self.parameters, *self.filters) if row.name in TRIED]
+    response: str
 
 
-@docs.get("/")
+@blueprint.get("/")
 @public
-def go_to_docs() -> Response:
-    """Send who asks for nothing in particular to the documentation."""
+def redirect_to_docs() -> Response:
+    """Redirect to the documentation."""
     return redirect(url_for("pages.docs.show_docs"))  # type: ignore[return-value]
 
 
-@docs.get("/docs")
+@blueprint.get("/docs")
 @public
 def show_docs() -> Response:
-    """Answer the documentation, its examples for the address that it was asked at."""
-    document, here = read_document(current_app), base_url()
-    guide = document["info"]["description"].replace("http://127.0.0.1:8000", here)
-    introduction, *chapters = re.split("^## ", guide, flags=re.M)
-    told = [chapter.split("\n", 1) for chapter in chapters]
+    """Return the documentation, with the address of the request in its examples; 404 without a description."""
+    description = current_app.extensions.get("openapi")
+    if description is None:
+        abort(404, "This server has no OpenAPI description, so it has no documentation page.")
+    here = address_asked()
+    text = description.document["info"]["description"].replace("http://127.0.0.1:8000", here)
+    introduction, *sections = re.split("^## ", text, flags=re.M)
+    chapters = [section.split("\n", 1) for section in sections]
     page = render_template(
         "docs.html",
         introduction=introduction,
-        first=dict(told[:FIRST]),
-        last=dict(told[FIRST:]),
-        tags={tag["name"]: tag["description"] for tag in document["tags"]},
-        examples=list(examples_of(document)),
+        first=dict(chapters[:FIRST_CHAPTERS]),
+        last=dict(chapters[FIRST_CHAPTERS:]),
+        tags={tag["name"]: tag["description"] for tag in description.document["tags"]},
+        operations=[read_operation(description, *each) for each in description.operations],
+        try_it=TRY_IT,
         url=f"{here}{API}",
     )
-    return answer_text(page, "text/html; charset=utf-8")
+    return text_response(page, "text/html; charset=utf-8")
 
 
 @lru_cache
 def read_markdown(text: str, inline: bool = True) -> Markup:
-    """Return a text of the document as HTML, the tags in it shown as text; inline, without a paragraph around it."""
+    """Return Markdown as HTML, with HTML in it escaped; inline, without a paragraph around it."""
     # Imported here because only this page needs it.
     import mistune
 
@@ -98,42 +87,28 @@ def read_markdown(text: str, inline: bool = True) -> Markup:
     return Markup(html.removeprefix("<p>").removesuffix("</p>") if inline else html)  # noqa: S704
 
 
-def examples_of(document: Part) -> Iterator[Example]:
-    """Yield every operation of the document."""
-    for path, method, operation in operations_in(document):
-        shared = document["paths"][path].get("parameters", [])
-        given = [resolve(document, each) for each in (*shared, *operation["parameters"])]
-        statuses = {status: resolve(document, told) for status, told in operation["responses"].items()}
-        yield example_of(document, (path, method, operation), given, statuses)
-
-
-def example_of(document: Part, place: tuple[str, str, Part], given: list[Part], statuses: dict[str, Part]) -> Example:
-    """Return an operation as the page shows it."""
-    path, method, operation = place
-    body = content_of(operation.get("requestBody", {}))
-    answer = content_of(next(told for status, told in statuses.items() if status.startswith("2")))
-    answered, example = rows_of(document, answer), example_in(answer)
-    members = {row.name for row in answered}
-    filters = [each for each in given if each["in"] == "query" and each["name"].partition("[")[0] in members]
-    url = base_url() + fill_in(path, given)
-    return Example(
-        operation["tags"][0],
-        operation["operationId"],
-        method,
-        path,
-        f"{operation['summary']}. {operation['description']}",
-        [parameter_row(each) for each in given if each not in filters],
-        [parameter_row(each) for each in filters],
-        rows_of(document, body),
-        answered,
-        Sample(method, url, example_in(body)),
-        json.dumps(example, indent=2, ensure_ascii=False) if answer else "",
-        {status: told["description"] for status, told in statuses.items()},
-    )
+def read_operation(description: Any, path: str, method: str, about: Part) -> Operation:
+    """Return an operation of the description as the page shows it."""
+    request, response = content_of(about.get("requestBody", {})), content_of(next(iter(about["responses"].values())))
+    response_fields = fields_of(description, response)
+    rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
+    address = address_asked() + path
+    for each in about["parameters"]:
+        name, type_ = each["name"], description.type_in_words(each["schema"])
+        is_filter = each["in"] == "query" and name.partition("[")[0] in {field.name for field in response_fields}
+        row = Row(name, type_, each["description"], each.get("required", False))
+        rows["filter" if is_filter else each["in"]].append(row)
+        if each["in"] == "path":
+            address = address.replace(f"{{{name}}}", each["schema"]["examples"][0])
+    groups = {"Path parameters": rows["path"], "Query parameters": rows["query"], "Headers": rows["header"]}
+    sample = Sample(method, address, example_in(request))
+    example = json.dumps(example_in(response), indent=2, ensure_ascii=False) if response else ""
+    request_fields = fields_of(description, request)
+    return Operation(path, method, about, groups, rows["filter"], request_fields, response_fields, sample, example)
 
 
 def content_of(part: Part) -> Part:
-    """Return how the JSON of a request or an answer is told, or nothing where there is none."""
+    """Return the content of a request body or a response; empty without one."""
     return next(iter(part.get("content", {}).values()), {})
 
 
@@ -142,28 +117,14 @@ def example_in(content: Part) -> Any:
     return content.get("example", next((each["value"] for each in content.get("examples", {}).values()), None))
 
 
-def rows_of(document: Part, content: Part) -> list[Row]:
-    """Return the members of the object that is told of, or of the first where it is one of several."""
+def fields_of(description: Any, content: Part) -> list[Row]:
+    """Return the fields of an object, of the objects in an array, or of the first of several alternatives."""
     schema = content.get("schema", {})
-    while "properties" not in schema:
-        if not schema:
-            return []
-        several = schema.get("oneOf") or schema.get("anyOf")
-        schema = several[0] if several else resolve(document, schema.get("items", schema))
+    while schema and "properties" not in schema:
+        alternatives = schema.get("oneOf") or schema.get("anyOf")
+        schema = alternatives[0] if alternatives else description.resolve(schema.get("items", schema))
     required = schema.get("required", [])
-    members = schema["properties"].items()
-    return [Row(name, words_for(said), said.get("description", ""), name in required) for name, said in members]
-
-
-def parameter_row(parameter: Part) -> Row:
-    """Return the row of a parameter."""
-    required = parameter.get("required", False)
-    return Row(parameter["name"], words_for(parameter["schema"]), parameter["description"], required)
-
-
-def fill_in(path: str, given: list[Part]) -> str:
-    """Return a path with its parameters' examples in their places."""
-    for each in given:
-        if each["in"] == "path":
-            path = path.replace(f"{{{each['name']}}}", str(each["schema"]["examples"][0]))
-    return path
+    return [
+        Row(name, description.type_in_words(each), each.get("description", ""), name in required)
+        for name, each in schema.get("properties", {}).items()
+    ]

@@ -1,6 +1,6 @@
-// What needs a script: one choice of language for all examples, and requests from the page with a pasted key.
+// One language for all examples, and requests from the page with an API key.
 const key = document.getElementById("key");
-const shown = ["Dataset-Version", "ETag", "Link", "X-Total-Count"];
+const shownHeaders = ["Dataset-Version", "ETag", "Link", "X-Total-Count"];
 const longest = 20_000;
 
 document.querySelectorAll(".key, .try").forEach((form) => (form.hidden = false));
@@ -10,7 +10,7 @@ document.addEventListener("change", ({ target }) => {
   if (target.type !== "radio") return;
   const before = target.getBoundingClientRect().top;
   document.querySelectorAll(`input[value="${target.value}"]`).forEach((each) => (each.checked = true));
-  // The examples above may have become longer or shorter: what was clicked stays where it was.
+  // The examples above may have changed their height: keep the clicked label in place.
   scrollBy(0, target.getBoundingClientRect().top - before);
 });
 
@@ -18,18 +18,18 @@ function pretty(text) {
   try {
     text = JSON.stringify(JSON.parse(text), null, 2);
   } catch {
-    // Not JSON: shown as it is.
+    // Not JSON: show the text unchanged.
   }
-  return text.length > longest ? `${text.slice(0, longest)}\n… and ${text.length - longest} characters more` : text;
+  return text.length > longest ? `${text.slice(0, longest)}\n… and ${text.length - longest} more characters` : text;
 }
 
 async function send(path) {
   const began = performance.now();
-  const answer = await fetch(path, { headers: { Authorization: `Bearer ${key.value.trim()}` } });
-  const text = await answer.text();
-  const headers = shown.filter((name) => answer.headers.has(name)).map((name) => `${name}: ${answer.headers.get(name)}`);
+  const response = await fetch(path, { headers: { Authorization: `Bearer ${key.value.trim()}` } });
+  const text = await response.text();
+  const headers = shownHeaders.filter((name) => response.headers.has(name)).map((name) => `${name}: ${response.headers.get(name)}`);
   const took = Math.round(performance.now() - began);
-  return [`GET ${path}`, `${answer.status} ${answer.statusText} in ${took} ms`, ...headers, "", pretty(text)].join("\n");
+  return [`GET ${path}`, `${response.status} ${response.statusText} in ${took} ms`, ...headers, "", pretty(text)].join("\n");
 }
 
 for (const form of document.querySelectorAll(".try")) {
@@ -46,9 +46,9 @@ for (const form of document.querySelectorAll(".try")) {
     output.hidden = false;
     output.textContent = "…";
     try {
-      output.textContent = key.value.trim() ? await send(query ? `${path}?${query}` : path) : "Paste your key first, in the field above the endpoints.";
+      output.textContent = key.value.trim() ? await send(query ? `${path}?${query}` : path) : "Enter an API key first, in the field above the endpoints.";
     } catch {
-      output.textContent = "No answer came: is the server still running?";
+      output.textContent = "The server did not respond. Is it still running?";
     }
     if (!key.value.trim()) key.focus();
   });

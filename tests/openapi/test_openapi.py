@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service does: no less, and no more."""
+"""The OpenAPI document describes the running API completely, and nothing else."""
 
 import json
 import re
@@ -11,31 +11,35 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from auth import API
-from openapi.document import describe_api
-from openapi.guide import operations_in, resolve
+from openapi.description import Description
 from schemas import RESOURCES, KeySchema
 from seed import load_file
 from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, Make
 
-GIVEN = json.loads(EXAMPLES.read_text())
+ROWS = json.loads(EXAMPLES.read_text())
 Document = dict[str, Any]
-# What every answer has that HTTP itself is about.
-PLAIN = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
+# The headers that HTTP itself needs.
+PLAIN_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
 
 
 @pytest.fixture
-def document(app: Flask) -> Document:
-    return describe_api(app)
+def description(app: Flask) -> Description:
+    return Description(app)
 
 
-def body_of(operation: Document) -> Any:
-    content = next(iter(operation["requestBody"]["content"].values()))
+@pytest.fixture
+def document(description: Description) -> Document:
+    return description.document
+
+
+def example_in(part: Document) -> Any:
+    content = next(iter(part["content"].values()))
     return content["example"] if "example" in content else content["examples"]["one"]["value"]
 
 
-def test_every_route_is_an_operation_and_no_other_is(app: Flask, document: Document) -> None:
+def test_every_route_is_an_operation_and_no_other_is(app: Flask, description: Description) -> None:
     routes = {
         (re.sub("<[^>]+>", "{id}", rule.rule), method)
         for rule in app.url_map.iter_rules()
@@ -43,11 +47,11 @@ def test_every_route_is_an_operation_and_no_other_is(app: Flask, document: Docum
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
-    assert {(path, method) for path, method, _operation in operations_in(document)} == routes
+    assert {(path, method) for path, method, _operation in description.operations} == routes
 
 
-def test_operations_are_named_as_a_client_calls_them(document: Document) -> None:
-    names = [operation["operationId"] for _path, _method, operation in operations_in(document)]
+def test_operation_ids_are_verb_and_noun(description: Description) -> None:
+    names = [operation["operationId"] for _path, _method, operation in description.operations]
 
     for one, many in ("Company", "Companies"), ("Contact", "Contacts"), ("Conversation", "Conversations"):
         assert {f"list{many}", *(f"{verb}{one}" for verb in ("create", "get", "replace", "update", "delete"))} <= {
@@ -57,98 +61,131 @@ def test_operations_are_named_as_a_client_calls_them(document: Document) -> None
     assert len(names) == len({*names}) == 22
 
 
-def known_to(admin: FlaskClient, path: str, method: str) -> set[str]:
-    """Return the parameters that an address knows, as it says itself to who asks for another."""
+def test_summaries_are_two_or_three_words(description: Description) -> None:
+    summaries = {operation["operationId"]: operation["summary"] for _path, _method, operation in description.operations}
+
+    assert summaries["listCompanies"] == "List companies"
+    assert summaries["createCompany"] == "Create a company"
+    assert summaries["listChanges"] == "List changes"
+    assert summaries["deleteKey"] == "Delete a key"
+    assert all(len(summary.split()) in {2, 3} for summary in summaries.values())
+
+
+def test_descriptions_name_the_resource_and_the_scope(description: Description) -> None:
+    for _path, _method, operation in description.operations:
+        [scope] = operation["security"][0]["key"]
+        assert operation["description"].endswith(f". Requires a key with the `{scope}` scope.")
+        assert operation["tags"] == ["keys"] or not re.search(r"\brows?\b|Raises", operation["description"])
+
+
+def known_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
+    """Return the parameters that an address knows, from its error for an unknown one."""
     answer = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json={"name": "a"})
     assert answer.status_code == 400
     return set(re.findall(r"\w+", answer.json["detail"].partition("Known: ")[2]))
 
 
-def test_every_parameter_that_is_taken_is_described_and_no_other(
-    admin: FlaskClient, document: Document, make: Make
-) -> None:
-    for path, method, operation in operations_in(document):
-        taken = [resolve(document, given) for given in operation["parameters"]]
-        query = {given["name"] for given in taken if given["in"] == "query"}
-        known = known_to(admin, path, method)
+def test_every_known_parameter_is_described_and_no_other(admin: FlaskClient, description: Description) -> None:
+    for path, method, operation in description.operations:
+        query = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
+        known = known_parameters(admin, path, method)
         if "conversations" in path:
-            # It is known, but no field of theirs can be matched on.
+            # Known, but conversations have no field to match on.
             known.discard("matchOn")
 
         assert {name for name in query if "[" not in name} == known, (path, method)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_every_operator_that_a_field_has_is_described_and_no_other(
+def test_every_operator_of_a_field_is_described_and_no_other(
     reader: FlaskClient, document: Document, resource: str
 ) -> None:
     values = {"integer": "1", "number": "1", "boolean": "true"}
-    described = {given.get("name") for given in document["paths"][f"{API}/{resource}"]["get"]["parameters"]}
-    for name, value in GIVEN[resource][0].items():
+    described = {each.get("name") for each in document["paths"][f"{API}/{resource}"]["get"]["parameters"]}
+    for name, value in ROWS[resource][0].items():
         text = values.get(type(value).__name__) or str(value[0] if isinstance(value, list) else value)
         for operator in "gte", "gt", "lte", "lt", "ne", "eq", "like":
             answer = reader.get(f"{API}/{resource}", query_string={f"{name}[{operator}]": text})
             assert (answer.status_code == 200) is (f"{name}[{operator}]" in described), (name, operator, answer.json)
 
 
-def test_every_member_of_a_row_is_explained_and_has_an_example() -> None:
+def test_every_field_has_a_description_and_an_example() -> None:
     for schema in [*RESOURCES.values(), KeySchema()]:
         for name, field in schema.fields.items():
             assert re.fullmatch(r"[A-Z].*[.]", field.metadata["description"]), name
             assert field.metadata["examples"] != [None], name
 
 
-def test_the_examples_are_the_rows_of_the_documentation(document: Document) -> None:
-    for resource, rows in GIVEN.items():
+@pytest.mark.parametrize(
+    ("schema", "field", "expected"),
+    [
+        ("Company", "name", {"type": "string", "minLength": 1, "maxLength": 255}),
+        ("Company", "dealValue", {"type": "number", "minimum": 0, "maximum": 999_999_999_999.99, "multipleOf": 0.01}),
+        ("Company", "position", {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
+        ("Company", "isCustomer", {"type": "boolean"}),
+        ("Company", "createdAt", {"type": "string", "format": "date-time"}),
+        ("Contact", "email", {"type": "string", "maxLength": 255, "format": "email"}),
+        ("Contact", "id", {"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._~-]{1,64}$"}),
+        ("Conversation", "status", {"enum": ["open", "pending", "snoozed", "resolved", "closed"]}),
+        ("Conversation", "tags", {"items": {"type": "string", "minLength": 1, "maxLength": 64}, "maxItems": 50}),
+        ("NewKey", "scope", {"enum": ["read", "write", "admin"]}),
+    ],
+)
+def test_a_schema_has_the_rules_of_its_field(document: Document, schema: str, field: str, expected: Document) -> None:
+    found = document["components"]["schemas"][schema]["properties"][field]
+
+    assert expected.items() <= found.get("anyOf", [found])[0].items()
+    assert ({"type": "null"} in found.get("anyOf", [])) is (field in {"dealValue", "email"})
+
+
+def test_examples_are_the_rows_of_the_documentation(document: Document) -> None:
+    for resource, rows in ROWS.items():
         answer = document["paths"][f"{API}/{resource}"]["get"]["responses"]["200"]
 
         assert json.dumps(answer["content"]["application/json"]["example"]) == json.dumps(rows)
 
 
-def exchanges(document: Document, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
-    """Send every operation's example and yield what was answered, deletions at the end."""
-    for path, method, operation in sorted(operations_in(document), key=lambda each: each[1] == "DELETE"):
-        given = [resolve(document, each) for each in document["paths"][path].get("parameters", ())]
-        address = path.format(**{each["name"]: each["schema"]["examples"][0] for each in given})
-        body = {"json": body_of(operation)} if "requestBody" in operation else {}
+def exchanges(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
+    """Send the example of every operation, deletions last, and yield the operation with the answer."""
+    for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
+        identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
+        address = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
+        body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
         if "keys/" in path:
             address = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
         yield operation, client.open(address, method=method, **body)
 
 
-def test_each_example_is_answered_as_the_example_says(
-    app: Flask, admin: FlaskClient, new_client: Callable[[str], FlaskClient], document: Document
+def test_each_example_gets_the_response_of_its_example(
+    app: Flask, admin: FlaskClient, new_client: Callable[[str], FlaskClient], description: Description
 ) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
     new_client("read")
-    # What the server makes anew each time.
+    # The server sets these anew each time.
     made = {"createdAt", "updatedAt", "id", "key", "prefix", "at", "lastUsedAt", "name", "seq", "scope", "expiresAt"}
-    for operation, answer in exchanges(document, admin):
-        told = operation["responses"].get(str(answer.status_code))
-        assert told and answer.status_code < 300, (operation["operationId"], answer.json)
+    for operation, answer in exchanges(description, admin):
+        response = operation["responses"].get(str(answer.status_code))
+        assert response and answer.status_code < 300, (operation["operationId"], answer.json)
         if answer.status_code == 204:
             continue
-        content = told["content"]["application/json"]
-        example = content["example"] if "example" in content else content["examples"]["one"]["value"]
-        names = [operation["operationId"]]
-        is_exact = names[0].startswith(("get", "replace", "update"))
-        first, expected = (each[0] if isinstance(each, list) else each for each in (answer.json, example))
+        is_exact = operation["operationId"].startswith(("get", "replace", "update"))
+        first, expected = (each[0] if isinstance(each, list) else each for each in (answer.json, example_in(response)))
         assert list(first) == list(expected)
         drop = set() if is_exact else made
         assert {k: v for k, v in first.items() if k not in drop} == {k: v for k, v in expected.items() if k not in drop}
 
 
-def test_an_answer_has_no_header_that_is_not_described(app: Flask, admin: FlaskClient, document: Document) -> None:
+def test_every_response_header_is_described(app: Flask, admin: FlaskClient, description: Description) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
-    for operation, answer in exchanges(document, admin):
-        told = operation["responses"][str(answer.status_code)]["headers"]
-        assert set(answer.headers.keys()) - PLAIN <= set(told), operation["operationId"]
-        assert {"X-Request-Id", "Dataset-Version"} <= set(answer.headers.keys()) & set(told)
+    for operation, answer in exchanges(description, admin):
+        described = operation["responses"][str(answer.status_code)]["headers"]
+        assert set(answer.headers.keys()) - PLAIN_HEADERS <= set(described), operation["operationId"]
+        assert {"X-Request-Id", "Dataset-Version"} <= set(answer.headers.keys()) & set(described)
     page = admin.get(f"{API}/companies?limit=1", headers={"Prefer": "count=exact"})
-    told = document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
-    assert set(page.headers.keys()) - PLAIN <= set(told)
+    described = description.document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
+    assert set(page.headers.keys()) - PLAIN_HEADERS <= set(described)
 
 
 @pytest.mark.parametrize(
@@ -164,33 +201,31 @@ def test_an_answer_has_no_header_that_is_not_described(app: Flask, admin: FlaskC
         ("POST", "contacts", {"json": {}}, 422),
     ],
 )
-def test_each_failure_looks_as_its_example(
-    writer: FlaskClient, make: Make, document: Document, method: str, path: str, options: Any, status: int
+def test_each_error_looks_like_its_example(
+    writer: FlaskClient, make: Make, description: Description, method: str, path: str, options: Any, status: int
 ) -> None:
     make("contacts", id="x")
     for name in "acme-1", "acme-2":
         make("companies", id=name, name="twice")
     answer = writer.open(f"{API}/{path}", method=method, **options)
-    operation = document["paths"][f"{API}/{re.split('[?/]', path)[0]}{'/{id}' if '/' in path else ''}"][method.lower()]
-    told = resolve(document, operation["responses"][str(status)])
-    [content] = told["content"].values()
+    route = f"{API}/{re.split('[?/]', path)[0]}{'/{id}' if '/' in path else ''}"
+    [operation] = [each[2] for each in description.operations if each[:2] == (route, method)]
+    response = operation["responses"][str(status)]
 
     assert answer.status_code == status
-    assert answer.json | {"requestId": ""} == content["example"] | {"requestId": ""}
-    assert set(answer.headers.keys()) - PLAIN <= set(told["headers"])
+    assert answer.json | {"requestId": ""} == example_in(response) | {"requestId": ""}
+    assert set(answer.headers.keys()) - PLAIN_HEADERS <= set(response["headers"])
 
 
-def test_a_scope_that_is_too_small_is_refused_where_the_document_says_so(
-    reader: FlaskClient, document: Document
-) -> None:
-    for path, method, operation in operations_in(document):
+def test_a_missing_scope_is_403_where_the_document_says_so(reader: FlaskClient, description: Description) -> None:
+    for path, method, operation in description.operations:
         answer = reader.open(path.replace("{id}", "nobody"), method=method)
         [scope] = operation["security"][0]["key"]
         assert (answer.status_code == 403) is (scope != "read") is ("403" in operation["responses"])
 
 
 @pytest.mark.parametrize("name", ["openapi.json", "llms.txt"])
-def test_a_document_needs_no_key_and_is_not_sent_twice(anonymous: FlaskClient, name: str) -> None:
+def test_a_document_needs_no_key_and_is_cached_with_an_etag(anonymous: FlaskClient, name: str) -> None:
     answer = anonymous.get(f"/{name}")
     again = anonymous.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]})
 
@@ -206,17 +241,14 @@ def test_the_document_is_the_same_in_every_process(app: Flask, anonymous: FlaskC
     other.extensions["last_use"].stop()
 
 
-def test_the_guide_names_every_operation_parameter_and_field(anonymous: FlaskClient, document: Document) -> None:
-    guide = anonymous.get("/llms.txt").text
+def test_llms_txt_names_every_operation_parameter_and_field(anonymous: FlaskClient, description: Description) -> None:
+    page = anonymous.get("/llms.txt").text
 
-    assert guide.startswith("# Cardfile\n")
-    for path, method, operation in operations_in(document):
-        section = guide.partition(f"### {method} {path}\n")[2].partition("\n##")[0]
+    assert page.startswith("# Cardfile\n")
+    for path, method, operation in description.operations:
+        section = page.partition(f"### {method} {path}\n")[2].partition("\n##")[0]
         assert operation["summary"] in section
-        for given in operation["parameters"]:
-            assert resolve(document, given)["name"].partition("[")[0] in [
-                *re.findall("[A-Za-z-]+", section),
-                "X-Request-Id",
-            ]
-    for rows in GIVEN.values():
-        assert all(f"- `{name}`: " in guide for name in rows[0])
+        words = {*re.findall("[A-Za-z-]+", section), "X-Request-Id"}
+        assert {each["name"].partition("[")[0] for each in operation["parameters"]} <= words
+    for rows in ROWS.values():
+        assert all(f"- `{name}`: " in page for name in rows[0])

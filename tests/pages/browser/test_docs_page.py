@@ -1,4 +1,4 @@
-"""The documentation as people read it: in Chromium, by phone and by desktop, with a key to try it."""
+"""/docs in Chromium, at phone and desktop width, with requests sent from the page."""
 
 import json
 
@@ -13,11 +13,11 @@ def address(server: LiveServer) -> str:
     return f"http://127.0.0.1:{server.port}/docs"
 
 
-def open_trial(page: Page, operation: str) -> None:
+def open_try_it(page: Page, operation: str) -> None:
     page.locator(f"#{operation} .try summary").click()
 
 
-def answer_of(page: Page, operation: str) -> str:
+def response_of(page: Page, operation: str) -> str:
     page.locator(f"#{operation} .try button").click()
     output = page.locator(f"#{operation} .try pre")
     expect(output).to_be_visible()
@@ -26,53 +26,51 @@ def answer_of(page: Page, operation: str) -> str:
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_documentation_fits_and_can_be_read_by_everybody(
-    open_page: Open, demo: LiveServer, width: int, scheme: str
-) -> None:
+def test_the_documentation_fits_and_is_accessible(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
     page = open_page(width, scheme)
     page.goto(address(demo))
 
-    expect(page.get_by_role("heading", name="Get a key")).to_be_visible()
+    expect(page.get_by_role("heading", name="Authentication")).to_be_visible()
     inspect(page, f"docs-{scheme}-{width}")
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     inspect(page, f"docs-opened-{scheme}-{width}")
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_read_can_be_tried_with_a_pasted_key(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
+def test_every_get_request_can_be_sent_with_a_key(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
     page = open_page(width, scheme)
     page.goto(address(demo))
-    page.get_by_label("Your key").fill(f" {demo.key} ")
+    page.get_by_label("API key").fill(f" {demo.key} ")
 
-    open_trial(page, "listCompanies")
-    head, _, body = answer_of(page, "listCompanies").partition("\n\n")
+    open_try_it(page, "listCompanies")
+    head, _, body = response_of(page, "listCompanies").partition("\n\n")
     assert head.startswith("GET /api/v1/companies?limit=3\n200 OK in ")
     assert "Dataset-Version: " in head and "Link: <" in head
     company = json.loads(body)[0]
 
-    open_trial(page, "getCompany")
+    open_try_it(page, "getCompany")
     page.locator("#getCompany .try").get_by_label("id", exact=True).fill(company["id"])
-    assert json.loads(answer_of(page, "getCompany").partition("\n\n")[2]) == company
+    assert json.loads(response_of(page, "getCompany").partition("\n\n")[2]) == company
     for operation in "listContacts", "listConversations", "listChanges", "listKeys":
-        open_trial(page, operation)
-        assert "\n200 OK in " in answer_of(page, operation)
+        open_try_it(page, operation)
+        assert "\n200 OK in " in response_of(page, operation)
     inspect(page, f"docs-tried-{scheme}-{width}")
 
 
-def test_a_trial_says_what_is_wrong(page: Page, demo: LiveServer) -> None:
+def test_a_failed_request_shows_the_error(page: Page, demo: LiveServer) -> None:
     page.goto(address(demo))
-    open_trial(page, "listContacts")
+    open_try_it(page, "listContacts")
 
-    assert answer_of(page, "listContacts").startswith("Paste your key first")
-    page.get_by_label("Your key").fill("cfk_nonsense")
-    assert "\n401 " in answer_of(page, "listContacts")
-    page.get_by_label("Your key").fill(demo.key)
+    assert response_of(page, "listContacts").startswith("Enter an API key first")
+    page.get_by_label("API key").fill("cfk_nonsense")
+    assert "\n401 " in response_of(page, "listContacts")
+    page.get_by_label("API key").fill(demo.key)
     page.locator("#listContacts .try").get_by_label("limit").fill("many")
-    refused = answer_of(page, "listContacts")
+    refused = response_of(page, "listContacts")
     assert "\n400 " in refused and "limit must be a whole number from 1 to 1000" in refused
 
 
-def test_one_choice_of_language_is_for_all_examples_and_each_can_be_copied(open_page: Open, demo: LiveServer) -> None:
+def test_choosing_a_language_switches_all_samples_and_copy_works(open_page: Open, demo: LiveServer) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     page.goto(address(demo))
     shown = page.locator("#updateContact .copied:visible code").first
@@ -85,12 +83,12 @@ def test_one_choice_of_language_is_for_all_examples_and_each_can_be_copied(open_
     assert page.evaluate("navigator.clipboard.readText()").startswith("import requests\n")
 
 
-def test_the_documentation_reads_without_a_script(open_page: Open, demo: LiveServer) -> None:
+def test_the_documentation_works_without_javascript(open_page: Open, demo: LiveServer) -> None:
     page = open_page(java_script_enabled=False)
     page.goto(f"http://127.0.0.1:{demo.port}/")
 
     assert page.url == address(demo)
-    expect(page.get_by_label("Your key")).to_be_hidden()
+    expect(page.get_by_label("API key")).to_be_hidden()
     page.locator("#getContact").get_by_text("JavaScript", exact=True).click()
     expect(page.locator("#getContact .copied:visible code").first).to_contain_text("await fetch(")
     page.get_by_role("link", name="Errors").click()

@@ -1,0 +1,63 @@
+"""Reading the OpenAPI document: its operations, its references, and the type of a schema in words."""
+
+from functools import cached_property
+from typing import Any
+
+from flask import Flask
+
+from openapi.document import build_document
+from openapi.json_schema import JSONSchema
+
+
+class Description:
+    """The description of an app's API, built at first use, when all routes are registered."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+
+    @cached_property
+    def document(self) -> JSONSchema:
+        """The OpenAPI document."""
+        return build_document(self.app)
+
+    @property
+    def operations(self) -> list[tuple[str, str, JSONSchema]]:
+        """Path, method and object of each operation, with references to parameters and responses resolved."""
+        found = []
+        for path, item in self.document["paths"].items():
+            shared = item.get("parameters", [])
+            for method, operation in item.items():
+                if method != "parameters":
+                    parameters = [self.resolve(each) for each in shared + operation["parameters"]]
+                    responses = {status: self.resolve(each) for status, each in operation["responses"].items()}
+                    resolved = operation | {"parameters": parameters, "responses": responses}
+                    found.append((path, method.upper(), resolved))
+        return found
+
+    def resolve(self, part: JSONSchema) -> JSONSchema:
+        """Return the part of the document that a reference points to, or the part itself if it is no reference."""
+        target: Any = self.document if "$ref" in part else part
+        for step in part.get("$ref", "").split("/")[1:]:
+            target = target[step]
+        return dict(target)
+
+    def type_in_words(self, schema: JSONSchema) -> str:
+        """Return the type of a schema in words, as in `string (up to 255 characters) or null`."""
+        if "$ref" in schema:
+            return str(schema["$ref"].rpartition("/")[2])
+        if "anyOf" in schema:
+            return " or ".join(map(self.type_in_words, schema["anyOf"]))
+        if "enum" in schema or "const" in schema:
+            values = schema.get("enum") or [schema["const"]]
+            return f"one of {', '.join(values)}" if len(values) > 1 else f"the word {values[0]}"
+        if schema["type"] == "array":
+            most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
+            return f"array of {self.type_in_words(schema['items'])}{most}"
+        limits = [schema["format"]] if "format" in schema else []
+        if "maxLength" in schema:
+            start = f"{schema['minLength']} to" if "minLength" in schema else "up to"
+            limits.append(f"{start} {schema['maxLength']} characters")
+        if "minimum" in schema:
+            start = str(schema["minimum"])
+            limits.append(f"{start} to {schema['maximum']}" if "maximum" in schema else f"from {start}")
+        return f"{schema['type']} ({', '.join(limits)})" if limits else str(schema["type"])

@@ -1,0 +1,120 @@
+"""The responses, their headers, and the request bodies, as OpenAPI describes them, with examples."""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from api.problems import PROBLEM_TYPE, SENTENCES, describe
+from api.writing import LARGEST_BATCH
+from auth import ScopeTooSmall, Unauthenticated
+from openapi.json_schema import KEY, TEXT, JSONSchema, example_of, example_row, ref, request_fields, title_of
+from openapi.operations import Operation
+from schemas import KeySchema
+
+REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
+NUMBER: JSONSchema = {"type": "integer", "minimum": 0}
+HEADERS: dict[str, tuple[JSONSchema, str]] = {
+    "X-Request-Id": (TEXT, "The id of the request in the log."),
+    "Dataset-Version": (NUMBER, "The number of the last change that the response reflects."),
+    "ETag": (TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
+    "Link": (TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
+    "X-Total-Count": (NUMBER, "The number of rows on all pages, with `Prefer: count=exact`."),
+    "Preference-Applied": (TEXT, "`count=exact` if it was requested."),
+    "Location": (TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
+    "Idempotent-Replayed": (TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
+    "Cache-Control": (TEXT | {"enum": ["no-store"]}, "Keeps the key out of caches."),
+    "WWW-Authenticate": (TEXT, "The reason why the key was rejected (RFC 6750)."),
+    "Retry-After": (NUMBER, "The number of seconds to wait before retrying."),
+}
+ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 503: ("Retry-After",)}
+# The description of each error, and the detail of an example.
+ERRORS = {status: (SENTENCES[status], SENTENCES[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
+    400: ("The request, a parameter or the JSON is malformed.", "There is no parameter limt here. Did you mean limit?"),
+    401: ("The key is missing or invalid.", Unauthenticated.detail),
+    403: ("The key lacks the required scope.", ScopeTooSmall("read", "write").detail),
+    404: ("The id or the path does not exist.", "There is no contact with the id nobody."),
+    409: ("Two rows match, or a request is still running.", "More than one row has this name: acme-1 and acme-2."),
+    412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
+}
+FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]
+
+
+def header_refs(*names: str) -> JSONSchema:
+    """Return references to response headers."""
+    return {name: ref(name, "headers") for name in ("X-Request-Id", *names)}
+
+
+def response_headers() -> dict[str, JSONSchema]:
+    """Return all response headers; only X-Request-Id is always present."""
+    headers: JSONSchema = {name: {"description": text, "schema": schema} for name, (schema, text) in HEADERS.items()}
+    headers["X-Request-Id"]["required"] = True
+    return headers
+
+
+def error_name(status: int) -> str:
+    """Return the name of an error's response in the document, as in `NotFound`."""
+    return HTTPStatus(status).phrase.title().replace("-", "").replace(" ", "")
+
+
+def error_responses() -> dict[str, JSONSchema]:
+    """Return the responses of all errors, and 304."""
+    headers = header_refs("Dataset-Version", "ETag")
+    found = {error_name(304): {"description": "Not modified since the last request.", "headers": headers}}
+    for status, (text, detail) in sorted(ERRORS.items()):
+        example = describe(status, detail, REQUEST_ID, FIELD_ERRORS if status == 422 else None)
+        version = ("Dataset-Version",) if status not in {401, 431} and status < 500 else ()
+        content = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": json.loads(example)}}
+        headers = header_refs(*ERROR_HEADERS.get(status, ()), *version)
+        found[error_name(status)] = {"description": text, "headers": headers, "content": content}
+    return found
+
+
+def content_of(row: JSONSchema, example: Any, batch: bool = False) -> JSONSchema:
+    """Return JSON content with an example; with `batch`, a row or an array of rows with an example of each."""
+    if not batch:
+        return {"application/json": {"schema": row, "example": example}}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_BATCH}
+    examples = {"one": {"summary": "One", "value": example}, "batch": {"summary": "A batch", "value": [example]}}
+    return {"application/json": {"schema": {"oneOf": [row, rows]}, "examples": examples}}
+
+
+def request_body(operation: Operation) -> JSONSchema:
+    """Return the request body of an operation."""
+    schema, title = operation.endpoint.schema if operation.endpoint else KeySchema(), title_of(operation.tag)
+    fields = request_fields(schema)
+    row = example_of(schema, [name for name, field in fields.items() if "readOnly" not in field])
+    content = content_of(ref(f"New{title}"), row, batch=operation.verb == "create" and operation.endpoint is not None)
+    if operation.verb == "update":
+        flags = example_of(schema, [name for name, field in fields.items() if field.get("type") == "boolean"])
+        content = content_of(ref(f"{title}Patch"), flags)
+        content["application/merge-patch+json"] = content["application/json"]
+    return {"required": True, "content": content}
+
+
+def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
+    """Return the successful responses of an operation: description and content by status code."""
+    title, row, noun, endpoint = title_of(operation.tag), example_row(operation.tag), operation.noun, operation.endpoint
+    shown = {"anyOf": [ref(title), ref(f"Partial{title}")]} if "fields" in operation.parameters else ref(title)
+    content = content_of(shown, row, batch=operation.verb == "create")
+    if operation.verb == "list":
+        return {200: (f"The {noun}.", content_of({"type": "array", "items": shown}, [row]))}
+    if operation.verb == "delete":
+        return {204: (f"The {noun} was deleted.", {})}
+    if operation.verb == "create" and endpoint:
+        updated = {200: (f"The updated {noun}, or an array of them; none was created.", content)}
+        return {201: (f"The created {noun}, or an array of them.", content)} | (updated if endpoint.match_on else {})
+    if operation.verb == "create":
+        created = row | {"lastUsedAt": None, "key": KEY}
+        return {201: (f"The created {noun}, shown only once.", content_of(ref(f"Created{title}"), created))}
+    replaced = {201: (f"The created {noun}.", content)} if operation.verb == "replace" else {}
+    return {200: (f"The {noun}.", content)} | replaced
+
+
+def responses_of(operation: Operation) -> JSONSchema:
+    """Return all responses of an operation."""
+    found: JSONSchema = {}
+    for status, (text, content) in successes(operation).items():
+        names = [name for name in operation.response_headers if name != "Location" or status == 201]
+        response = {"description": text, "headers": header_refs("Dataset-Version", *names)}
+        found[str(status)] = response | ({"content": content} if content else {})
+    return found | {str(status): ref(error_name(status), "responses") for status in operation.error_statuses()}
