@@ -1,43 +1,30 @@
-"""The pages: one blueprint with their templates, their static files, and what every answer of theirs has."""
+"""The pages: their blueprints, templates and static files, and the headers that all pages share."""
 
 from pathlib import Path
-from typing import Any
 
-from flask import Blueprint, Flask, Response, redirect, render_template, request, send_from_directory, url_for
+from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 
-from api.problems import PROBLEM_TYPE, problem
+from api.problems import PROBLEM_TYPE
 from auth import API, public
-from pages.developer import developer
-from pages.docs import blueprint as docs
-from pages.docs import read_markdown
-from pages.sessions import FormRefused, SessionNeeded, add_token
-from pages.sign_in import TooManyAttempts, door
+from pages import developer, docs, sign_in
+from pages.sessions import HOME, add_token
 
-HOME = "/settings/developer"
 STATIC = Path(__file__).parent / "static"
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        *(f"{kind}-src 'self'" for kind in ("style", "script", "img", "connect")),
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 def init_pages(app: Flask) -> None:
-    """Give the app the pages and their static files, and `serve` the link that signs in."""
+    """Register the pages and their static files, and give `serve` the sign-in link as an extension."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    pages.register_blueprint(docs)
-    pages.register_blueprint(door, url_prefix=HOME)
-    pages.register_blueprint(developer, url_prefix=HOME)
+    pages.register_blueprint(docs.blueprint)
+    pages.register_blueprint(sign_in.blueprint, url_prefix=HOME)
+    pages.register_blueprint(developer.blueprint, url_prefix=HOME)
     pages.add_url_rule("/static/<path:name>", "static", send_static)
-    pages.app_errorhandler(SessionNeeded)(answer_signed_out)
-    pages.app_errorhandler(FormRefused)(answer_form_refused)
-    pages.app_errorhandler(TooManyAttempts)(answer_too_many)
-    pages.add_app_template_filter(show_moment, "moment")
-    pages.add_app_template_filter(read_markdown, "markdown")
+    pages.add_app_template_filter(format_time, "moment")
+    pages.add_app_template_filter(docs.read_markdown, "markdown")
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
     app.extensions["sign_in_link"] = create_link
@@ -50,40 +37,21 @@ def create_link() -> str:
 
 @public
 def send_static(name: str) -> Response:
-    """Answer a static file, which browsers keep and ask about: a 304 where it is what they have."""
+    """Return a static file with an ETag, or 304 if the browser has it already."""
     return send_from_directory(STATIC, name)
 
 
-def show_moment(time: str) -> str:
-    """Return a time of the API as people read it, in UTC."""
-    return time[:16].replace("T", " ")
-
-
-def answer_signed_out(_error: SessionNeeded) -> Any:
-    """Show who isn't signed in where to do so; what was sent is not kept."""
-    if request.method in {"GET", "HEAD"}:
-        return redirect(url_for("pages.door.show_sign_in"), 303)
-    return problem(403, "You are not signed in, or no longer: sign in and try again.")
-
-
-def answer_form_refused(_error: FormRefused) -> Response:
-    """Answer 403 to a form that another site may have sent."""
-    return problem(403, "This form is not from a page of yours: open the page anew and try again.")
-
-
-def answer_too_many(error: TooManyAttempts) -> Response:
-    """Answer 429 and say how long to wait."""
-    detail = f"Too many attempts to sign in: try again in {error.seconds} seconds."
-    return problem(429, detail, headers={"Retry-After": str(error.seconds)})
+def format_time(time: datetime) -> str:
+    """Return a time in UTC as pages show it, as in `2024-01-15 10:30`."""
+    return f"{time:%Y-%m-%d %H:%M}"
 
 
 def finish_page(response: Response) -> Response:
-    """Show a problem as a page where a page was asked for; let no page be kept, nor load anything from elsewhere."""
-    path = request.path
-    if path.startswith(f"{API}/"):
-        # No page is there, and to find that out from the answer's type takes longer.
+    """Show problems under /settings as pages, and set the security headers of pages."""
+    if request.path.startswith(f"{API}/"):
+        # The API returns no pages.
         return response
-    if f"{path}/".startswith("/settings/"):
+    if f"{request.path}/".startswith("/settings/"):
         if response.mimetype == PROBLEM_TYPE:
             response.set_data(render_template("problem.html", problem=response.get_json()))
             response.mimetype = "text/html"

@@ -1,4 +1,4 @@
-"""What there is at a glance: four statements, of which only the one about deals reads rows."""
+"""The overview of the data: four statements, of which only the one about deals scans a table."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from database import begin_snapshot, execute
 from models import STATUSES, Change, Company, Contact, Conversation
 
 DAYS = 30
-STAGES_SHOWN = 8
+MAX_STAGES = 8
 
 
 class Bar(NamedTuple):
-    """A line of a chart: what it is of, how many there are, what they are worth, and its length out of 100."""
+    """A bar of a chart: its label, count and amount, and its length in percent of the longest."""
 
     label: str
     number: int
@@ -22,33 +22,33 @@ class Bar(NamedTuple):
     length: float = 0
 
 
-def survey() -> dict[str, Any]:
-    """Return the charts' lines: of resources, stages, statuses and days, all as they were at one moment."""
-    begin_snapshot()
-    counts = dict.fromkeys(STATUSES, 0) | dict(execute(statuses_query).fetchall())
+def overview() -> dict[str, Any]:
+    """Return the bars of the charts: resources, stages, statuses and days, from one snapshot."""
+    hold_snapshot()
+    counts = dict.fromkeys(STATUSES, 0) | dict(read(statuses_query).fetchall())
     stages, companies = read_stages()
     [contacts] = execute(contacts_query).fetchone()
     resources = {"Companies": companies, "Contacts": contacts, "Conversations": sum(counts.values())}
     return {
-        "resources": drawn([Bar(name, count) for name, count in resources.items()], "number"),
-        "stages": drawn(stages, "amount"),
-        "statuses": drawn([Bar(name.capitalize(), count) for name, count in counts.items()], "number"),
-        "days": drawn(read_days(), "number"),
+        "resources": scale([Bar(name, count) for name, count in resources.items()], "number"),
+        "stages": scale(stages, "amount"),
+        "statuses": scale([Bar(name.capitalize(), count) for name, count in counts.items()], "number"),
+        "days": scale(read_days(), "number"),
     }
 
 
-def drawn(bars: list[Bar], measure: str) -> list[Bar]:
-    """Return the bars, each as long as its measure says; the longest is 100."""
+def scale(bars: list[Bar], measure: str) -> list[Bar]:
+    """Return the bars with their lengths in percent of the longest, by number or amount."""
     longest = max((getattr(bar, measure) for bar in bars), default=0) or 1
     return [bar._replace(length=round(100 * getattr(bar, measure) / longest, 2)) for bar in bars]
 
 
 def read_stages() -> tuple[list[Bar], int]:
-    """Return the stages of the largest deals, and one bar for all the others; then how many companies there are."""
-    rows = execute(stages_query).fetchall()
-    bars = [Bar("No stage" if name is None else name or "“”", count, float(amount)) for name, count, amount, *_ in rows]
+    """Return the stages with the largest deals, one bar for all other stages, and the number of companies."""
+    rows = read(stages_query).fetchall()
     if not rows:
         return [], 0
+    bars = [Bar("No stage" if name is None else name or "“”", count, float(amount)) for name, count, amount, *_ in rows]
     stages, companies, amount = rows[0][3:]
     if stages > len(bars):
         others = f"{stages - len(bars):,} others"
@@ -58,43 +58,43 @@ def read_stages() -> tuple[list[Bar], int]:
 
 
 def stages_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for stages, largest deals first: name, companies and sum of each; number and sums of all."""
+    """Return the query for stages by amount: name, companies and amount of each; number of stages and totals."""
     amount = sa.func.coalesce(sa.func.sum(Company.deal_value), sa.literal_column("0"))
     count = sa.func.count()
     totals = sa.func.count().over(), sa.func.sum(count).over(), sa.func.sum(amount).over()
-    found = sa.select(Company.stage_id, count, amount, *totals).group_by(Company.stage_id)
-    return found.order_by(amount.desc(), count.desc(), Company.stage_id).limit(literal(STAGES_SHOWN)).offset(literal(0))
+    stages = sa.select(Company.stage_id, count, amount, *totals).group_by(Company.stage_id)
+    return stages.order_by(amount.desc(), count.desc(), Company.stage_id).limit(literal(MAX_STAGES)).offset(literal(0))
 
 
 def statuses_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for how many conversations have each status."""
+    """Return the query for the number of conversations of each status."""
     return sa.select(Conversation.status, sa.func.count()).group_by(Conversation.status)
 
 
 def contacts_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for how many contacts there are."""
+    """Return the query for the number of contacts."""
     return sa.select(sa.func.count()).select_from(Contact)
 
 
 def read_days() -> list[Bar]:
-    """Return how many changes there were on each of the last days, in UTC, today last."""
+    """Return the number of changes on each of the last 30 days in UTC, today last."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    starts = [today - timedelta(days=DAYS - 1 - number) for number in range(DAYS + 1)]
-    before = [last for [last] in execute(days_query, **{f"start{place}": start for place, start in enumerate(starts)})]
+    starts = [today - timedelta(days=DAYS - 1 - day) for day in range(DAYS + 1)]
+    before = [last for [last] in read(days_query, **{f"start{day}": start for day, start in enumerate(starts)})]
     days = zip(starts, before, before[1:], strict=False)
     return [Bar(f"{start:%Y-%m-%d}", after - earlier) for start, earlier, after in days]
 
 
 def days_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the number of the last change before each day's start.
+    """Return the query for the number of the last change before the start of each day.
 
-    Numbers have no gaps and rise with time, so each is found by halving the log, however long it is.
+    It is a binary search in the change log, whose numbers have no gaps and rise with time.
     """
-    whole = sa.BigInteger()
-    last = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.cast(literal(0), whole))).scalar_subquery()
-    starts = [sa.bindparam(f"start{place}", type_=Change.at.type) for place in range(DAYS + 1)]
+    integer = sa.BigInteger()
+    last = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.cast(literal(0), integer))).scalar_subquery()
+    starts = [sa.bindparam(f"start{day}", type_=Change.at.type) for day in range(DAYS + 1)]
     days = sa.union_all(*(sa.select(start.label("start")) for start in starts)).cte("days")
-    first = sa.select(days.c.start, sa.cast(literal(0), whole).label("low"), last.label("high"))
+    first = sa.select(days.c.start, sa.cast(literal(0), integer).label("low"), last.label("high"))
     search = first.cte("search", recursive=True)
     middle = (search.c.low + search.c.high + literal(1)) // literal(2)
     is_before = Change.at < search.c.start

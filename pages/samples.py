@@ -1,4 +1,4 @@
-"""A request as people would write it: for the shell, in Python and in JavaScript."""
+"""Code samples of a request: curl, Python and JavaScript."""
 
 import json
 from pprint import pformat
@@ -9,7 +9,7 @@ AUTHORIZATION = "Bearer YOUR_API_KEY"
 
 
 class Sample(NamedTuple):
-    """A request that a page shows: its method, its whole address, and its JSON body where it has one."""
+    """A request to show: its method, its URL, and its JSON body or None."""
 
     method: str
     url: str
@@ -17,41 +17,39 @@ class Sample(NamedTuple):
 
     @property
     def languages(self) -> dict[str, str]:
-        """Return the request in every language, by the language's name."""
+        """The code of the request, by language."""
         return {"curl": write_curl(self), "Python": write_python(self), "JavaScript": write_javascript(self)}
 
 
 def write_curl(sample: Sample) -> str:
-    """Return the command for a shell."""
+    """Return the request as a shell command."""
     lines = [f'curl -X {sample.method} "{sample.url}"', f'-H "Authorization: {AUTHORIZATION}"']
     if sample.body is not None:
-        written = json.dumps(sample.body, indent=2, ensure_ascii=False).replace("'", r"'\''")
-        lines += ['-H "Content-Type: application/json"', f"-d '{written}'"]
+        body = json.dumps(sample.body, indent=2, ensure_ascii=False).replace("'", r"'\''")
+        lines += ['-H "Content-Type: application/json"', f"-d '{body}'"]
     return " \\\n  ".join(lines)
 
 
 def write_python(sample: Sample) -> str:
-    """Return the program in Python, with the package that most people use."""
+    """Return the request as a Python program with the requests package."""
     arguments = [json.dumps(sample.url), f'headers={{"Authorization": "{AUTHORIZATION}"}}']
     if sample.body is not None:
         arguments.append(f"json={pformat(sample.body, width=60, sort_dicts=False)}".replace("\n", "\n     "))
-    given = indent(",\n".join(arguments), "    ")
-    shown = "answer.status_code" if sample.method == "DELETE" else "answer.json()"
-    call = f"answer = requests.{sample.method.lower()}(\n{given},\n)"
-    return f"import requests\n\n{call}\nanswer.raise_for_status()\nprint({shown})"
+    result = "response.status_code" if sample.method == "DELETE" else "response.json()"
+    lines = indent(",\n".join(arguments), "    ")
+    call = f"requests.{sample.method.lower()}(\n{lines},\n)"
+    return f"import requests\n\nresponse = {call}\nresponse.raise_for_status()\nprint({result})"
 
 
 def write_javascript(sample: Sample) -> str:
-    """Return the program in JavaScript, for browsers and Node.js."""
-    options = [f'headers: {{ Authorization: "{AUTHORIZATION}" }}']
+    """Return the request as a JavaScript program for browsers and Node.js."""
+    options = [f'method: "{sample.method}"'] if sample.method != "GET" else []
+    content_type = ', "Content-Type": "application/json"' if sample.body is not None else ""
+    options.append(f'headers: {{ Authorization: "{AUTHORIZATION}"{content_type} }}')
     if sample.body is not None:
-        options = [
-            f'headers: {{ Authorization: "{AUTHORIZATION}", "Content-Type": "application/json" }}',
-            f"body: JSON.stringify({json.dumps(sample.body, indent=2, ensure_ascii=False)})",
-        ]
-    if sample.method != "GET":
-        options.insert(0, f'method: "{sample.method}"')
-    given = indent(",\n".join(options), "  ")
-    shown = "answer.status" if sample.method == "DELETE" else "await answer.json()"
-    call = f"const answer = await fetch({json.dumps(sample.url)}, {{\n{given},\n}});"
-    return f"{call}\nif (!answer.ok) throw new Error((await answer.json()).detail);\nconsole.log({shown});"
+        options.append(f"body: JSON.stringify({json.dumps(sample.body, indent=2, ensure_ascii=False)})")
+    result = "response.status" if sample.method == "DELETE" else "await response.json()"
+    lines = indent(",\n".join(options), "  ")
+    call = f"await fetch({json.dumps(sample.url)}, {{\n{lines},\n}});"
+    check = "if (!response.ok) throw new Error((await response.json()).detail);"
+    return f"const response = {call}\n{check}\nconsole.log({result});"

@@ -1,4 +1,4 @@
-"""Who is signed in: sessions and one-time links, of which the database keeps the SHA-256 and nobody else the token."""
+"""Sessions and one-time sign-in links. The database stores only the SHA-256 of their tokens."""
 
 import hmac
 import secrets
@@ -6,42 +6,41 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from flask import g, request
-from sqlalchemy import Delete, Select, and_, bindparam, delete, or_, select
+from flask import g, redirect, request, url_for
+from sqlalchemy import Select, and_, bindparam, delete, or_, select
 
-from auth import digest, is_expired
-from database import execute
-from models import ApiKey, Session, from_driver, insert_statement, now
+from api.problems import problem
+from database import db, read
+from models import ApiKey, Session, now
 
+HOME = "/settings/developer"
 COOKIE = "cardfile_session"
-LASTS = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
-
-
-class SessionNeeded(Exception):
-    """The page is for who is signed in: there is no session, it has ended, or its key is no longer good."""
-
-
-class FormRefused(Exception):
-    """The form isn't one of ours, filled in by who is signed in."""
+LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
+READS = {"GET", "HEAD", "OPTIONS"}
 
 
 class SignedIn(NamedTuple):
-    """A session: its token, and the id of the key that it began with, which a link's has none of."""
+    """The session of a request: its token, and the id of the key that started it, None for a link."""
 
     token: str
     key_id: str | None
 
     @property
     def form_token(self) -> str:
-        """Return what every form of this session carries, and no other site can know."""
+        """The token that every form of the session carries, against forged requests."""
         return hmac.new(self.token.encode(), b"form", sha256).hexdigest()
 
 
+def digest(token: str) -> str:
+    """Return the SHA-256 of a token, as it is stored."""
+    return sha256(token.encode()).hexdigest()
+
+
 def add_token(kind: str, key_id: str | None = None) -> str:
-    """Return the token of a new session or link, inside a writing transaction; what has expired is removed."""
-    execute(delete_expired, now=now())
-    token, expires_at = secrets.token_urlsafe(32), now() + LASTS[kind]
-    execute(insert_statement, Session, sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=expires_at)
+    """Create a session or a link, inside a writing transaction, and return its token. Expired ones are deleted."""
+    db.session.execute(delete(Session).where(Session.expires_at <= now()))
+    token = secrets.token_urlsafe(32)
+    db.session.add(Session(sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=now() + LIFETIMES[kind]))
     return token
 
 
@@ -51,50 +50,46 @@ def delete_expired() -> Delete:
 
 
 def remove_token(kind: str, token: str) -> bool:
-    """Remove a session or link, inside a writing transaction; tell whether it was still good."""
-    row = execute(delete_token, sha256=digest(token), kind=kind).fetchone()
-    return row is not None and not is_expired(from_driver(row[0]))
+    """Delete a session or a link, inside a writing transaction. Return whether it was still valid."""
+    deleted = delete(Session).where(Session.sha256 == digest(token), Session.kind == kind)
+    expires_at = db.session.scalar(deleted.returning(Session.expires_at))
+    return expires_at is not None and expires_at > now()
 
 
-def delete_token() -> Delete:
-    """Return the statement that deletes a session or link and returns its time of expiry."""
-    found = delete(Session).where(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"))
-    return found.returning(Session.expires_at)  # type: ignore[return-value]
-
-
-def is_good_link(token: str) -> bool:
-    """Tell whether a link still lets somebody in."""
-    return execute(token_query, sha256=digest(token), kind="link", now=now()).fetchone() is not None
+def find_token(kind: str, token: str) -> Any:
+    """Return a row with the key's id of a valid session or link, or None."""
+    return read(token_query, sha256=digest(token), kind=kind, now=now()).fetchone()
 
 
 def token_query() -> Select[Any]:
-    """Return the query for the key's id of a session or link that still lasts, as the admin key must that it is of."""
+    """Return the query for the key's id of a session or link that has not expired, nor its admin key."""
     moment = bindparam("now", type_=Session.expires_at.type)
-    key_lasts = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment))
-    # Joined, not only trusted to be gone with its key: other programs may delete rows without the foreign keys' rules.
-    found = select(Session.api_key_id).outerjoin(ApiKey, ApiKey.id == Session.api_key_id)
-    return found.where(
-        Session.sha256 == bindparam("sha256"),
-        Session.kind == bindparam("kind"),
-        Session.expires_at > moment,
-        or_(Session.api_key_id.is_(None), key_lasts),
+    is_admin = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment))
+    # Joined, because another program may have deleted the key without SQLite's foreign keys.
+    return (
+        select(Session.api_key_id)
+        .outerjoin(ApiKey, ApiKey.id == Session.api_key_id)
+        .where(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"), Session.expires_at > moment)
+        .where(or_(Session.api_key_id.is_(None), is_admin))
     )
 
 
-def require_session() -> None:
-    """Let a request pass only with a session, and with that session's form when it could change something.
-
-    OPTIONS needs neither, as in the API. Raises SessionNeeded or FormRefused.
-    """
+def require_session() -> Any:
+    """Redirect a request without a session to the sign-in page; refuse a form without the session's form token."""
     if request.method == "OPTIONS":
-        return
+        return None
     token = request.cookies.get(COOKIE, "")
-    found = execute(token_query, sha256=digest(token), kind="session", now=now()).fetchone()
-    if not found:
-        raise SessionNeeded
+    found = find_token("session", token)
+    if found is None and request.method in READS:
+        return redirect(url_for("pages.sign_in.show_sign_in"), 303)
+    if found is None:
+        return problem(403, "You are not signed in. Sign in and try again.")
     g.signed_in = SignedIn(token, found[0])
-    given = request.form.get("token", "")
-    if request.method not in {"GET", "HEAD"} and not hmac.compare_digest(
-        given.encode(), g.signed_in.form_token.encode()
-    ):
-        raise FormRefused
+    form_token = request.form.get("token", "")
+    is_ours = hmac.compare_digest(form_token.encode(), g.signed_in.form_token.encode())
+    return None if request.method in READS or is_ours else refuse_form()
+
+
+def refuse_form() -> Any:
+    """Return 403 for a form that another site may have sent."""
+    return problem(403, "This form was not sent from this site. Reload the page and try again.")

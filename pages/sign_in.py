@@ -1,117 +1,104 @@
-"""Signing in, with an admin key or by a one-time link: the only pages that need no session."""
+"""Signing in with an admin key or a one-time link: the only settings pages that need no session."""
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 
-from auth import InvalidKey, find_key, public
+from api.problems import problem
+from auth import KeyRefused, find_key, public
 from database import write_transaction
-from pages.sessions import COOKIE, LASTS, FormRefused, add_token, is_good_link, remove_token
+from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
 
-ATTEMPTS_A_MINUTE = 10
+ATTEMPTS_PER_MINUTE = 10
 
-door = Blueprint("door", __name__)
-
-
-class TooManyAttempts(Exception):
-    """The client has tried to sign in too often; `seconds` says when it may again."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(seconds)
-        self.seconds = seconds
+blueprint = Blueprint("sign_in", __name__)
 
 
-@door.before_request
-def refuse_other_sites() -> None:
-    """Let a form pass only from a page of ours: without a session there is no token yet to tell by.
-
-    Raises FormRefused.
-    """
+@blueprint.before_request
+def refuse_other_sites() -> Any:
+    """Refuse a form from another site; before sign-in there is no form token to check."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin", "")
-    # Browsers say the site only where they trust the connection, but always the origin of a POST.
-    # Compared with what was sent: werkzeug knows no host with an underscore, and no host is what `null` has too.
+    # Browsers send Sec-Fetch-Site only over trusted connections, but Origin with every POST. Origin is compared with
+    # the raw Host header: werkzeug rejects host names with an underscore.
     host = request.environ["HTTP_HOST"]
-    ours = site == "same-origin" if site else origin in {f"http://{host}", f"https://{host}"}
-    if request.method not in {"GET", "HEAD", "OPTIONS"} and not ours:
-        raise FormRefused
+    is_ours = site == "same-origin" if site else origin in {f"http://{host}", f"https://{host}"}
+    return None if request.method in READS or is_ours else refuse_form()
 
 
-@door.get("/sign-in")
+@blueprint.get("/sign-in")
 @public
 def show_sign_in() -> str:
-    """Show the form that takes an admin key."""
+    """Show the sign-in form."""
     return render_template("sign_in.html")
 
 
-@door.post("/sign-in")
+@blueprint.post("/sign-in")
 @public
-def sign_in() -> Any:
-    """Begin a session with an admin key; any other is refused, all alike."""
+def sign_in_with_key() -> Any:
+    """Start a session with an admin key; refuse every other key with the same page."""
     count_attempt()
     try:
-        # Looked up where it can no longer be deleted before the session begins.
+        # In one transaction, so that the key can't be deleted before the session starts.
         with write_transaction():
             key = find_key(request.form.get("key", "").strip())
             if key.scope != "admin":
-                raise InvalidKey
-            token = begin_session(key.id)
-    except InvalidKey:
+                raise KeyRefused
+            token = add_session(key.id)
+    except KeyRefused:
         return render_template("sign_in.html", refused=True), 403
     current_app.extensions["last_use"].note(key.id)
-    return let_in(token)
+    return start_browser_session(token)
 
 
-@door.get("/link")
+@blueprint.get("/link")
 @public
 def show_link() -> Any:
-    """Show a button: who only looks at a link, as a preview does, must not use it up."""
+    """Show a sign-in button; a link preview, which only sends GET, must not use the link up."""
     token = request.args.get("token", "")
-    good = is_good_link(token)
-    return render_template("link.html", token=token if good else None), 200 if good else 403
+    is_valid = find_token("link", token) is not None
+    return render_template("link.html", token=token if is_valid else None), 200 if is_valid else 403
 
 
-@door.post("/link")
+@blueprint.post("/link")
 @public
-def use_link() -> Any:
-    """Begin a session by a link, once."""
+def sign_in_with_link() -> Any:
+    """Start a session with a link, which works once."""
     count_attempt()
     with write_transaction():
-        good = remove_token("link", request.form.get("token", ""))
-        token = begin_session() if good else ""
-    return let_in(token) if good else (render_template("link.html"), 403)
+        is_valid = remove_token("link", request.form.get("token", ""))
+        token = add_session() if is_valid else ""
+    return start_browser_session(token) if is_valid else (render_template("link.html"), 403)
 
 
-def begin_session(key_id: str | None = None) -> str:
-    """Return the token of a new session, inside a writing transaction; the browser's older one ends."""
+def add_session(key_id: str | None = None) -> str:
+    """Return the token of a new session, inside a writing transaction; the browser's previous session ends."""
     remove_token("session", request.cookies.get(COOKIE, ""))
     return add_token("session", key_id)
 
 
-def let_in(token: str) -> Response:
-    """Give the browser its session, and show the keys."""
-    answer = redirect(url_for("pages.developer.show_keys"), 303)
-    # Behind a proxy that ends TLS, only the browser knows that it came by https.
+def start_browser_session(token: str) -> Response:
+    """Set the session cookie, and redirect to the keys."""
+    response = redirect(url_for("pages.developer.show_keys"), 303)
+    # Behind a proxy that terminates TLS, only the browser knows that the page was loaded over HTTPS.
     secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
-    answer.set_cookie(
-        COOKIE, token, LASTS["session"], path="/settings", secure=secure, httponly=True, samesite="Strict"
-    )
-    return answer  # type: ignore[return-value]
+    cookie: dict[str, Any] = {"path": "/settings", "secure": secure, "httponly": True, "samesite": "Strict"}
+    response.set_cookie(COOKIE, token, LIFETIMES["session"], **cookie)
+    return response  # type: ignore[return-value]
 
 
 def count_attempt() -> None:
-    """Count an attempt to sign in, by this client in this process.
-
-    Raises TooManyAttempts after ten in a minute.
-    """
-    # Imported here because few processes ever sign anybody in.
+    """Count a sign-in attempt of this client in this process. Abort with 429 after ten in a minute."""
+    # Imported here because most processes never sign anybody in.
     from time import time
 
     from limits import RateLimitItemPerMinute
     from limits.storage import MemoryStorage
     from limits.strategies import MovingWindowRateLimiter
 
-    kept = current_app.extensions
-    limiter = kept.get("attempts") or kept.setdefault("attempts", MovingWindowRateLimiter(MemoryStorage()))
-    most, client = RateLimitItemPerMinute(ATTEMPTS_A_MINUTE), request.remote_addr or ""
-    if not limiter.hit(most, client):
-        raise TooManyAttempts(max(1, round(limiter.get_window_stats(most, client).reset_time - time())))
+    extensions = current_app.extensions
+    limiter = extensions.get("attempts") or extensions.setdefault("attempts", MovingWindowRateLimiter(MemoryStorage()))
+    limit, client = RateLimitItemPerMinute(ATTEMPTS_PER_MINUTE), request.remote_addr or ""
+    if not limiter.hit(limit, client):
+        wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time()))
+        text = f"Too many sign-in attempts: try again in {wait} seconds."
+        abort(problem(429, text, headers={"Retry-After": str(wait)}))

@@ -1,18 +1,18 @@
-// Shows the buttons that copy a text, where the browser lets a page copy; without this the text is there to select.
+// Copy buttons, shown only where the browser allows a page to copy. Without them, the text can be selected.
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
-    const words = button.textContent;
+    const label = button.textContent;
     const source = document.getElementById(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(source.textContent);
       button.textContent = "Copied";
     } catch {
-      // Permission was denied: select it, so that the usual keys copy it.
+      // Permission denied: select the text, so that Ctrl+C copies it.
       getSelection().selectAllChildren(source);
       button.textContent = "Press Ctrl+C";
     }
     document.querySelector("[role=status]").textContent = button.textContent;
-    setTimeout(() => (button.textContent = words), 2000);
+    setTimeout(() => (button.textContent = label), 2000);
   });
 }

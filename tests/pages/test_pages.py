@@ -1,4 +1,4 @@
-"""Settings → Developer: the keys and the overview, as they are written; tests/pages/browser looks at them."""
+"""Settings → Developer: the HTML of the keys and the overview; tests/pages/browser looks at the pages."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from pages import HOME, overview
-from pages.sessions import COOKIE
+from pages import overview
+from pages.sessions import COOKIE, HOME
 from tests.conftest import Make, Query, Ran, client_with
 from tests.pages.test_sessions import form_token, key, person, session_token
 
@@ -48,7 +48,7 @@ def test_keys_are_listed_newest_first(person: FlaskClient, query: Query) -> None
     assert newer[3].startswith(today)
     assert newer[4:] == ["2024-05-06 07:08", "2024-05-07 00:00 expired", "Delete"]
     assert older == [
-        "the admin client's signed in with this", f"{prefixes[0]}…", "admin", "2024-01-02 03:04", "never", "never",
+        "the admin client's this session", f"{prefixes[0]}…", "admin", "2024-01-02 03:04", "never", "never",
         "Delete",
     ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_a_created_key_is_shown_once_and_works(app: Flask, person: FlaskClient, 
 
 
 @pytest.mark.databases("sqlite")
-def test_the_line_to_paste_names_the_host_as_it_was_sent(app: Flask, person: FlaskClient) -> None:
+def test_the_command_to_paste_has_the_host_as_sent(app: Flask, person: FlaskClient) -> None:
     headers = {"Host": "my_host:8000", "Cookie": f"{COOKIE}={session_token(person)}"}
     form = {"token": form_token(person), "name": "CI", "scope": "read"}
     answer = app.test_client(use_cookies=False).post(f"{HOME}/keys/new", data=form, headers=headers)
@@ -78,7 +78,7 @@ def test_the_line_to_paste_names_the_host_as_it_was_sent(app: Flask, person: Fla
     assert " http://my_host:8000/api/v1/companies</code>" in answer.text
 
 
-def test_a_key_does_not_expire_unless_it_is_said(person: FlaskClient, query: Query) -> None:
+def test_a_key_without_days_does_not_expire(person: FlaskClient, query: Query) -> None:
     assert send(person, "/keys/new", name="CI", scope="read", days="").status_code == 201
 
     assert query("SELECT expires_at FROM api_keys WHERE name = 'CI'") == [(None,)]
@@ -106,7 +106,7 @@ def test_a_key_does_not_expire_unless_it_is_said(person: FlaskClient, query: Que
         ),
     ],
 )
-def test_what_cannot_be_taken_is_said_beside_its_field(
+def test_an_invalid_field_has_its_error_beside_it(
     person: FlaskClient, query: Query, form: dict[str, str], faults: dict[str, str]
 ) -> None:
     typed = {"name": "CI", "scope": "write", "days": "7"} | form
@@ -136,12 +136,12 @@ def test_a_deletion_is_confirmed_first(app: Flask, person: FlaskClient, new_key_
     assert send(person, f"/keys/{key_id}/delete").headers["Location"] == HOME
     assert client_with(app, key).get("/api/v1/companies").status_code == 401
     for answer in person.get(f"{HOME}/keys/{key_id}/delete"), send(person, f"/keys/{key_id}/delete"):
-        assert (answer.status_code, "it may have been deleted already" in answer.text) == (404, True)
+        assert (answer.status_code, "may have been deleted already" in answer.text) == (404, True)
 
 
-def test_whoever_deletes_their_own_key_is_told_and_signed_out(person: FlaskClient, query: Query) -> None:
+def test_deleting_the_key_of_the_session_warns_and_signs_out(person: FlaskClient, query: Query) -> None:
     [[key_id]] = query("SELECT id FROM api_keys")
-    assert "deleting it signs you out" in person.get(f"{HOME}/keys/{key_id}/delete").text
+    assert "Deleting it signs you out" in person.get(f"{HOME}/keys/{key_id}/delete").text
 
     assert send(person, f"/keys/{key_id}/delete").status_code == 303
     assert person.get(HOME).headers["Location"] == f"{HOME}/sign-in"
@@ -194,17 +194,17 @@ def test_changes_are_counted_by_day(person: FlaskClient, query: Query) -> None:
     found = {(today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in rows_of(page, "Day (UTC)")}
     assert list(found) == list(range(30))
     assert {days: number for days, number in found.items() if number} == {29: 1, 10: 3, 1: 1, 0: 2}
-    assert "7 in all; most on" in page
+    assert "7 in total; most on" in page
 
 
 def test_an_empty_database_has_a_page(person: FlaskClient) -> None:
     page = person.get(HOME).text
 
-    assert "There are no companies yet." in page and "None yet." in page
+    assert "There are no companies yet." in page and "No changes yet." in page
     assert {number for _day, number in rows_of(page, "Day (UTC)")} == {"0"}
 
 
-def test_the_overview_is_of_one_moment(person: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overview_reads_one_snapshot(person: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     read_stages = overview.read_stages
 
     def write_meanwhile() -> object:

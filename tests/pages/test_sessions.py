@@ -1,4 +1,4 @@
-"""Who is signed in to the pages: how sessions begin and end, and what other sites can't do with them."""
+"""Sessions: how they start and end, and which requests from other sites are refused."""
 
 import re
 import time
@@ -14,8 +14,7 @@ from flask.testing import FlaskClient
 from auth import new_key
 from database import close_database, write_transaction
 from models import now
-from pages import HOME
-from pages.sessions import add_token
+from pages.sessions import HOME, add_token
 from service import create_app
 from settings import load_settings
 from tests.conftest import Query, client_with, shell
@@ -71,7 +70,7 @@ def session_token(client: FlaskClient) -> str:
     return cookie.value
 
 
-def test_an_admin_key_begins_a_session(app: Flask, key: str) -> None:
+def test_an_admin_key_starts_a_session(app: Flask, key: str) -> None:
     answer = post_key(app, key)
 
     assert (answer.status_code, answer.headers["Location"]) == (303, HOME)
@@ -91,9 +90,7 @@ def test_an_admin_key_begins_a_session(app: Flask, key: str) -> None:
         pytest.param("http://a", "http://a", False, id="http"),
     ],
 )
-def test_the_cookie_of_who_came_by_https_goes_by_https_only(
-    app: Flask, key: str, url: str, origin: str, secure: bool
-) -> None:
+def test_the_cookie_is_secure_over_https(app: Flask, key: str, url: str, origin: str, secure: bool) -> None:
     answer = post_key(app, key, OURS | {"Origin": origin}, url=url)
 
     assert ("; Secure" in answer.headers["Set-Cookie"]) is secure
@@ -108,7 +105,7 @@ def test_only_the_tokens_sha_256_is_stored(person: FlaskClient, link: str, query
 
 
 @pytest.mark.parametrize("kind", ["read", "write", "expired", "unknown", "malformed", "empty", "not-ascii"])
-def test_whatever_is_not_an_admin_key_is_refused_alike(app: Flask, new_key_of: NewKey, query: Query, kind: str) -> None:
+def test_every_other_key_is_refused_with_the_same_page(app: Flask, new_key_of: NewKey, query: Query, kind: str) -> None:
     keys = {
         "read": lambda: new_key_of("read"),
         "write": lambda: new_key_of("write"),
@@ -123,7 +120,7 @@ def test_whatever_is_not_an_admin_key_is_refused_alike(app: Flask, new_key_of: N
     assert query("SELECT * FROM sessions") == []
 
 
-def test_a_key_that_is_deleted_while_somebody_signs_in_is_refused_as_an_unknown_one(
+def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
     app: Flask, key: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -163,9 +160,7 @@ def test_a_session_ends_at_once_when(person: FlaskClient, database: str, end: st
 
 
 @pytest.mark.databases("sqlite")
-def test_a_session_ends_even_if_a_program_without_foreign_keys_deletes_its_key(
-    person: FlaskClient, database: str
-) -> None:
+def test_a_session_ends_with_its_key_even_without_foreign_keys(person: FlaskClient, database: str) -> None:
     shell(database, "DELETE FROM api_keys")
 
     assert shell(database, "SELECT count(*) FROM sessions") == [(1,)]
@@ -197,7 +192,7 @@ def test_another_process_knows_the_session_and_its_end(
         close_database()
 
 
-def test_who_signs_out_has_no_session_left(person: FlaskClient, query: Query) -> None:
+def test_signing_out_deletes_the_session(person: FlaskClient, query: Query) -> None:
     answer = person.post(f"{HOME}/sign-out", data={"token": form_token(person)})
 
     assert (answer.status_code, answer.headers["Location"]) == (303, f"{HOME}/sign-in")
@@ -206,7 +201,7 @@ def test_who_signs_out_has_no_session_left(person: FlaskClient, query: Query) ->
 
 
 @pytest.mark.parametrize("by", ["key", "link"])
-def test_who_signs_in_again_leaves_no_older_session(
+def test_signing_in_again_ends_the_previous_session(
     app: Flask, person: FlaskClient, key: str, link: str, by: str
 ) -> None:
     elsewhere, older = app.test_client(), app.test_client()
@@ -218,21 +213,21 @@ def test_who_signs_in_again_leaves_no_older_session(
     assert [is_signed_in(each) for each in (person, older, elsewhere)] == [True, False, True]
 
 
-def test_who_fails_to_sign_in_again_keeps_the_session(person: FlaskClient) -> None:
+def test_a_failed_sign_in_keeps_the_session(person: FlaskClient) -> None:
     person.post(f"{HOME}/sign-in", data={"key": new_key()}, headers=OURS)
     person.post(f"{HOME}/link", data={"token": "x"}, headers=OURS)
 
     assert is_signed_in(person)
 
 
-def test_signing_in_is_a_use_of_the_key(app: Flask, person: FlaskClient, query: Query) -> None:
+def test_signing_in_updates_the_last_use_of_the_key(app: Flask, person: FlaskClient, query: Query) -> None:
     app.extensions["last_use"].stop()
 
     [[used]] = query("SELECT last_used_at FROM api_keys")
     assert used is not None
 
 
-def test_a_link_is_not_used_up_by_looking_and_signs_in_once(anonymous: FlaskClient, app: Flask, link: str) -> None:
+def test_a_link_signs_in_once_and_survives_a_get(anonymous: FlaskClient, app: Flask, link: str) -> None:
     for method in "HEAD", "GET", "GET":
         shown = anonymous.open(f"{HOME}/link?token={link}", method=method)
         assert shown.status_code == 200
@@ -243,14 +238,12 @@ def test_a_link_is_not_used_up_by_looking_and_signs_in_once(anonymous: FlaskClie
     assert session_token(anonymous) != link
     again = app.test_client()
     answers = again.post(f"{HOME}/link", data={"token": link}, headers=OURS), again.get(f"{HOME}/link?token={link}")
-    assert [(answer.status_code, "no longer good" in answer.text) for answer in answers] == [(403, True)] * 2
+    assert [(answer.status_code, "no longer valid" in answer.text) for answer in answers] == [(403, True)] * 2
     assert not is_signed_in(again)
 
 
 @pytest.mark.parametrize("token", ["the session's", "an old link's", "", "x", "ß"])
-def test_what_is_no_good_link_signs_nobody_in(
-    app: Flask, person: FlaskClient, link: str, query: Query, token: str
-) -> None:
+def test_an_invalid_link_is_refused(app: Flask, person: FlaskClient, link: str, query: Query, token: str) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}' WHERE kind = 'link'")
     given = {"the session's": session_token(person), "an old link's": link}.get(token, token)
     client = app.test_client()
@@ -268,7 +261,7 @@ def test_a_links_token_is_no_session(app: Flask, link: str) -> None:
     assert not is_signed_in(client)
 
 
-def test_a_new_session_removes_those_that_have_expired_and_none_is_in_the_log(
+def test_a_new_session_deletes_expired_ones_and_none_is_in_the_change_log(
     app: Flask, person: FlaskClient, link: str, key: str, query: Query
 ) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}'")
@@ -278,12 +271,12 @@ def test_a_new_session_removes_those_that_have_expired_and_none_is_in_the_log(
     assert query("SELECT * FROM changes") == []
 
 
-def test_each_page_but_those_that_sign_in_needs_a_session(app: Flask, anonymous: FlaskClient) -> None:
+def test_every_page_except_sign_in_needs_a_session(app: Flask, anonymous: FlaskClient) -> None:
     routes = [route for route in every_route(app) if route[1].startswith("/settings")]
     assert len(routes) >= 12
     found = {f"{method} {path}": anonymous.open(path, method=method).status_code for method, path in routes}
 
-    # A form of theirs is refused all the same, because it doesn't come from a page of ours.
+    # POST is refused all the same, because the form was not sent from this site.
     entrances = {f"{method} {HOME}/sign-in": 200 for method in ("GET", "HEAD")}
     entrances |= {f"{method} {HOME}/link": 403 for method in ("GET", "HEAD")}
     needed = {route: 303 if route.startswith(("GET", "HEAD")) else 403 for route in found}
@@ -322,7 +315,7 @@ def test_a_form_without_the_sessions_token_changes_nothing(
 
     answer = person.post(HOME + path.replace("{id}", key_id), data=form, headers={"Sec-Fetch-Site": "cross-site"})
 
-    assert (answer.status_code, "This form is not from a page of yours" in answer.text) == (403, True)
+    assert (answer.status_code, "This form was not sent from this site" in answer.text) == (403, True)
     assert query("SELECT id FROM api_keys") == [(key_id,)]
     assert is_signed_in(person)
 
@@ -347,7 +340,7 @@ def test_a_form_without_the_sessions_token_changes_nothing(
         pytest.param({"Host": "my_host:8000"}, 403, id="unsaid-with-an-underscore"),
     ],
 )
-def test_another_site_can_sign_nobody_in(
+def test_another_site_cannot_sign_in(
     app: Flask, key: str, link: str, query: Query, headers: dict[str, str], status: int
 ) -> None:
     by_link = app.test_client().post(f"{HOME}/link", "http://a", data={"token": link}, headers=headers)
@@ -356,7 +349,7 @@ def test_another_site_can_sign_nobody_in(
     assert query("SELECT count(*) FROM sessions WHERE kind = 'session'") == [(2 if status == 303 else 0,)]
 
 
-def test_ten_attempts_a_minute_are_taken_from_an_address(
+def test_an_address_has_ten_attempts_per_minute(
     app: Flask, key: str, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = [post_key(app, "cfk_guess").status_code for _number in range(10)]
@@ -408,7 +401,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
-def test_every_page_keeps_to_itself(person: FlaskClient, method: str, path: str, status: int) -> None:
+def test_every_page_has_the_security_headers(person: FlaskClient, method: str, path: str, status: int) -> None:
     answer = person.open(path, method=method)
 
     assert (answer.status_code, answer.content_type) == (status, "text/html; charset=utf-8")
@@ -424,7 +417,7 @@ def test_every_page_keeps_to_itself(person: FlaskClient, method: str, path: str,
 
 
 def test_a_bug_is_a_page_without_internals(person: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pages.overview.drawn", lambda *_bars: {}["the secret of the house"])
+    monkeypatch.setattr("pages.overview.scale", lambda *_bars: {}["the secret"])
     answer = person.get(HOME)
 
     assert (answer.status_code, answer.mimetype) == (500, "text/html")

@@ -1,4 +1,4 @@
-"""The pictures that README shows, as `make pictures` keeps them."""
+"""The screenshots in README, which `make pictures` saves."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Settings → Developer as people see it: in Chromium, with and without JavaScript, by phone and by desktop."""
+"""Settings → Developer in Chromium, with and without JavaScript, at phone and desktop width."""
 
 import json
 import re
@@ -47,10 +47,10 @@ def test_a_key_is_created_copied_used_and_deleted(open_page: Open, demo: LiveSer
     sign_in(page, demo)
     key = create(page, "Newsletter sync")
 
-    page.get_by_role("button", name="Copy the key").click()
+    page.get_by_role("button", name="Copy key").click()
     expect(page.get_by_role("status")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == key
-    page.get_by_role("button", name="Copy the line").click()
+    page.get_by_role("button", name="Copy command").click()
     expect(page.get_by_role("button", name="Copied")).to_have_count(2)
     line = page.evaluate("navigator.clipboard.readText()")
     pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
@@ -76,7 +76,7 @@ def test_a_wrong_key_is_refused(page: Page, demo: LiveServer) -> None:
     expect(page).to_have_url(address(demo, "/sign-in"))
 
 
-def test_who_signs_out_is_asked_to_sign_in_again(page: Page, demo: LiveServer) -> None:
+def test_after_signing_out_the_sign_in_page_is_shown(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
     page.get_by_role("button", name="Sign out").click()
 
@@ -86,7 +86,7 @@ def test_who_signs_out_is_asked_to_sign_in_again(page: Page, demo: LiveServer) -
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "crm.example"])
-def test_the_link_that_serve_prints_signs_in_once(open_page: Open, start: Callable[..., LiveServer], host: str) -> None:
+def test_the_link_printed_by_serve_signs_in_once(open_page: Open, start: Callable[..., LiveServer], host: str) -> None:
     server = start("serve")
     link, first, second = read_link(server).replace("127.0.0.1", host), open_page(), open_page()
     for page in first, second:
@@ -97,16 +97,16 @@ def test_the_link_that_serve_prints_signs_in_once(open_page: Open, start: Callab
     expect(first.get_by_role("heading", name="API keys")).to_be_visible()
 
     second.get_by_role("button", name="Sign in").click()
-    expect(second.get_by_role("heading")).to_have_text("This link is no longer good")
+    expect(second.get_by_role("heading")).to_have_text("This link is no longer valid")
     second.goto(link)
-    expect(second.get_by_role("heading")).to_have_text("This link is no longer good")
+    expect(second.get_by_role("heading")).to_have_text("This link is no longer valid")
     assert link.split("token=")[1] not in server.log
 
 
-def test_whoever_deletes_the_key_they_signed_in_with_is_signed_out(page: Page, demo: LiveServer) -> None:
+def test_deleting_the_key_of_the_session_signs_out(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
-    page.get_by_role("row", name="signed in with this").get_by_role("link", name="Delete").click()
-    expect(page.locator(".fault")).to_have_text("You are signed in with this key: deleting it signs you out.")
+    page.get_by_role("row", name="this session").get_by_role("link", name="Delete").click()
+    expect(page.locator(".fault")).to_have_text("You are signed in with this key. Deleting it signs you out.")
     page.get_by_role("button", name="Delete").click()
 
     expect(page).to_have_url(address(demo, "/sign-in"))
@@ -116,7 +116,7 @@ def test_everything_but_copying_works_without_javascript(open_page: Open, demo: 
     page = open_page(java_script_enabled=False)
     sign_in(page, demo)
     create(page, "No script")
-    expect(page.get_by_role("button", name="Copy the key")).to_be_hidden()
+    expect(page.get_by_role("button", name="Copy key")).to_be_hidden()
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Delete No script").click()
     page.get_by_role("button", name="Delete").click()
@@ -124,15 +124,15 @@ def test_everything_but_copying_works_without_javascript(open_page: Open, demo: 
     expect(page.get_by_role("rowheader")).to_contain_text(["first start"])
 
 
-def test_signing_in_works_where_the_browser_trusts_neither_name_nor_connection(page: Page, demo: LiveServer) -> None:
+def test_signing_in_works_over_plain_http_on_another_host_name(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo, "crm.example")
     create(page, "Office")
 
     assert page.evaluate("isSecureContext") is False
-    expect(page.get_by_role("button", name="Copy the key")).to_be_hidden()
+    expect(page.get_by_role("button", name="Copy key")).to_be_hidden()
 
 
-def test_a_form_of_another_site_changes_nothing(page: Page, demo: LiveServer) -> None:
+def test_a_form_from_another_site_changes_nothing(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
     page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=forged))
     forged = f'<form method="post" action="{address(demo, "/keys/new")}"><input name="name" value="Mallory"></form>'
@@ -166,12 +166,12 @@ def test_every_page_fits_and_axe_finds_nothing(open_page: Open, demo: LiveServer
     page.get_by_role("link", name="Create a key").click()
     see("new")
     page.get_by_label("Name").fill("x" * 300)
-    page.get_by_label("how many days").fill("soon")
+    page.get_by_label("Expires after").fill("soon")
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_label("Name")).to_have_value("x" * 300)
     see("new-refused")
     page.get_by_label("Name").fill(LONG)
-    page.get_by_label("how many days").fill("90")
+    page.get_by_label("Expires after").fill("90")
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", name="Key created")).to_be_visible()
     see("created")
@@ -220,5 +220,5 @@ def test_an_empty_database_has_pages_too(
     page.get_by_role("link", name="Delete first start").click()
     page.get_by_role("button", name="Delete").click()
 
-    expect(page.get_by_text("There is no key yet")).to_be_visible()
+    expect(page.get_by_text("There are no API keys yet")).to_be_visible()
     inspect(page, f"settings-empty-{scheme}-{width}")
