@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against programs that are not ours: a fuzzer, a linter, two generators of clients."""
+"""The OpenAPI document in other programs: a fuzzer, a linter and two client generators."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def document(server: LiveServer, tmp_path: Path) -> Path:
-    """Return the document in a file of its own."""
+    """Return the path of the document in a file."""
     path = tmp_path / "openapi.json"
     path.write_bytes(ask(server, "/openapi.json")[1])
     return path
@@ -40,7 +40,7 @@ def document(server: LiveServer, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tool(tmp_path: Path) -> Tool:
-    """Return a function that runs a program to its end, in a folder of its own, and returns what it says."""
+    """Return a function that runs a program in a temporary folder and returns its output."""
 
     def run(*command: str | Path, **environment: str) -> str:
         done = subprocess.run(
@@ -61,13 +61,13 @@ def tool(tmp_path: Path) -> Tool:
 
 @pytest.fixture
 def node(tool: Tool) -> Tool:
-    """Return a function that runs one of the programs that npm installed."""
+    """Return a function that runs a program installed by npm."""
     if not os.environ.get("CI") and not shutil.which("npm"):
         pytest.skip("npm is not installed here")
     return lambda name, *arguments: tool(TOOLS / "node_modules" / ".bin" / name, *arguments)
 
 
-def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[..., LiveServer], tool: Tool) -> None:
+def test_a_fuzzer_finds_no_undocumented_response(start: Callable[..., LiveServer], tool: Tool) -> None:
     server = start("serve", "--demo")
     server.read_first_key()
     [own_key] = json.loads(ask(server, "/api/v1/keys")[1])
@@ -76,7 +76,7 @@ def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[.
         connection.request("PUT", "/api/v1/companies/acme", '{"name": "Acme"}', headers)
         assert connection.getresponse().status == 201
 
-    said = tool(
+    output = tool(
         BIN / "schemathesis",
         *("--config-file", ROOT / "tests" / "openapi" / "schemathesis.toml"),
         *("run", f"http://127.0.0.1:{server.port}/openapi.json", "--header", f"Authorization: Bearer {server.key}"),
@@ -85,7 +85,7 @@ def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[.
         OWN_KEY=own_key["id"],
     )
 
-    assert "Tested: 22" in said
+    assert "Tested: 22" in output
     answered = {
         (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
         for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
@@ -100,21 +100,21 @@ def test_a_fuzzer_finds_nothing_that_the_document_does_not_say(start: Callable[.
                 assert not operation["parameters"][1:] or 400 in reached, (method, path)
 
 
-def test_a_linter_finds_nothing_to_say(document: Path, node: Tool) -> None:
-    said = node("redocly", "lint", "--extends", "recommended", "--format", "json", document)
+def test_a_linter_finds_no_problem(document: Path, node: Tool) -> None:
+    output = node("redocly", "lint", "--extends", "recommended", "--format", "json", document)
 
-    assert json.loads(said[said.index("{") : said.rindex("}") + 1])["problems"] == []
+    assert json.loads(output[output.index("{") : output.rindex("}") + 1])["problems"] == []
 
 
 def test_a_python_client_is_generated_without_a_warning_and_works(
     server: LiveServer, document: Path, tool: Tool, tmp_path: Path
 ) -> None:
-    said = tool(
+    output = tool(
         *(BIN / "openapi-python-client", "generate", "--path", document),
         *("--meta", "none", "--output-path", "cardfile", "--fail-on-warning"),
     )
 
-    assert said == "Generating cardfile\n"
+    assert output == "Generating cardfile\n"
     tool(sys.executable, TOOLS / "typed.py", f"http://127.0.0.1:{server.port}", server.key, PYTHONPATH=str(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""A program as a user would write it, on a client that was generated from the document."""
+"""A program on the Python client generated from the document."""
 
 import sys
 

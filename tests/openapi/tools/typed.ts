@@ -1,4 +1,4 @@
-// A program as a user would write it: that it compiles shows that paths, parameters and errors have their types.
+// A program on the generated types: it compiles only if paths, parameters and errors have the right types.
 import type { components, paths } from "./cardfile";
 
 type Company = components["schemas"]["Company"];
