@@ -1,9 +1,10 @@
-"""Responses with JSON."""
+"""Responses with JSON, and with texts that clients cache."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 
 from formats.json_text import encode_json
 
@@ -28,3 +29,11 @@ class JSONResponse(Response):
 def json_response(value: Any, status: int = 200, headers: Headers = None) -> Response:
     """Return a response with the value as JSON."""
     return JSONResponse(encode_json(value), status, headers)
+
+
+def text_response(text: str, content_type: str) -> Response:
+    """Return the text with an ETag and `Cache-Control: no-cache`, or 304 if the client has it (RFC 9110 §13)."""
+    response = Response(text, content_type=content_type, headers={"Cache-Control": "no-cache"})
+    response.set_etag(sha256(text.encode()).hexdigest()[:32])
+    response.make_conditional(request)
+    return response

@@ -4,7 +4,7 @@ import json
 
 from flask import Blueprint, Flask, Response, current_app
 
-from api.text_response import text_response
+from api.responses import text_response
 from auth import public
 from openapi.description import Description
 from openapi.llms import write_llms

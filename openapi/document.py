@@ -6,11 +6,11 @@ from typing import Any
 from flask import Flask
 
 from api.resources import ENDPOINTS
+from formats import public_name
 from openapi.json_schema import JSONSchema, component_schemas
 from openapi.operations import WITH_BODY, Operation, operations_of
 from openapi.parameters import SHARED, parameters_of, path_parameters
 from openapi.responses import error_responses, request_body, response_headers, responses_of
-from schemas import public_name
 
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",

@@ -4,27 +4,27 @@ import json
 from collections.abc import Container, Iterable
 from typing import Any
 
-import sqlalchemy as sa
 from marshmallow import missing, validate
 
 import schemas
-from api.resources import ENDPOINTS, Endpoint
-from api.writing import READ_ONLY
-from models import ACTIONS, LARGEST_AMOUNT, LARGEST_POSITION, MOST_TAGS, Time
+from api.resources import ENDPOINTS, Endpoint, embedded_resource
+from api.write_views import READ_ONLY
+from formats import values
+from models import ACTIONS, format_of
 from schemas import KeySchema, PublicSchema
 
 JSONSchema = dict[str, Any]
 TEXT: JSONSchema = {"type": "string"}
 NULL: JSONSchema = {"type": "null"}
 TIME: JSONSchema = {"type": "string", "format": "date-time"}
-TAG = TEXT | {"minLength": 1, "maxLength": schemas.TAG.longest}
-# The values of a column, by its type; other columns hold text.
-TYPES: dict[Any, JSONSchema] = {
-    Time: TIME,
-    sa.Boolean: {"type": "boolean"},
-    sa.Integer: {"type": "integer", "minimum": 0, "maximum": LARGEST_POSITION},
-    sa.Numeric: {"type": "number", "minimum": 0, "maximum": float(LARGEST_AMOUNT), "multipleOf": 0.01},
-    sa.JSON: {"type": "array", "items": TAG, "maxItems": MOST_TAGS, "uniqueItems": True},
+TAG = TEXT | {"minLength": 1, "maxLength": values.MAX_TAG_LENGTH}
+# The values of each format except text.
+FORMATS: dict[values.Format, JSONSchema] = {
+    values.TIME: TIME,
+    values.BOOLEAN: {"type": "boolean"},
+    values.INTEGER: {"type": "integer", "minimum": 0, "maximum": values.MAX_INTEGER},
+    values.AMOUNT: {"type": "number", "minimum": 0, "maximum": float(values.MAX_AMOUNT), "multipleOf": 0.01},
+    values.TAGS: {"type": "array", "items": TAG, "maxItems": values.MAX_TAGS, "uniqueItems": True},
 }
 # The objects that no marshmallow schema declares.
 CHANGE: JSONSchema = {
@@ -76,15 +76,15 @@ def rule_schema(rule: Any) -> JSONSchema:
             return {"format": "email"}
         case validate.Regexp():
             return {"pattern": pattern_of(rule)}
-    # The one rule that is a function: is_address.
+    # The one rule that is a function: is_ip_address.
     return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
 
 
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:
     """Return the schema of a field's values other than null, by the field's attribute."""
-    type_: Any = schema.model.__table__.c[name].type
-    text = TEXT | {"maxLength": getattr(type_, "length", None)}
-    value = next((schema for kind, schema in TYPES.items() if isinstance(type_, kind)), text)
+    column: Any = schema.model.__table__.c[name]
+    form = format_of(column)
+    value = FORMATS[form] if form in FORMATS else TEXT | {"maxLength": column.type.length}
     for rule in schema.fields[name].validators:
         value = value | rule_schema(rule)
     return {"anyOf": value["anyOf"]} if "anyOf" in value else value
@@ -169,7 +169,7 @@ def resource_schemas(endpoint: Endpoint) -> dict[str, JSONSchema]:
     """Return the schemas of a resource: a row, a new row, some fields of a row, and a patch."""
     title, embedded = title_of(endpoint.name), {}
     for name in endpoint.includes:
-        row = ref(title_of(table_of(name)))
+        row = ref(title_of(embedded_resource(name)))
         rows = {"type": "array", "items": row} if name in ENDPOINTS else any_of(row, NULL)
         embedded[name] = rows | {"description": f"Only with `include={name}`."}
     rows, patch = row_schemas(endpoint.schema, title, embedded), request_fields(endpoint.schema, partial=True)

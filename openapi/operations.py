@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from flask import Flask
 
 from api.resources import ENDPOINTS, Endpoint
-from auth import API, scope_needed
+from auth import API, required_scope
 
 # By verb for all resources, by name for other operations: query parameters and request headers besides X-Request-Id,
 # then headers of successful responses besides X-Request-Id and Dataset-Version.
@@ -64,7 +64,7 @@ def operations_of(app: Flask) -> Iterator[Operation]:
         (verb, _, noun), endpoint = name.partition("_"), ENDPOINTS.get(tag)
         row = TABLE.get(verb if endpoint else name, ((), ()))
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            head = name, verb, noun, tag, endpoint, path, method, scope_needed(view, method)
+            head = name, verb, noun, tag, endpoint, path, method, required_scope(view, method)
             yield Operation(*head, description_of(view, endpoint), *row)
 
 

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
-from api.changes import MOST_CHANGES
-from api.listing import LARGEST_PAGE, LONGEST_SEARCH, MOST_VALUES
-from api.querying import OPERATORS
+from api.changes import MAX_CHANGES
+from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import Endpoint
-from api.writing import ETAGS
+from api.write_views import ETAGS
 from models import Time
 from openapi.json_schema import TEXT, JSONSchema, any_of, example_row, pattern_of, ref, value_schema
 from openapi.operations import Operation
@@ -16,7 +15,7 @@ from schemas import ID
 
 SYMBOLS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "ne": "!="}
 ETAG = TEXT | {"pattern": f"^({ETAGS})$"}
-WORDS = TEXT | {"minLength": 1, "maxLength": LONGEST_SEARCH, "pattern": r"\S"}
+WORDS = TEXT | {"minLength": 1, "maxLength": MAX_SEARCH_LENGTH, "pattern": r"\S"}
 
 
 def integer(smallest: int, largest: int) -> JSONSchema:
@@ -34,8 +33,8 @@ def parameter(name: str, schema: JSONSchema, description: str) -> JSONSchema:
 SHARED: dict[str, JSONSchema] = {
     name: parameter(name.partition(".")[0], schema, description)
     for name, schema, description in (
-        ("limit", integer(1, LARGEST_PAGE), "The maximum number of rows. `Link` holds the URL of the next page."),
-        ("limit.changes", integer(1, MOST_CHANGES), f"The maximum number of changes. Default: {MOST_CHANGES}."),
+        ("limit", integer(1, MAX_PAGE), "The maximum number of rows. `Link` holds the URL of the next page."),
+        ("limit.changes", integer(1, MAX_CHANGES), f"The maximum number of changes. Default: {MAX_CHANGES}."),
         ("cursor", TEXT, "The start of the page, from the `Link` header of the previous page."),
         ("q", WORDS, "Case-insensitive search; all words must match."),
         ("dryRun", {"type": "boolean"}, "Validate the request and return the response, but save nothing."),
@@ -99,7 +98,8 @@ def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
     # Text without a format includes the word null already.
     is_text = value.keys() <= {"type", "minLength", "maxLength"}
     nullable = any_of(value, {"const": "null"}) if column.nullable and not is_text else value
-    text = f"Rows where `{name}` {comparison} this value.{null} Repeat it to match any of up to {MOST_VALUES:,} values."
+    repeat = f"Repeat it to match any of up to {MAX_FILTER_VALUES:,} values."
+    text = f"Rows where `{name}` {comparison} this value.{null} {repeat}"
     yield parameter(name, {"type": "array", "items": nullable}, text)
     if isinstance(column.type, Time | sa.Numeric | sa.Integer):
         for operator in OPERATORS:

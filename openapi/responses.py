@@ -4,9 +4,9 @@ import json
 from http import HTTPStatus
 from typing import Any
 
-from api.problems import PROBLEM_TYPE, SENTENCES, describe
-from api.writing import LARGEST_BATCH
-from auth import ScopeTooSmall, Unauthenticated
+from api.problems import DETAILS, PROBLEM_TYPE, problem_json
+from api.write_views import MAX_BATCH
+from auth import InsufficientScope, Unauthenticated
 from openapi.json_schema import KEY, TEXT, JSONSchema, example_of, example_row, ref, request_fields, title_of
 from openapi.operations import Operation
 from schemas import KeySchema
@@ -28,10 +28,10 @@ HEADERS: dict[str, tuple[JSONSchema, str]] = {
 }
 ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 503: ("Retry-After",)}
 # The description of each error, and the detail of an example.
-ERRORS = {status: (SENTENCES[status], SENTENCES[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
+ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
     400: ("The request, a parameter or the JSON is malformed.", "There is no parameter limt here. Did you mean limit?"),
     401: ("The key is missing or invalid.", Unauthenticated.detail),
-    403: ("The key lacks the required scope.", ScopeTooSmall("read", "write").detail),
+    403: ("The key lacks the required scope.", InsufficientScope("read", "write").detail),
     404: ("The id or the path does not exist.", "There is no contact with the id nobody."),
     409: ("Two rows match, or a request is still running.", "More than one row has this name: acme-1 and acme-2."),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
@@ -61,7 +61,7 @@ def error_responses() -> dict[str, JSONSchema]:
     headers = header_refs("Dataset-Version", "ETag")
     found = {error_name(304): {"description": "Not modified since the last request.", "headers": headers}}
     for status, (text, detail) in sorted(ERRORS.items()):
-        example = describe(status, detail, REQUEST_ID, FIELD_ERRORS if status == 422 else None)
+        example = problem_json(status, detail, REQUEST_ID, FIELD_ERRORS if status == 422 else None)
         version = ("Dataset-Version",) if status not in {401, 431} and status < 500 else ()
         content = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": json.loads(example)}}
         headers = header_refs(*ERROR_HEADERS.get(status, ()), *version)
@@ -73,7 +73,7 @@ def content_of(row: JSONSchema, example: Any, batch: bool = False) -> JSONSchema
     """Return JSON content with an example; with `batch`, a row or an array of rows with an example of each."""
     if not batch:
         return {"application/json": {"schema": row, "example": example}}
-    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": LARGEST_BATCH}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": MAX_BATCH}
     examples = {"one": {"summary": "One", "value": example}, "batch": {"summary": "A batch", "value": [example]}}
     return {"application/json": {"schema": {"oneOf": [row, rows]}, "examples": examples}}
 

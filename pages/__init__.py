@@ -41,9 +41,9 @@ def send_static(name: str) -> Response:
     return send_from_directory(STATIC, name)
 
 
-def format_time(time: datetime) -> str:
-    """Return a time in UTC as pages show it, as in `2024-01-15 10:30`."""
-    return f"{time:%Y-%m-%d %H:%M}"
+def format_time(time: str) -> str:
+    """Return a time of the API as pages show it, as in `2024-01-15 10:30`."""
+    return time[:16].replace("T", " ")
 
 
 def finish_page(response: Response) -> Response:

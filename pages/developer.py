@@ -7,10 +7,13 @@ from typing import Any
 from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
 from marshmallow import ValidationError
 
-from api.protocol import address_asked
-from auth import API, create_key, public
-from database import db, write_transaction
-from models import SCOPES, ApiKey, now, show_time
+import auth
+from api.keys import all_records, find_record
+from api.protocol import base_url
+from auth import API, public
+from database import write_transaction
+from formats.values import format_time
+from models import SCOPES, now
 from pages.overview import overview
 from pages.sessions import COOKIE, remove_token, require_session
 from schemas import KeySchema
@@ -27,8 +30,7 @@ schema = KeySchema()
 @public
 def show_keys() -> str:
     """Show the overview and all keys, newest first."""
-    keys = db.session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.number.desc())).all()
-    return render_template("developer.html", keys=keys, now=now(), **overview())
+    return render_template("developer.html", keys=all_records()[::-1], now=format_time(now()), **overview())
 
 
 @blueprint.get("/keys/new")
@@ -60,7 +62,7 @@ def read_form(form: dict[str, str]) -> dict[str, Any]:
     """
     body, errors, days = {"name": form["name"], "scope": form["scope"]}, {}, form["days"]
     if re.fullmatch("[1-9][0-9]{0,4}", days) and int(days) <= MAX_DAYS:
-        body["expiresAt"] = show_time(now() + timedelta(days=int(days)))
+        body["expiresAt"] = format_time(now() + timedelta(days=int(days)))
     elif days:
         errors["days"] = [f"Must be a whole number from 1 to {MAX_DAYS}, or empty."]
     errors |= schema.validate(body)
@@ -73,7 +75,7 @@ def read_form(form: dict[str, str]) -> dict[str, Any]:
 @public
 def confirm_deletion(key_id: str) -> str:
     """Ask for confirmation before a key is deleted."""
-    record = db.session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+    record = find_record(key_id)
     if record is None:
         abort(404, NOT_FOUND)
     return render_template("delete_key.html", record=record)
@@ -84,9 +86,8 @@ def confirm_deletion(key_id: str) -> str:
 def delete_key(key_id: str) -> Response:
     """Delete a key. It stops working at once, and its sessions end."""
     with write_transaction():
-        deleted = db.session.scalar(delete(ApiKey).where(ApiKey.id == key_id).returning(ApiKey.id))
-    if deleted is None:
-        abort(404, NOT_FOUND)
+        if not auth.delete_key(key_id):
+            abort(404, NOT_FOUND)
     return redirect(url_for("pages.developer.show_keys"), 303)  # type: ignore[return-value]
 
 

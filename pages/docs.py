@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, url_for
 from markupsafe import Markup
 
-from api.protocol import address_asked
-from api.text_response import text_response
+from api.protocol import base_url
+from api.responses import text_response
 from auth import API, public
 from pages.samples import Sample
 
@@ -60,7 +60,7 @@ def show_docs() -> Response:
     description = current_app.extensions.get("openapi")
     if description is None:
         abort(404, "This server has no OpenAPI description, so it has no documentation page.")
-    here = address_asked()
+    here = base_url()
     text = description.document["info"]["description"].replace("http://127.0.0.1:8000", here)
     introduction, *sections = re.split("^## ", text, flags=re.M)
     chapters = [section.split("\n", 1) for section in sections]
@@ -92,7 +92,7 @@ def read_operation(description: Any, path: str, method: str, about: Part) -> Ope
     request, response = content_of(about.get("requestBody", {})), content_of(next(iter(about["responses"].values())))
     response_fields = fields_of(description, response)
     rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
-    address = address_asked() + path
+    address = base_url() + path
     for each in about["parameters"]:
         name, type_ = each["name"], description.type_in_words(each["schema"])
         is_filter = each["in"] == "query" and name.partition("[")[0] in {field.name for field in response_fields}

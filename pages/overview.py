@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from api.json_sql import number as literal
+from api.json_sql import number
 from database import begin_snapshot, execute
 from models import STATUSES, Change, Company, Contact, Conversation
 
 DAYS = 30
 MAX_STAGES = 8
+COUNT_STATUSES = sa.select(Conversation.status, sa.func.count()).group_by(Conversation.status)
+COUNT_CONTACTS = sa.select(sa.func.count()).select_from(Contact)
 
 
 class Bar(NamedTuple):
@@ -24,10 +26,10 @@ class Bar(NamedTuple):
 
 def overview() -> dict[str, Any]:
     """Return the bars of the charts: resources, stages, statuses and days, from one snapshot."""
-    hold_snapshot()
-    counts = dict.fromkeys(STATUSES, 0) | dict(read(statuses_query).fetchall())
+    begin_snapshot()
+    counts = dict.fromkeys(STATUSES, 0) | dict(execute(COUNT_STATUSES).fetchall())
     stages, companies = read_stages()
-    [contacts] = execute(contacts_query).fetchone()
+    [contacts] = execute(COUNT_CONTACTS).fetchone()
     resources = {"Companies": companies, "Contacts": contacts, "Conversations": sum(counts.values())}
     return {
         "resources": scale([Bar(name, count) for name, count in resources.items()], "number"),
@@ -45,7 +47,7 @@ def scale(bars: list[Bar], measure: str) -> list[Bar]:
 
 def read_stages() -> tuple[list[Bar], int]:
     """Return the stages with the largest deals, one bar for all other stages, and the number of companies."""
-    rows = read(stages_query).fetchall()
+    rows = execute(stages_query).fetchall()
     if not rows:
         return [], 0
     bars = [Bar("No stage" if name is None else name or "“”", count, float(amount)) for name, count, amount, *_ in rows]
@@ -63,24 +65,14 @@ def stages_query() -> sa.Select[*tuple[Any, ...]]:
     count = sa.func.count()
     totals = sa.func.count().over(), sa.func.sum(count).over(), sa.func.sum(amount).over()
     stages = sa.select(Company.stage_id, count, amount, *totals).group_by(Company.stage_id)
-    return stages.order_by(amount.desc(), count.desc(), Company.stage_id).limit(literal(MAX_STAGES)).offset(literal(0))
-
-
-def statuses_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the number of conversations of each status."""
-    return sa.select(Conversation.status, sa.func.count()).group_by(Conversation.status)
-
-
-def contacts_query() -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the number of contacts."""
-    return sa.select(sa.func.count()).select_from(Contact)
+    return stages.order_by(amount.desc(), count.desc(), Company.stage_id).limit(number(MAX_STAGES)).offset(number(0))
 
 
 def read_days() -> list[Bar]:
     """Return the number of changes on each of the last 30 days in UTC, today last."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     starts = [today - timedelta(days=DAYS - 1 - day) for day in range(DAYS + 1)]
-    before = [last for [last] in read(days_query, **{f"start{day}": start for day, start in enumerate(starts)})]
+    before = [last for [last] in execute(days_query, **{f"start{day}": start for day, start in enumerate(starts)})]
     days = zip(starts, before, before[1:], strict=False)
     return [Bar(f"{start:%Y-%m-%d}", after - earlier) for start, earlier, after in days]
 
@@ -91,15 +83,15 @@ def days_query() -> sa.Select[*tuple[Any, ...]]:
     It is a binary search in the change log, whose numbers have no gaps and rise with time.
     """
     integer = sa.BigInteger()
-    last = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.cast(literal(0), integer))).scalar_subquery()
+    last = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.cast(number(0), integer))).scalar_subquery()
     starts = [sa.bindparam(f"start{day}", type_=Change.at.type) for day in range(DAYS + 1)]
     days = sa.union_all(*(sa.select(start.label("start")) for start in starts)).cte("days")
-    first = sa.select(days.c.start, sa.cast(literal(0), integer).label("low"), last.label("high"))
+    first = sa.select(days.c.start, sa.cast(number(0), integer).label("low"), last.label("high"))
     search = first.cte("search", recursive=True)
-    middle = (search.c.low + search.c.high + literal(1)) // literal(2)
+    middle = (search.c.low + search.c.high + number(1)) // number(2)
     is_before = Change.at < search.c.start
     low = sa.case((is_before, middle), else_=search.c.low)
-    high = sa.case((is_before, search.c.high), else_=middle - literal(1))
+    high = sa.case((is_before, search.c.high), else_=middle - number(1))
     halves = sa.select(search.c.start, low, high).join(Change, Change.seq == middle)
     search = search.union_all(halves.where(search.c.low < search.c.high))
     return sa.select(search.c.low).where(search.c.low == search.c.high).order_by(search.c.start)

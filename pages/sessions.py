@@ -7,16 +7,30 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from flask import g, redirect, request, url_for
-from sqlalchemy import Select, and_, bindparam, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, or_, select
 
 from api.problems import problem
-from database import db, read
-from models import ApiKey, Session, now
+from auth import digest, is_expired
+from database import execute
+from models import ApiKey, Session, from_driver, insert_statement, now
 
 HOME = "/settings/developer"
 COOKIE = "cardfile_session"
 LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
 READS = {"GET", "HEAD", "OPTIONS"}
+
+MOMENT = bindparam("now", type_=Session.expires_at.type)
+IS_TOKEN = and_(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"))
+IS_ADMIN = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > MOMENT))
+# The id of the key that started a session; links have none. Neither the session nor its admin key has expired.
+# Joined, because another program may have deleted the key without SQLite's foreign keys.
+FIND_TOKEN = (
+    select(Session.api_key_id)
+    .outerjoin(ApiKey, ApiKey.id == Session.api_key_id)
+    .where(IS_TOKEN, Session.expires_at > MOMENT, or_(Session.api_key_id.is_(None), IS_ADMIN))
+)
+DELETE_TOKEN = delete(Session).where(IS_TOKEN).returning(Session.expires_at)
+DELETE_EXPIRED = delete(Session).where(Session.expires_at <= MOMENT)
 
 
 class SignedIn(NamedTuple):
@@ -31,47 +45,23 @@ class SignedIn(NamedTuple):
         return hmac.new(self.token.encode(), b"form", sha256).hexdigest()
 
 
-def digest(token: str) -> str:
-    """Return the SHA-256 of a token, as it is stored."""
-    return sha256(token.encode()).hexdigest()
-
-
 def add_token(kind: str, key_id: str | None = None) -> str:
     """Create a session or a link, inside a writing transaction, and return its token. Expired ones are deleted."""
-    db.session.execute(delete(Session).where(Session.expires_at <= now()))
-    token = secrets.token_urlsafe(32)
-    db.session.add(Session(sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=now() + LIFETIMES[kind]))
+    execute(DELETE_EXPIRED, now=now())
+    token, expires_at = secrets.token_urlsafe(32), now() + LIFETIMES[kind]
+    execute(insert_statement, Session, sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=expires_at)
     return token
-
-
-def delete_expired() -> Delete:
-    """Return the statement that deletes expired sessions and links."""
-    return delete(Session).where(Session.expires_at <= bindparam("now", type_=Session.expires_at.type))
 
 
 def remove_token(kind: str, token: str) -> bool:
     """Delete a session or a link, inside a writing transaction. Return whether it was still valid."""
-    deleted = delete(Session).where(Session.sha256 == digest(token), Session.kind == kind)
-    expires_at = db.session.scalar(deleted.returning(Session.expires_at))
-    return expires_at is not None and expires_at > now()
+    row = execute(DELETE_TOKEN, sha256=digest(token), kind=kind).fetchone()
+    return row is not None and not is_expired(from_driver(row[0]))
 
 
 def find_token(kind: str, token: str) -> Any:
     """Return a row with the key's id of a valid session or link, or None."""
-    return read(token_query, sha256=digest(token), kind=kind, now=now()).fetchone()
-
-
-def token_query() -> Select[Any]:
-    """Return the query for the key's id of a session or link that has not expired, nor its admin key."""
-    moment = bindparam("now", type_=Session.expires_at.type)
-    is_admin = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > moment))
-    # Joined, because another program may have deleted the key without SQLite's foreign keys.
-    return (
-        select(Session.api_key_id)
-        .outerjoin(ApiKey, ApiKey.id == Session.api_key_id)
-        .where(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"), Session.expires_at > moment)
-        .where(or_(Session.api_key_id.is_(None), is_admin))
-    )
+    return execute(FIND_TOKEN, sha256=digest(token), kind=kind, now=now()).fetchone()
 
 
 def require_session() -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 
 from api.problems import problem
-from auth import KeyRefused, find_key, public
+from auth import InvalidKey, find_key, public
 from database import write_transaction
 from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
 
@@ -42,9 +42,9 @@ def sign_in_with_key() -> Any:
         with write_transaction():
             key = find_key(request.form.get("key", "").strip())
             if key.scope != "admin":
-                raise KeyRefused
+                raise InvalidKey
             token = add_session(key.id)
-    except KeyRefused:
+    except InvalidKey:
         return render_template("sign_in.html", refused=True), 403
     current_app.extensions["last_use"].note(key.id)
     return start_browser_session(token)

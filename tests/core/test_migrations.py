@@ -212,7 +212,7 @@ def test_several_processes_may_create_the_same_file_at_once(database: str) -> No
 
 
 def test_a_start_that_has_nothing_to_upgrade_imports_only_what_serving_needs(app: Flask, database: str) -> None:
-    needless = {"alembic", "apispec", "mimesis", "mistune", "psycopg", "granian", "limits", "transfer"}
+    needless = {"alembic", "mimesis", "mistune", "psycopg", "granian", "limits", "transfer"}
     script = f"{OPEN}; import commands, server, server.waitress_server; print(*({needless} & set(sys.modules)))"
 
     done = subprocess.run(
