@@ -209,13 +209,3 @@ def test_several_processes_may_create_the_same_file_at_once(database: str) -> No
 
     assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
     assert "companies" in schema_of(database.removeprefix("sqlite:///"))
-
-
-def test_a_start_that_has_nothing_to_upgrade_imports_only_what_serving_needs(app: Flask, database: str) -> None:
-    needless = {"alembic", "mimesis", "mistune", "psycopg", "granian", "limits", "transfer"}
-    script = f"{OPEN}; import commands, server, server.waitress_server; print(*({needless} & set(sys.modules)))"
-
-    done = subprocess.run(
-        [sys.executable, "-c", script, database], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert done.stdout == "\n"

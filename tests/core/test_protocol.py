@@ -1,6 +1,5 @@
 """What every exchange has, and how every error looks (RFC 9110, RFC 9457)."""
 
-import logging
 import re
 
 import pytest
@@ -105,39 +104,6 @@ def test_any_other_request_id_is_replaced(reader: FlaskClient, given: str) -> No
     assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made)
 
 
-def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
-    reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
-    reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
-
-    at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
-    first, second = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(rf"{at} GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{{36}} job-7", first)
-    assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
-
-
-def test_a_method_that_commands_a_terminal_is_logged_escaped(
-    reader: FlaskClient, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
-
-    [line] = capsys.readouterr().err.splitlines()
-    assert " %1B%5B2KGET /api/v1/companies 405 " in line
-
-
-def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
-    reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    key = new_key()
-    for path in f"/api/v1/companies?{key}=1", f"/api/v1/contacts?companyId=!{key}", f"/api/v1/companies/{key}":
-        answer = reader.get(path)
-        assert answer.status_code in {400, 404}
-        assert key not in answer.text
-    logged = caplog.text + capsys.readouterr().err
-    assert "cfk_[redacted]" in logged
-    assert key not in logged
-
-
 def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> None:
         raise RuntimeError("the secret of the house")
@@ -169,8 +135,10 @@ def test_a_locked_database_is_503_with_retry_after(
 
 @pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/contacts"])
 def test_a_full_disk_is_507_and_nothing_is_half_written(
-    app: Flask, admin: FlaskClient, query: Query, path: str
+    app: Flask, admin: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
+    # Otherwise its thread may keep a connection from before the quota.
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
     before = len(admin.get(path).json)
     [[pages]] = query("PRAGMA page_count")
     with app.app_context():

@@ -390,3 +390,18 @@ def test_a_killed_server_keeps_every_row_that_it_answered_for(start: Start) -> N
     changes = [each["seq"] for each in json.loads(ask(second, "/api/v1/changes")[1])]
     assert set(answered) <= kept
     assert changes == list(range(1, len(kept) + 1))
+
+
+def test_a_cursor_with_a_very_long_text_can_be_followed(start: Callable[..., LiveServer]) -> None:
+    server = start("serve")
+    server.read_first_key()
+    ask(server, "/api/v1/companies", [{"name": name, "notes": "ж" * 10_000} for name in ("a", "b")])
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    headers = {"Authorization": f"Bearer {server.key}"}
+    connection.request("GET", "/api/v1/companies?sort=notes&limit=1&fields=name", headers=headers)
+    first = connection.getresponse()
+    body = first.read()
+    connection.request("GET", first.headers["Link"].split(">")[0].partition(f":{server.port}")[2], headers=headers)
+    second = connection.getresponse()
+    assert (second.status, {body, second.read()}) == (200, {b'[{"name":"a"}]', b'[{"name":"b"}]'})
+    connection.close()

@@ -1,0 +1,77 @@
+"""A room can be taken away, and a fourth resource added: shown on copies of the project."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Each room with the file of its commands, and the lines that enter it.
+ROOMS = {
+    "openapi": ("", r"from openapi import .*|    init_openapi\(app\)"),
+    "pages": ("", r"from pages import .*|    init_pages\(app\)"),
+    "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*"),
+    "transfer": ("files", r".*(export|import)_command.*"),
+    "operate": ("database", r".*(backup|check).*"),
+}
+
+
+DESCRIBE_TASKS = """
+from service import create_app
+from settings import load_settings
+client = create_app(load_settings({"database_url": "sqlite:///tasks.db"}, {})).test_client()
+print("/api/v1/tasks/{id}" in client.get("/openapi.json").json["paths"], 'id="listTasks"' in client.get("/docs").text)
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return a copy of the project."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", ".*_cache", "__pycache__", "node_modules", "build", "dist", "*.db*"
+    )
+    return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored))
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run a command in a copy; return what it prints."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def run_tests(folder: Path, *paths: str) -> str:
+    """Run tests of a copy on SQLite; return what pytest prints."""
+    options = "-p", "no:cacheprovider", "-n", "0", "-k", "not postgresql"
+    return run(folder, sys.executable, "-m", "pytest", *options, *paths)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_core_works_without_a_room(copy: Path, room: str) -> None:
+    commands, lines = ROOMS[room]
+    for folder in copy / room, copy / "tests" / room:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    if commands:
+        (copy / "commands" / f"{commands}.py").unlink()
+    path = copy / ("commands/__init__.py" if commands else "service.py")
+    for each in {path, copy / "service.py"}:
+        kept = [line for line in each.read_text(encoding="utf-8").splitlines() if not re.fullmatch(lines, line)]
+        each.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+    assert room not in re.findall(r"^from (\w+)", (copy / "service.py").read_text(encoding="utf-8"), re.M)
+    assert " passed" in run_tests(copy, "tests/core")
+
+
+def test_a_fourth_resource_takes_the_documented_diff(copy: Path) -> None:
+    text = (copy / "examples" / "fourth_resource.md").read_text(encoding="utf-8")
+    [diff] = re.findall(r"```diff\n(.*?)```", text, re.S)
+    (copy / "tasks.diff").write_text(diff, encoding="utf-8")
+    run(copy, "git", "apply", "tasks.diff")
+
+    assert " passed" in run_tests(copy, "tests/core/test_tasks.py", "tests/core/test_migrations.py")
+    assert run(copy, sys.executable, "-c", DESCRIBE_TASKS) == "True True\n"

@@ -1,0 +1,42 @@
+"""The access log: a line for every request, safe from secrets and forged lines."""
+
+import logging
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+from auth import new_key
+
+
+def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+    reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
+    reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
+
+    at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"{at} GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{{36}} job-7", first)
+    assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
+
+
+def test_a_method_that_commands_a_terminal_is_logged_escaped(
+    reader: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert " %1B%5B2KGET /api/v1/companies 405 " in line
+
+
+def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
+    reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = new_key()
+    for path in f"/api/v1/companies?{key}=1", f"/api/v1/contacts?companyId=!{key}", f"/api/v1/companies/{key}":
+        answer = reader.get(path)
+        assert answer.status_code in {400, 404}
+        assert key not in answer.text
+    logged = caplog.text + capsys.readouterr().err
+    assert "cfk_[redacted]" in logged
+    assert key not in logged
