@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # What the one binary is made of.
-SOURCES = $(wildcard *.py requirements*.txt) $(shell find api commands database migrations openapi packaging pages server transfer -type f ! -name '*.pyc')
+SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database migrations openapi packaging pages server transfer -type f ! -name '*.pyc')
 
 .PHONY: run test coverage check bench binary pictures format clean
 

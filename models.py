@@ -10,20 +10,9 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from database import Base
+from formats import values
 from formats.ids import new_id
-from formats.values import (
-    AMOUNT,
-    BOOLEAN,
-    INTEGER,
-    MAX_AMOUNT,
-    MAX_INTEGER,
-    MAX_TAGS,
-    TAGS,
-    TEXT,
-    TIME,
-    Format,
-    format_time,
-)
+from formats.values import MAX_AMOUNT, MAX_INTEGER, MAX_TAGS, Format, format_time
 
 STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
 SCOPES = ("read", "write", "admin")
@@ -58,12 +47,18 @@ class Time(TypeDecorator[datetime]):
         return from_driver(value)
 
 
-FORMATS = {sa.Boolean: BOOLEAN, sa.Integer: INTEGER, sa.Numeric: AMOUNT, Time: TIME, sa.JSON: TAGS}
+FORMATS = {
+    sa.Boolean: values.BOOLEAN,
+    sa.Integer: values.INTEGER,
+    sa.Numeric: values.AMOUNT,
+    Time: values.TIME,
+    sa.JSON: values.TAGS,
+}
 
 
 def format_of(column: Any) -> Format:
     """Return how the values of a column are parsed, shown and written as JSON."""
-    return next((FORMATS[type_] for type_ in FORMATS if isinstance(column.type, type_)), TEXT)
+    return next((FORMATS[type_] for type_ in FORMATS if isinstance(column.type, type_)), values.TEXT)
 
 
 def string(length: int) -> sa.String:

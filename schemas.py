@@ -91,6 +91,10 @@ class PublicSchema(Schema):
         """Complete a field from its column, so that nothing is declared twice."""
         field_obj.bind(self.model.__table__.c[field_name])  # type: ignore[attr-defined]
 
+    def example(self) -> dict[str, Any]:
+        """Return the example of each field, by public name."""
+        return {str(field.data_key): field.metadata["examples"][0] for field in self.fields.values()}
+
     @pre_load
     def refuse_duplicates(self, data: Any, **_kwargs: Any) -> Any:
         """Refuse an object that has a name more than once: it is unclear which of the values was meant."""

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Demo data that looks like a small team's CRM, and the loading of given data."""
+"""Demo data that looks like a small team's CRM, and the rows of a JSON file."""
 
+import json
 import re
 import sys
 from collections import Counter
@@ -28,67 +29,22 @@ UNTIL = "2026-01-01"
 TWO_YEARS = timedelta(days=730)
 ROWS_A_STEP = 2_000
 
-INDUSTRIES = {
-    "Technology": ("Software", "Systems", "Labs", "Cloud", "Analytics"),
-    "Manufacturing": ("Works", "Tools", "Precision", "Foundry", "Components"),
-    "Logistics": ("Freight", "Logistics", "Transport", "Warehousing"),
-    "Healthcare": ("Health", "Dental", "Clinics", "Diagnostics"),
-    "Retail": ("Stores", "Outfitters", "Trading", "Market"),
-    "Finance": ("Capital", "Advisors", "Insurance", "Accounting"),
-    "Construction": ("Builders", "Roofing", "Electric", "Interiors"),
-    "Hospitality": ("Hotels", "Kitchen", "Catering", "Coffee"),
-    "Education": ("Academy", "Learning", "Schools"),
-    "Energy": ("Solar", "Power", "Heating", "Energy"),
-}
-# Each stage with its share of companies, and the range of its deals in thousands.
-STAGES = {
-    "lead": (30, 1, 20),
-    "qualified": (20, 3, 45),
-    "proposal": (15, 5, 80),
-    "negotiation": (10, 8, 150),
-    "won": (15, 4, 120),
-    "lost": (10, 2, 60),
-}
-POSTS = (
-    ("CEO", "Decision Maker"),
-    ("Head of Operations", "Decision Maker"),
-    ("Purchasing Manager", "Buyer"),
-    ("CTO", "Technical Evaluator"),
-    ("Office Manager", "Gatekeeper"),
-    ("Project Manager", "User"),
-    ("Accountant", "Billing"),
-)
-# What a visitor was reading, and how the team tagged what followed.
-TOPICS: tuple[tuple[str, list[str]], ...] = (
-    ("pricing", ["sales", "pricing"]),
-    ("docs/import", ["support", "import"]),
-    ("login", ["support", "urgent"]),
-    ("billing", ["billing"]),
-    ("docs/api", ["support", "api"]),
-    ("", []),
-)
-COMPANY_NOTES = (
-    "Asked for a quote with yearly billing.",
-    "Met at the trade fair; wants a demo for the whole team.",
-    "Switching from spreadsheets; needs help with the import.",
-    "Price is the main concern: a smaller plan may fit.",
-)
-CONTACT_NOTES = ("Prefers e-mail.", "Call after ten.", "On parental leave until spring.", "Speaks for the whole site.")
-REFERRERS = ("https://www.google.com/", "https://duckduckgo.com/", "https://www.linkedin.com/", None, None)
-AGENTS = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0",
-)
-# Addresses that RFC 5737 and RFC 3849 set aside for examples: they are nobody's.
-NETWORKS = ("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8::")
-TEAM = ("user-101", "user-102", "user-103", "user-104", "user-105")
+# The vocabulary of the demo: industries with endings of names, stages with [share of companies, range of deals in
+# thousands], posts with roles, topics with tags. Addresses are from RFC 5737 and RFC 3849: nobody has them.
+WORDS: dict[str, Any] = json.loads((Path(__file__).parent / "seed.json").read_text(encoding="utf-8"))
+STAGES = WORDS["stages"]
 
 Row = dict[str, Any]
 Group = list[tuple[str, Row]]
 
 
 class InvalidData(Exception):
-    """The data can't be loaded; the message says which record and field are at fault, or what to do."""
+    """The data can't be loaded; the message names the record and field, or says what to do."""
+
+
+def letters(name: str) -> str:
+    """Return the ASCII letters of a name, for a domain or an e-mail address."""
+    return re.sub("[^A-Za-z]", "", name)
 
 
 class Demo:
@@ -106,7 +62,7 @@ class Demo:
             raise InvalidData("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
         self.random = Random(number)  # noqa: S311
         person = Person(seed=number)
-        # Drawn once: asking for each name anew takes a third of the time that everything takes.
+        # Drawn once, because mimesis is slow.
         self.first_names = [person.first_name() for _number in range(1_000)]
         self.last_names = [person.last_name() for _number in range(1_000)]
         self.names: set[str] = set()
@@ -115,7 +71,7 @@ class Demo:
     def rows(self, companies: int) -> Iterator[tuple[str, Row]]:
         """Yield the rows of that many companies, each with its resource, companies in order of creation.
 
-        One of the companies is the documentation's example, with its contact and its conversation.
+        One of them is the documentation's example.
         """
         examples = [example_rows()] if companies else []
         groups = self.groups(companies - len(examples))
@@ -131,16 +87,13 @@ class Demo:
             for talk in talks:
                 company["updated_at"] = max(company["updated_at"], talk["last_message_at"])
                 company["last_contact"] = company["updated_at"]
-            yield [
-                ("companies", company),
-                *(("contacts", contact) for contact in contacts),
-                *(("conversations", talk) for talk in talks),
-            ]
+            rows = {"companies": [company], "contacts": contacts, "conversations": talks}
+            yield [(name, row) for name in rows for row in rows[name]]
 
     def company(self, created: datetime) -> Row:
         """Return a company whose deal, stage and times fit together."""
         industry, name = self.company_name()
-        stage = self.random.choices(list(STAGES), [share for share, _low, _high in STAGES.values()])[0]
+        [stage] = self.random.choices(list(STAGES), [share for share, _low, _high in STAGES.values()])
         _share, low, high = STAGES[stage]
         contacted = None if stage == "lead" and self.random.random() < 0.4 else self.office_hour(created, self.until)
         self.places[stage] += 1
@@ -153,19 +106,19 @@ class Demo:
             "stage_id": f"stage-{stage}",
             "position": self.places[stage] - 1,
             "logo_url": None,
-            "notes": self.now_and_then(COMPANY_NOTES),
+            "notes": self.sometimes(WORDS["company_notes"]),
             "last_contact": contacted,
             "is_customer": stage == "won",
-            "created_by": self.random.choice(TEAM),
+            "created_by": self.random.choice(WORDS["team"]),
             "created_at": created,
             "updated_at": contacted or created,
         }
 
     def company_name(self) -> tuple[str, str]:
         """Return an industry and a name in it that no other company has."""
-        industry = self.random.choice(list(INDUSTRIES))
-        names = [ascii_letters(self.random.choice(self.last_names)) for _name in range(self.random.choice((1, 1, 2)))]
-        name = f"{' & '.join(names)} {self.random.choice(INDUSTRIES[industry])}"
+        industry = self.random.choice(list(WORDS["industries"]))
+        names = [letters(self.random.choice(self.last_names)) for _name in range(self.random.choice((1, 1, 2)))]
+        name = f"{' & '.join(names)} {self.random.choice(WORDS['industries'][industry])}"
         if name in self.names:
             return self.company_name()
         self.names.add(name)
@@ -174,9 +127,9 @@ class Demo:
     def contact(self, company: Row, place: int) -> Row:
         """Return a person whose address is at the company's domain; the first one is the primary contact."""
         first, last = self.random.choice(self.first_names), self.random.choice(self.last_names)
-        title, role = self.random.choice(POSTS[1:]) if place else POSTS[0]
+        title, role = self.random.choice(WORDS["posts"][1:]) if place else WORDS["posts"][0]
         created = self.office_hour(company["created_at"], self.until) if place else company["created_at"]
-        mailbox = f"{ascii_letters(first)}.{ascii_letters(last)}".lower()
+        mailbox = f"{letters(first)}.{letters(last)}".lower()
         return {
             "id": self.row_id(created),
             "company_id": company["id"],
@@ -185,7 +138,7 @@ class Demo:
             "phone": f"+1-{self.random.randrange(201, 989)}-555-01{self.random.randrange(100):02}",
             "title": title,
             "role": role,
-            "notes": self.now_and_then(CONTACT_NOTES),
+            "notes": self.sometimes(WORDS["contact_notes"]),
             "is_primary": place == 0,
             "user_id": company["created_by"],
             "created_at": created,
@@ -201,18 +154,18 @@ class Demo:
         days = (self.until - last).days
         recent = self.random.choice(("open", "pending", "snoozed"))
         status = "closed" if days > 60 else "resolved" if days > 21 else recent
-        page, tags = self.random.choice(TOPICS)
+        page, tags = self.random.choice(WORDS["topics"])
         return {
             "id": self.row_id(created),
             "company_id": company["id"],
             "visitor_name": visitor["name"],
             "visitor_email": visitor["email"],
-            "visitor_ip": f"{self.random.choice(NETWORKS)}{self.random.randrange(1, 255)}",
-            "user_agent": self.random.choice(AGENTS),
-            "referrer_url": self.random.choice(REFERRERS),
+            "visitor_ip": f"{self.random.choice(WORDS['networks'])}{self.random.randrange(1, 255)}",
+            "user_agent": self.random.choice(WORDS["agents"]),
+            "referrer_url": self.random.choice(WORDS["referrers"]),
             "page_url": f"https://www.cardfile.example/{page}",
             "status": status,
-            "assigned_to_user_id": None if status == "open" else self.random.choice(TEAM),
+            "assigned_to_user_id": None if status == "open" else self.random.choice(WORDS["team"]),
             "is_read": status != "open" or self.random.random() < 0.5,
             "trust_uploads": visitor["name"] is not None and self.random.random() < 0.2,
             "tags": tags,
@@ -235,30 +188,22 @@ class Demo:
         milliseconds, rest = int(created.timestamp()) * 1000, self.random.getrandbits(74)
         return str(UUID(int=milliseconds << 80 | 0x7 << 76 | (rest >> 62) << 64 | 0b10 << 62 | rest & (1 << 62) - 1))
 
-    def now_and_then(self, choices: Sequence[str]) -> str | None:
+    def sometimes(self, choices: Sequence[str]) -> str | None:
         """Return one of the texts for every fourth row."""
         return self.random.choice(choices) if self.random.random() < 0.25 else None
 
 
-def ascii_letters(name: str) -> str:
-    """Return the letters of a name that can stand in a domain."""
-    return re.sub("[^A-Za-z]", "", name)
-
-
 def example_rows() -> Group:
     """Return the documentation's example company, contact and conversation: the examples of the schemas' fields."""
-    return [
-        (name, schema.load({str(field.data_key): field.metadata["examples"][0] for field in schema.fields.values()}))
-        for name, schema in RESOURCES.items()
-    ]
+    return [(name, schema.load(schema.example())) for name, schema in RESOURCES.items()]
 
 
 def count_rows() -> dict[str, int]:
     """Return the number of rows of each resource."""
-    return {name: execute(count_query, schema.model).fetchone()[0] for name, schema in RESOURCES.items()}
+    return {name: execute(count_statement, schema.model).fetchone()[0] for name, schema in RESOURCES.items()}
 
 
-def count_query(model: type[Resource]) -> sa.Select[Any]:
+def count_statement(model: type[Resource]) -> sa.Select[Any]:
     """Return the query for the number of a model's rows."""
     return sa.select(sa.func.count()).select_from(model)
 

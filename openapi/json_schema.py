@@ -120,8 +120,7 @@ def request_fields(schema: PublicSchema, partial: bool = False) -> dict[str, JSO
 
 def example_of(schema: PublicSchema, only: Container[str] | None = None) -> JSONSchema:
     """Return the row that the fields' examples make, or some of its fields."""
-    fields = {str(field.data_key): field.metadata["examples"][0] for field in schema.fields.values()}
-    return {name: value for name, value in fields.items() if only is None or name in only}
+    return {name: value for name, value in schema.example().items() if only is None or name in only}
 
 
 def example_row(tag: str) -> JSONSchema:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from api.json_sql import json_object, schema_fields
 from database import backend, db
 from schemas import RESOURCES, ResourceSchema
-from seed import count_query, progress_bar
+from seed import count_statement, progress_bar
 from transfer.cells import format_cell
 
 ROWS_A_STEP = 1_000
@@ -27,7 +27,7 @@ def export_rows(folder: Path, form: str) -> dict[str, int]:
 def export_file(path: Path, schema: ResourceSchema, connection: sa.Connection) -> int:
     """Write one resource to a file, which appears when it is complete; return the number of rows."""
     table = schema.model.__table__
-    count = connection.scalar(count_query(schema.model)) or 0
+    count = connection.scalar(count_statement(schema.model)) or 0
     query = sa.select(json_object(schema_fields(schema, table))).order_by(table.c.created_at, table.c.id)
     part = Path(f"{path}.part")
     with part.open("w", encoding="utf-8", newline="") as file, progress_bar(path.stem, count) as bar:

@@ -24,6 +24,7 @@ DESCRIBE_TASKS = """
 from service import create_app
 from settings import load_settings
 client = create_app(load_settings({"database_url": "sqlite:///tasks.db"}, {})).test_client()
+print(client.get("/api/v1/tasks").status_code)
 print("/api/v1/tasks/{id}" in client.get("/openapi.json").json["paths"], 'id="listTasks"' in client.get("/docs").text)
 """
 
@@ -74,4 +75,5 @@ def test_a_fourth_resource_takes_the_documented_diff(copy: Path) -> None:
     run(copy, "git", "apply", "tasks.diff")
 
     assert " passed" in run_tests(copy, "tests/core/test_tasks.py", "tests/core/test_migrations.py")
-    assert run(copy, sys.executable, "-c", DESCRIBE_TASKS) == "True True\n"
+    run(copy, sys.executable, "service.py", "seed", "--database", "sqlite:///tasks.db")
+    assert run(copy, sys.executable, "-c", DESCRIBE_TASKS) == "401\nTrue True\n"
