@@ -38,6 +38,16 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     close_database()
     server.run()
     app.extensions["last_use"].stop()
+    drop_unwritable_stderr()
+
+
+def drop_unwritable_stderr() -> None:
+    """Detach standard error if it can't be flushed, as on a full disk: Python would exit with status 120."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        sys.stderr = None
 
 
 def greet(settings: Settings, port: int) -> None:

@@ -243,13 +243,18 @@ def test_the_log_is_json_when_it_is_asked_for(start: Start) -> None:
     )
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
-def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, to: str) -> None:
+def test_a_log_that_cannot_be_written_stops_nobody(
+    tmp_path: Path, to: str, arguments: tuple[str, ...], unbuffered: str
+) -> None:
     class Unlogged(LiveServer):
         program = ("sh", "-c", f'exec "$0" "$@" {to}', *LiveServer.program)
 
-    with closing(Unlogged(tmp_path)) as server:
+    with closing(Unlogged(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
         server.read_first_key()
+        until_it_answers(server)
         assert [ask(server)[0] for _time in range(200)] == [200] * 200
         assert server.stop(signal.SIGTERM) == 0
 
