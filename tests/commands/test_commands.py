@@ -175,7 +175,7 @@ def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> No
         logged = [json.loads(row[0]) for row in connection.execute("SELECT data FROM changes ORDER BY seq")]
     connection.close()
 
-    assert logged == [rows[0] for rows in json.loads(EXAMPLES.read_text()).values()]
+    assert logged == [rows[0] for rows in json.loads(EXAMPLES.read_text(encoding="utf-8")).values()]
 
 
 def test_a_backup_is_a_whole_database_of_its_own(run: Run, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import EXAMPLES, Make
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-GIVEN = json.loads(EXAMPLES.read_text())
+GIVEN = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 COMPANY = "123e4567-e89b-12d3-a456-426614174000"
 
 

@@ -67,7 +67,7 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder = tmp_path / "later"
         shutil.copytree(ROOT / "migrations", folder)
         revision = LATER.strip().format(newest=revisions()[-1], more=more)
-        (folder / "versions" / "9999_colour.py").write_text(revision)
+        (folder / "versions" / "9999_colour.py").write_text(revision, encoding="utf-8")
         monkeypatch.setattr("database.schema.MIGRATIONS", folder)
 
     return add
@@ -193,7 +193,7 @@ def test_another_program_that_uses_alembic_is_refused_too(database: str) -> None
 
 
 def test_a_file_that_is_no_database_is_refused(database: str) -> None:
-    Path(database.removeprefix("sqlite:///")).write_text("Dear diary, " * 100)
+    Path(database.removeprefix("sqlite:///")).write_text("Dear diary, " * 100, encoding="utf-8")
 
     with pytest.raises(UnusableDatabase, match="can't be opened: file is not a database"):
         open_file(database)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from click.testing import Result
 from flask import Flask
@@ -22,9 +21,15 @@ from settings import load_settings
 from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
 from tests.core.test_migrations import OPEN, SCHEMA_0004
 
-pytestmark = pytest.mark.databases("postgresql")
+pytestmark = [pytest.mark.databases("postgresql"), pytest.mark.tools]
 
 Run = Callable[..., Result]
+
+
+def connect(database: str) -> Any:
+    """Return a connection of another program's."""
+    psycopg = pytest.importorskip("psycopg")
+    return psycopg.connect(database.replace("+psycopg", ""))
 
 
 def open_database(url: str) -> None:
@@ -131,14 +136,17 @@ def test_a_files_rows_move_to_it_and_back_byte_for_byte(run: Run, tmp_path: Path
         assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
     again = run("import", "first", "--database", database)
     assert again.exit_code == 0
-    count = sum(len((tmp_path / f"first/{name}.{form}").read_text().splitlines()) for name in ("companies", "contacts"))
+    count = sum(
+        len((tmp_path / f"first/{name}.{form}").read_text(encoding="utf-8").splitlines())
+        for name in ("companies", "contacts")
+    )
     assert shell(database, "SELECT count(*) FROM changes WHERE resource <> 'conversations'") == [
         (count - (2 if form == "csv" else 0),)
     ]
 
 
 def test_a_file_with_a_wrong_line_stores_nothing(run: Run, tmp_path: Path, database: str) -> None:
-    (tmp_path / "contacts.ndjson").write_text('{"name": "a"}\n{"name": "b", "companyId": "x"}\n')
+    (tmp_path / "contacts.ndjson").write_text('{"name": "a"}\n{"name": "b", "companyId": "x"}\n', encoding="utf-8")
 
     refused = run("import", "contacts.ndjson", "--database", database)
     assert "line 2: companyId: Is not the id of a company." in refused.stderr
@@ -168,7 +176,7 @@ def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
     database: str, writer: FlaskClient, make: Make
 ) -> None:
     make("contacts", id="x")
-    with psycopg.connect(database.replace("+psycopg", "")) as other:
+    with connect(database) as other:
         other.execute("UPDATE contacts SET name = 'theirs'")
         answers: list[Any] = []
         writing = threading.Thread(
@@ -185,7 +193,7 @@ def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
 
 def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query, make: Make) -> None:
     make("contacts", id="x")
-    with psycopg.connect(database.replace("+psycopg", "")) as other:
+    with connect(database) as other:
         other.execute("UPDATE contacts SET name = 'theirs'")
         other.rollback()
     make("contacts", id="y")
@@ -194,12 +202,14 @@ def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query,
 
 
 def test_a_transaction_that_cannot_see_the_last_number_is_told_to_begin_again(database: str, make: Make) -> None:
+    from psycopg.errors import SerializationFailure
+
     make("contacts", id="x")
-    with psycopg.connect(database.replace("+psycopg", "")) as other:
+    with connect(database) as other:
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1 FROM contacts")
         make("contacts", id="y")
-        with pytest.raises(psycopg.errors.SerializationFailure, match="begin it again"):
+        with pytest.raises(SerializationFailure, match="begin it again"):
             other.execute("UPDATE contacts SET name = 'theirs' WHERE id = 'x'")
         other.rollback()
 
@@ -210,7 +220,7 @@ def test_a_lock_that_is_not_had_in_time_is_503(
     monkeypatch.setattr(
         "database.postgresql.BEGIN_WRITING", (BEGIN_WRITING[0], "SET LOCAL lock_timeout = '50ms'", LOCK)
     )
-    with psycopg.connect(database.replace("+psycopg", "")) as other:
+    with connect(database) as other:
         other.execute(LOCK)
         answer = writer.post("/api/v1/contacts", json={"name": "a"})
 

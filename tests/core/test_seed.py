@@ -180,7 +180,7 @@ def test_a_file_with_a_wrong_record_loads_nothing(
 ) -> None:
     make("companies", id="there")
     path = tmp_path / "given.json"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
     with app.app_context(), pytest.raises(InvalidData) as refused:
         load_file(str(path))
@@ -194,7 +194,7 @@ def test_a_file_may_refer_to_its_own_and_to_stored_companies(
     make("companies", id="there")
     path = tmp_path / "given.json"
     contacts = [{"name": "John", "companyId": company} for company in ("a", "there", None)]
-    path.write_text(json.dumps({"contacts": contacts, "companies": [COMPANY]}))
+    path.write_text(json.dumps({"contacts": contacts, "companies": [COMPANY]}), encoding="utf-8")
 
     with app.app_context():
         assert load_file(str(path)) == {"companies": 1, "contacts": 3, "conversations": 0}

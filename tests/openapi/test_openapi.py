@@ -18,7 +18,7 @@ from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, Make
 
-ROWS = json.loads(EXAMPLES.read_text())
+ROWS = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 Document = dict[str, Any]
 # The headers that HTTP itself needs.
 PLAIN_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}

@@ -36,6 +36,8 @@ class BinaryServer(LiveServer):
     environment: ClassVar[dict[str, str]] = {}
 
 
+pytestmark = pytest.mark.tools
+
 Start = Callable[..., BinaryServer]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

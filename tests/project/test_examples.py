@@ -19,7 +19,7 @@ def test_keep_in_step_ends_with_a_copy_equal_to_the_source(start: Callable[..., 
 
     def keep_in_step() -> dict[str, Any]:
         subprocess.run(program, check=True, timeout=60, capture_output=True)
-        copy: dict[str, Any] = json.loads((tmp_path / "copy.json").read_text())
+        copy: dict[str, Any] = json.loads((tmp_path / "copy.json").read_text(encoding="utf-8"))
         return copy
 
     def source() -> dict[str, Any]:

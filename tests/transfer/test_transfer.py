@@ -37,7 +37,7 @@ NOT_JSON = "This is not JSON"
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
 def test_export_import_and_export_again_give_the_same_bytes(run: Run, tmp_path: Path, form: str) -> None:
-    (tmp_path / "odd.json").write_text(json.dumps({"companies": ODD}))
+    (tmp_path / "odd.json").write_text(json.dumps({"companies": ODD}), encoding="utf-8")
     for source in str(EXAMPLES), "odd.json":
         assert run("seed", "--from", source).exit_code == 0
 
@@ -57,11 +57,11 @@ def test_lines_are_in_the_shape_of_the_api(run: Run, tmp_path: Path) -> None:
     run("export", "out")
     run("export", "out", "--format", "csv")
 
-    given = json.loads(EXAMPLES.read_text())
+    given = json.loads(EXAMPLES.read_text(encoding="utf-8"))
     for name, [example] in given.items():
         line = json.dumps(example, separators=(",", ":")) + "\n"
-        assert (tmp_path / f"out/{name}.ndjson").read_text() == line
-    assert (tmp_path / "out/contacts.csv").read_text() == (
+        assert (tmp_path / f"out/{name}.ndjson").read_text(encoding="utf-8") == line
+    assert (tmp_path / "out/contacts.csv").read_text(encoding="utf-8") == (
         "id,companyId,name,email,phone,title,role,notes,isPrimary,userId,createdAt,updatedAt\n"
         "contact-123,123e4567-e89b-12d3-a456-426614174000,John Doe,john@acme.com,+1-555-0123,CEO,Decision Maker,"
         "Primary contact,true,user-456,2024-01-01T08:00:00Z,2024-01-15T10:30:00Z\n"
@@ -70,7 +70,7 @@ def test_lines_are_in_the_shape_of_the_api(run: Run, tmp_path: Path) -> None:
 
 def test_a_known_id_is_updated_in_what_the_file_has_of_it(run: Run, tmp_path: Path) -> None:
     run("seed", "--from", str(EXAMPLES))
-    (tmp_path / "contacts.csv").write_text("id,name,title\ncontact-123,Johnny,\nnew,Jane,CTO\n")
+    (tmp_path / "contacts.csv").write_text("id,name,title\ncontact-123,Johnny,\nnew,Jane,CTO\n", encoding="utf-8")
 
     assert run("import", "contacts.csv").stderr == "Stored 2 contacts.\n"
     columns = "SELECT id, name, title, phone, is_primary FROM contacts ORDER BY id"
@@ -82,7 +82,9 @@ def test_a_known_id_is_updated_in_what_the_file_has_of_it(run: Run, tmp_path: Pa
 
 
 def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "contacts.ndjson").write_text('{"id": "x", "name": "Zoë", "updatedAt": "2024-01-01T12:00:00Z"}\n')
+    (tmp_path / "contacts.ndjson").write_text(
+        '{"id": "x", "name": "Zoë", "updatedAt": "2024-01-01T12:00:00Z"}\n', encoding="utf-8"
+    )
     for _time in range(2):
         assert run("import", "contacts.ndjson").exit_code == 0
 
@@ -118,7 +120,7 @@ def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(
 def test_a_wrong_line_is_named_and_nothing_of_its_file_is_stored(
     run: Run, tmp_path: Path, name: str, text: str, line: int, sentence: str
 ) -> None:
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
 
     refused = run("import", name)
     assert (refused.exit_code, refused.stderr.rstrip(".\n")) == (
@@ -129,7 +131,7 @@ def test_a_wrong_line_is_named_and_nothing_of_its_file_is_stored(
 
 
 def test_a_file_of_no_resource_is_refused(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "people.csv").write_text("name\na\n")
+    (tmp_path / "people.csv").write_text("name\na\n", encoding="utf-8")
 
     for path in "people.csv", ".":
         assert "there must be companies, contacts or conversations, as .ndjson or .csv." in run("import", path).stderr
@@ -138,7 +140,7 @@ def test_a_file_of_no_resource_is_refused(run: Run, tmp_path: Path) -> None:
 def test_an_id_that_stands_twice_in_a_file_is_indexed_as_it_stands_last(run: Run, tmp_path: Path) -> None:
     run("seed", "--from", str(EXAMPLES))
     lines = [{"id": "x", "name": "first"}, {"id": "contact-123", "name": "other"}, {"id": "x", "name": "second"}]
-    (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     assert run("import", "contacts.ndjson").exit_code == 0
     for word, found in ("first", []), ("second", [("x",)]), ("john doe", []), ("other", [("contact-123",)]):

@@ -1,12 +1,19 @@
 """/docs in Chromium, at phone and desktop width, with requests sent from the page."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect
 
 from tests.conftest import LiveServer
-from tests.pages.browser.conftest import LOOKS, Open, inspect
+from tests.pages.browser.conftest import LOOKS, Open, expect, inspect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.tools
 
 
 def address(server: LiveServer) -> str:

@@ -1,13 +1,20 @@
 """The screenshots in README, which `make pictures` saves."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page
 
 from tests.conftest import ROOT, LiveServer
 from tests.pages.browser.conftest import PICTURES, Open
 from tests.pages.browser.test_settings_page import create, sign_in
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.tools
 
 
 def show_docs(page: Page, server: LiveServer) -> None:
@@ -32,4 +39,4 @@ def test_the_pictures_of_the_readme_are_small(
 
     assert len(page.screenshot(path=PICTURES / "readme" / name, full_page=show is show_settings)) < 200_000
     assert 10_000 < (ROOT / "docs" / name).stat().st_size < 200_000
-    assert f"(docs/{name})" in (ROOT / "README.md").read_text()
+    assert f"(docs/{name})" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,19 +1,26 @@
 """Settings → Developer in Chromium, with and without JavaScript, at phone and desktop width."""
 
+from __future__ import annotations
+
 import json
 import re
 import shlex
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect
 
 from formats.values import format_time
 from models import now
 from tests.conftest import LiveServer, ask
-from tests.pages.browser.conftest import LOOKS, Open, inspect
+from tests.pages.browser.conftest import LOOKS, Open, expect, inspect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.tools
 
 LONG = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
 
