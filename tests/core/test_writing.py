@@ -1,6 +1,7 @@
 """Creating, replacing, changing and deleting rows: as demanded, whole, or not at all."""
 
 import threading
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -383,7 +384,10 @@ def test_no_depth_is_too_deep_to_be_refused(writer: FlaskClient) -> None:
         body = f'{{"tags": [{tag}, {tag}]}}'
         return writer.post("/api/v1/conversations", data=body, content_type="application/json").status_code
 
-    assert {post(depth) for depth in range(900, 1010)} == {400, 422}
+    # How deep the text may be depends on Python: 1,000 in 3.11, several thousand in 3.13.
+    first_refused = bisect_left(range(100_000), True, key=lambda depth: post(depth) == 400)
+    assert {post(depth) for depth in range(first_refused - 60, first_refused + 60)} == {400, 422}
+    assert {post(depth) for depth in range(900, 1010)} <= {400, 422}
 
 
 @pytest.mark.parametrize("zero", ["0E-999999", "0e99999999999999", "0.000", "-0"])
