@@ -78,6 +78,7 @@ def test_another_programs_database_is_refused_untouched(new_database: Callable[[
 
 
 def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+    pytest.importorskip("psycopg")
     with pytest.raises(
         UnusableDatabase, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
     ) as told:
