@@ -1,9 +1,15 @@
-# `make run` serves demo data; `make test` runs the tests that need only Python; `make test-all` runs every test; `make check` checks the source's format, style and types; `make bench` measures (QUICK=1: in short); `make binary` builds dist/cardfile, which needs no Python; `make coverage` tells which of it no test runs; `make pictures` draws README's pictures anew.
+# make run        serve demo data
+# make test       run the tests that need only Python
+# make test-all   run every test: also those that need a browser, npm, PostgreSQL, the binary or a fuzzer
+# make check      check format, style and types
+# make bench      measure Cardfile beside others (QUICK=1: in short; ABLATE=name: without one trick for speed)
+# make binary     build dist/cardfile, which needs no Python
+# make coverage   show which lines no test runs
+# make pictures   take README's screenshots anew
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What the one binary is made of.
-SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database migrations openapi packaging pages server transfer -type f ! -name '*.pyc')
+SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats migrations openapi operate packaging pages server transfer -type f ! -name '*.pyc')
 
 .PHONY: run test test-all coverage check bench binary pictures format clean
 

@@ -63,16 +63,14 @@ class Demo:
         self.random = Random(number)  # noqa: S311
         person = Person(seed=number)
         # Drawn once, because mimesis is slow.
-        self.first_names = [person.first_name() for _number in range(1_000)]
-        self.last_names = [person.last_name() for _number in range(1_000)]
+        self.first_names, self.last_names = (
+            [draw() for _number in range(1_000)] for draw in (person.first_name, person.last_name)
+        )
         self.names: set[str] = set()
         self.places: Counter[str] = Counter()
 
     def rows(self, companies: int) -> Iterator[tuple[str, Row]]:
-        """Yield the rows of that many companies, each with its resource, companies in order of creation.
-
-        One of them is the documentation's example.
-        """
+        """Yield (resource, row) for that many companies by creation; one is the documentation's example."""
         examples = [example_rows()] if companies else []
         groups = self.groups(companies - len(examples))
         for group in merge(examples, groups, key=lambda group: group[0][1]["created_at"]):
@@ -189,7 +187,7 @@ class Demo:
         return str(UUID(int=milliseconds << 80 | 0x7 << 76 | (rest >> 62) << 64 | 0b10 << 62 | rest & (1 << 62) - 1))
 
     def sometimes(self, choices: Sequence[str]) -> str | None:
-        """Return one of the texts for every fourth row."""
+        """Return a choice for every fourth row."""
         return self.random.choice(choices) if self.random.random() < 0.25 else None
 
 

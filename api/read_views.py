@@ -13,12 +13,13 @@ from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
 from api.select import page_query, row_query
 from database import begin_snapshot, detach_connection, execute
+from database.connection import Connection
 
 
 class Page(NamedTuple):
-    """A page: its rows as a JSON array, the next page's cursor or "", the number of rows of all pages if counted."""
+    """A page: its rows' JSON joined by commas, the next page's cursor or "", the number of all rows if counted."""
 
-    text: str
+    rows: str
     cursor: str
     total: int
 
@@ -39,7 +40,7 @@ def list_rows(endpoint: Endpoint) -> Response:
         return stream_list(listing, page, headers)
     if page.cursor:
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
-    return JSONResponse(page.text, 200, headers)
+    return JSONResponse(f"[{page.rows}]", 200, headers)
 
 
 def read_page(listing: ListRequest) -> Page:
@@ -49,34 +50,34 @@ def read_page(listing: ListRequest) -> Page:
     set_version(*version)
     # The sort keys of the page's last row and, if there is one, of the row after it.
     keys = json.loads(f"[{edge}]") if edge else []
-    return Page(f"[{rows or ''}]", listing.encode_cursor(keys[0]) if len(keys) > 1 else "", total)
+    return Page(rows or "", listing.encode_cursor(keys[0]) if len(keys) > 1 else "", total)
 
 
 def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Response:
     """Return a response that reads each page when the one before it is sent, all from one snapshot."""
     # Flask ends the context, and with it the snapshot, before it sends the response.
     own = detach_connection()
-
-    def pieces() -> Iterator[str]:
-        g.connection = own
-        try:
-            yield from all_pages(listing, page)
-        finally:
-            g.pop("connection", None)
-
-    response = Response(stream_with_context(pieces()), 200, headers, content_type="application/json")
+    response = Response(
+        stream_with_context(all_pages(listing, page, own)), 200, headers, content_type="application/json"
+    )
     response.call_on_close(own.release)
     return response
 
 
-def all_pages(listing: ListRequest, page: Page) -> Iterator[str]:
-    """Yield the whole list in pieces: its first page, then each page when the one before it is sent."""
-    yield page.text[:-1]
-    while page.cursor:
-        listing.seek(page.cursor)
-        page = read_page(listing)
-        yield f",{page.text[1:-1]}"
-    yield "]"
+def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str]:
+    """Yield the whole list in pieces: its first page, then the pages that follow it, read by the connection."""
+    g.connection = own
+    try:
+        yield f"[{page.rows}"
+        while page.cursor:
+            listing.seek(page.cursor)
+            # Two pages in memory at once would be one too many.
+            del page
+            page = read_page(listing)
+            yield f",{page.rows}"
+        yield "]"
+    finally:
+        g.pop("connection", None)
 
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:

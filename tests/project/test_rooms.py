@@ -10,6 +10,9 @@ import pytest
 
 from tests.conftest import ROOT
 
+# Slow: each test runs other tests.
+pytestmark = pytest.mark.tools
+
 # Each room with the file of its commands, and the lines that enter it.
 ROOMS = {
     "openapi": ("", r"from openapi import .*|    init_openapi\(app\)"),
