@@ -15,7 +15,7 @@ from zlib import crc32
 import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
-from database import execute, write_transaction
+from database.connection import execute, write_transaction
 from formats.ids import new_id
 from models import SCOPES, ApiKey, from_driver, insert_statement, now
 
@@ -56,7 +56,7 @@ class InsufficientScope(Unauthenticated):
 
     def __init__(self, scope: str, required: str) -> None:
         super().__init__(scope, required)
-        self.detail = f"This API key has the scope {scope}; {required} is needed."
+        self.detail = f"This API key lacks the required scope: it has {scope}, and {required} is needed."
         self.challenge = {"error": "insufficient_scope", "scope": required}  # type: ignore[misc]
 
 

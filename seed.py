@@ -19,7 +19,8 @@ import click
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
-from database import backend, connection, execute, execute_many, write_transaction
+from database import backend
+from database.connection import connection, execute, execute_many, write_transaction
 from formats.errors import pointers, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
 from models import Resource, insert_statement

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, g, request
 from api.json_sql import joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
 from api.responses import JSONResponse
-from database import execute
+from database.connection import execute
 from models import Change
 
 MAX_CHANGES = 1_000

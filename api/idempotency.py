@@ -13,7 +13,7 @@ from flask import Response, abort, g, request
 
 from api.problems import Conflict
 from api.responses import JSONResponse
-from database import execute
+from database.connection import execute
 from models import Replay, insert_statement, now
 
 LIFETIME = timedelta(hours=24)

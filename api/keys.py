@@ -10,7 +10,7 @@ from api.json_sql import json_object, schema_fields
 from api.parameters import Parameters, parse_body
 from api.responses import JSONResponse, json_response
 from auth import create_key, delete_key, requires
-from database import execute, write_transaction
+from database.connection import execute, write_transaction
 from formats.json_text import parse_json
 from models import ApiKey, now
 from schemas import KeySchema

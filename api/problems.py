@@ -14,7 +14,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from api.responses import JSONResponse
 from auth import Unauthenticated, redact
-from database import WriteLockTimeout, backend, db, discard_connections
+from database import backend, db
+from database.connection import discard_connections
+from database.write_lock import WriteLockTimeout
 from formats.errors import pointers
 from formats.json_text import InvalidJSON
 

@@ -12,8 +12,7 @@ from api.query import ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
 from api.select import page_query, row_query
-from database import begin_snapshot, detach_connection, execute
-from database.connection import Connection
+from database.connection import Connection, begin_snapshot, detach_connection, execute
 
 
 class Page(NamedTuple):

@@ -18,7 +18,7 @@ from api.read_views import read_row
 from api.resources import Endpoint
 from api.responses import JSONResponse
 from api.statements import delete_statement, match_query, update_statement
-from database import execute, write_transaction
+from database.connection import execute, write_transaction
 from models import insert_statement, now
 from schemas import ID
 

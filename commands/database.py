@@ -3,7 +3,8 @@
 import click
 
 from commands.group import open_app, setting_options
-from database import copy_to, db
+from database import db
+from database.schema import copy_to
 
 
 @click.command()

@@ -11,7 +11,9 @@ import click
 from flask import Flask
 from sqlalchemy.exc import DBAPIError
 
-from database import UnusableDatabase, close_database, db, display_name
+from database import close_database, db
+from database.backend import display_name
+from database.schema import UnusableDatabase
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 

@@ -8,7 +8,7 @@ from marshmallow import ValidationError
 import auth
 from api.keys import all_records
 from commands.group import open_app, setting_options
-from database import write_transaction
+from database.connection import write_transaction
 from formats.errors import pointers
 from models import SCOPES, now
 from schemas import KeySchema

@@ -7,40 +7,10 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database.backend import Backend, backend_of, display_name
-from database.connection import (
-    begin_snapshot,
-    connection,
-    connections,
-    detach_connection,
-    discard_connections,
-    execute,
-    execute_many,
-    init_connections,
-    release_connection,
-    write_transaction,
-)
-from database.schema import UnusableDatabase, copy_to, upgrade
-from database.write_lock import WriteLockTimeout
+from database.connection import connections, init_connections, release_connection
+from database.schema import UnusableDatabase, upgrade
 from formats.json_text import encode_json
 from settings import Settings, missing_package
-
-__all__ = [
-    "UnusableDatabase",
-    "WriteLockTimeout",
-    "backend",
-    "backend_of",
-    "begin_snapshot",
-    "close_database",
-    "connection",
-    "copy_to",
-    "db",
-    "detach_connection",
-    "discard_connections",
-    "display_name",
-    "execute",
-    "execute_many",
-    "write_transaction",
-]
 
 
 class Base(DeclarativeBase):

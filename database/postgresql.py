@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 __all__ = ["insert"]
@@ -67,11 +67,6 @@ def broken_references(_connection: Connection) -> list[str]:
     return []
 
 
-def damages(_connection: Connection) -> list[str]:
-    """Return nothing: checking a server's files is pg_amcheck's job."""
-    return []
-
-
 def schema_of(connection: Connection) -> dict[str, str]:
     """Return the SQL of every constraint, index, trigger and function, and the type of every column, by name."""
     rows = connection.exec_driver_sql(
@@ -90,14 +85,3 @@ def schema_of(connection: Connection) -> dict[str, str]:
     )
     own = f"{connection.exec_driver_sql('SELECT current_schema()').scalar()}."
     return {name: sql.replace(own, "") for name, sql in rows}
-
-
-@contextmanager
-def scratch(engine: Engine) -> Iterator[Connection]:
-    """Give a connection to an empty schema, which is dropped at the end of the block."""
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
-        connection.exec_driver_sql("CREATE SCHEMA cardfile_scratch")
-        connection.exec_driver_sql("SET LOCAL search_path TO cardfile_scratch")
-        yield connection
-        connection.rollback()

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from database.search import bulk_indexing
@@ -83,23 +82,7 @@ def broken_references(connection: Connection) -> list[str]:
     return [f"row {rowid} of {table} refers to a row of {parent} that is missing" for table, rowid, parent, _ in rows]
 
 
-def damages(connection: Connection) -> list[str]:
-    """Return what SQLite finds wrong in the file."""
-    return [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
-
-
 def schema_of(connection: Connection) -> dict[str, str]:
     """Return the SQL of every table, index and trigger, by name."""
     rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     return {row.name: row.sql for row in rows}
-
-
-@contextmanager
-def scratch(_engine: Engine) -> Iterator[Connection]:
-    """Give a connection to an empty database, which is deleted at the end of the block."""
-    with TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{folder}/new.db", **ENGINE_OPTIONS)
-        event.listen(engine, "connect", prepare)
-        with engine.connect() as connection:
-            yield connection
-        engine.dispose()

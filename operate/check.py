@@ -1,19 +1,23 @@
 """`check`: the integrity of the database, and the versions of its schema and software."""
 
-from sqlalchemy import Engine
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 
-from database import backend_of, display_name
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from database.backend import backend_of, display_name
 from database.schema import revision, run_migrations
 
 
 def check_database(engine: Engine) -> tuple[dict[str, str], list[str]]:
     """Return a report on the database (database, integrity, schema, version), and a sentence for every fault."""
     backend = backend_of(engine.url)
-    with backend.scratch(engine) as connection:
+    with empty_database(engine) as connection:
         run_migrations(connection)
         expected = backend.schema_of(connection)
     with engine.connect() as connection:
-        faults = backend.damages(connection) + backend.broken_references(connection)
+        faults = damages(connection) + backend.broken_references(connection)
         found = backend.schema_of(connection)
         faults += [f"{name} is missing or changed" for name, sql in expected.items() if found.get(name) != sql]
         report = {
@@ -23,3 +27,30 @@ def check_database(engine: Engine) -> tuple[dict[str, str], list[str]]:
             "version": backend.version(connection.exec_driver_sql),
         }
     return report, faults
+
+
+def damages(connection: Connection) -> list[str]:
+    """Return what SQLite finds wrong in the file. On PostgreSQL, that is pg_amcheck's job."""
+    if connection.dialect.name != "sqlite":
+        return []
+    return [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
+
+
+@contextmanager
+def empty_database(engine: Engine) -> Iterator[Connection]:
+    """Give a connection to an empty database of the engine's kind, which is deleted at the end of the block."""
+    if engine.dialect.name == "sqlite":
+        backend = backend_of(engine.url)
+        with TemporaryDirectory() as folder:
+            new = create_engine(f"sqlite:///{folder}/new.db", **backend.ENGINE_OPTIONS)
+            event.listen(new, "connect", backend.prepare)
+            with new.connect() as connection:
+                yield connection
+            new.dispose()
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("CREATE SCHEMA cardfile_scratch")
+        connection.exec_driver_sql("SET LOCAL search_path TO cardfile_scratch")
+        yield connection
+        connection.rollback()

@@ -12,7 +12,7 @@ UNPACKED = sys._MEIPASS
 PARENT = os.getppid()
 PR_SET_PDEATHSIG = 1
 
-# Killed, the parent can't pass a signal on, nor clear up: nobody would know which process still serves.
+# A parent that is killed can't forward a signal or clean up: then this process ends, too.
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 atexit.register(lambda: os.getppid() == PARENT or shutil.rmtree(UNPACKED, ignore_errors=True))
 # systemd-tmpfiles leaves alone what is locked, however old it is (tmpfiles.d(5)).

@@ -11,7 +11,7 @@ import auth
 from api.keys import all_records, find_record
 from api.protocol import base_url
 from auth import API, public
-from database import write_transaction
+from database.connection import write_transaction
 from formats.values import format_time
 from models import SCOPES, now
 from pages.overview import overview

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from api.json_sql import number
-from database import begin_snapshot, execute
+from database.connection import begin_snapshot, execute
 from models import STATUSES, Change, Company, Contact, Conversation
 
 DAYS = 30

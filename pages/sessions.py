@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, delete, or_, select
 
 from api.problems import problem
 from auth import digest, is_expired
-from database import execute
+from database.connection import execute
 from models import ApiKey, Session, from_driver, insert_statement, now
 
 HOME = "/settings/developer"

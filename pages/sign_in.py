@@ -6,7 +6,7 @@ from flask import Blueprint, Response, abort, current_app, redirect, render_temp
 
 from api.problems import problem
 from auth import InvalidKey, find_key, public
-from database import write_transaction
+from database.connection import write_transaction
 from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
 
 ATTEMPTS_PER_MINUTE = 10

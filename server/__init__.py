@@ -10,7 +10,9 @@ from flask import Flask, current_app
 
 import seed
 from auth import create_key
-from database import backend, close_database, connection, display_name, execute, write_transaction
+from database import backend, close_database
+from database.backend import display_name
+from database.connection import connection, execute, write_transaction
 from models import ApiKey
 from server.log import set_up_logging
 from settings import InvalidSetting, Settings

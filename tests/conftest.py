@@ -25,8 +25,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from auth import create_key
 from commands import cli
-from database import Base, close_database, db, write_transaction
-from database.connection import Connection
+from database import Base, close_database, db
+from database.connection import Connection, write_transaction
 from formats.ids import new_id
 from schemas import RESOURCES
 from seed import insert_rows

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from marshmallow import ValidationError, missing
 
 from api.statements import match_query
-from database import backend, connection, execute, execute_many, write_transaction
+from database import backend
+from database.connection import connection, execute, execute_many, write_transaction
 from formats.errors import pointers
 from formats.json_text import InvalidJSON, parse_json
 from models import now

@@ -119,7 +119,7 @@ def test_too_small_a_scope_is_named(reader: FlaskClient) -> None:
     answer = reader.get("/api/v1/keys")
 
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
-    assert answer.json["detail"] == "This API key has the scope read; admin is needed."
+    assert answer.json["detail"] == "This API key lacks the required scope: it has read, and admin is needed."
 
 
 def test_a_view_that_writes_needs_the_scope_write(app: Flask, reader: FlaskClient, writer: FlaskClient) -> None:

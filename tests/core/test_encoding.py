@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import models
-from database import execute, write_transaction
+from database.connection import execute, write_transaction
 from formats.ids import new_id
 from formats.values import MAX_AMOUNT, MAX_INTEGER
 from schemas import RESOURCES, ResourceSchema

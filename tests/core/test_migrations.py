@@ -11,8 +11,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import create_engine
 
-from database import Base, UnusableDatabase, backend, close_database, db
-from database.schema import revisions
+from database import Base, backend, close_database, db
+from database.schema import UnusableDatabase, revisions
 from database.sqlite import driver as sqlite
 from service import create_app
 from settings import load_settings

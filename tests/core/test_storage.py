@@ -13,7 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
-from database import connection, db, write_transaction
+from database import db
+from database.connection import connection, write_transaction
 from database.sqlite import bulk_indexing, has_wal_reset_bug
 from database.sqlite import driver as sqlite
 from models import Contact

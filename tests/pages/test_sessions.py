@@ -12,7 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from auth import new_key
-from database import close_database, write_transaction
+from database import close_database
+from database.connection import write_transaction
 from models import now
 from pages.sessions import HOME, add_token
 from service import create_app

@@ -1,0 +1,65 @@
+"""The write lock: writers of one process, or of several, take turns and wait for a limited time."""
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from database.write_lock import WriteLock, WriteLockTimeout
+from tests.conftest import ROOT
+
+HOLD_FILE = (
+    "import sys; from database.write_lock import WriteLock\n"
+    "with WriteLock(sys.argv[1]).hold(): print('held', flush=True); sys.stdin.read()"
+)
+
+
+@pytest.mark.parametrize("name", [None, "cardfile.db.lock"])
+def test_writers_of_one_process_take_turns(tmp_path: Path, name: str | None) -> None:
+    lock = WriteLock(name and str(tmp_path / name))
+    active: list[int] = []
+    most = []
+
+    def write(number: int) -> None:
+        with lock.hold():
+            active.append(number)
+            most.append(len(active))
+            time.sleep(0.001)
+            active.remove(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(80)))
+    assert most == [1] * 80
+
+
+def test_writers_of_two_processes_take_turns_and_a_killed_one_releases_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.write_lock.MAX_WAIT_SECONDS", 0.05)
+    path = str(tmp_path / "cardfile.db.lock")
+    command = [sys.executable, "-c", HOLD_FILE, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as other:
+        assert other.stdout and other.stdout.readline() == b"held\n"
+        with pytest.raises(WriteLockTimeout), WriteLock(path).hold():
+            pass
+        other.kill()
+        other.wait()
+        with WriteLock(path).hold():
+            pass
+
+
+def test_a_write_that_waits_too_long_is_503_and_a_read_waits_for_no_writer(
+    app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.write_lock.MAX_WAIT_SECONDS", 0.05)
+    with app.extensions["connections"].write_lock.hold():
+        late = writer.post("/api/v1/contacts", json={"name": "late"})
+        assert writer.get("/api/v1/contacts").json == []
+
+    assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+    assert writer.post("/api/v1/contacts", json={"name": "later"}).status_code == 201
