@@ -92,7 +92,6 @@ def remove_driver_connection() -> None:
 
 def remove_compiled_statements() -> None:
     """Run SQLAlchemy's own statements, still built once each, by its execute()."""
-    import database
     from database import connection
 
     def compile_anew(_self: Any, source: Any, *arguments: Any) -> Any:
@@ -103,7 +102,7 @@ def remove_compiled_statements() -> None:
         return core_connection(connection.connection()).execute(statement, values).cursor
 
     connection.Connections.compile_anew = compile_anew
-    replace_everywhere(database.execute, execute)
+    replace_everywhere(connection.execute, execute)
 
 
 def core_connection(own: Any) -> Any:
