@@ -190,14 +190,15 @@ def require_key() -> None:
     nobody without a key learns which paths exist.
     """
     view = current_app.view_functions.get(request.endpoint or "")
+    method, authorization = request.environ["REQUEST_METHOD"], request.environ.get("HTTP_AUTHORIZATION", "")
     is_outside = view is None and not f"{request.path}/".startswith(f"{API}/")
-    if is_outside or request.method == "OPTIONS" or getattr(view, "is_public", False):
+    if is_outside or method == "OPTIONS" or getattr(view, "is_public", False):
         return
-    scheme, _space, credentials = request.headers.get("Authorization", "").partition(" ")
+    scheme, _space, credentials = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated
     g.key = key = find_key(credentials.strip())
-    required = required_scope(view, request.method)
+    required = required_scope(view, method)
     if view is not None and SCOPES.index(key.scope) < SCOPES.index(required):
         raise InsufficientScope(key.scope, required)
     current_app.extensions["last_use"].note(key.id)

@@ -24,11 +24,12 @@ def init_changes(app: Flask) -> None:
 def add_version_headers(response: Response) -> Response:
     """Set Dataset-Version for requests with a key, and the ETag where the view has set one."""
     if "key" in g and response.status_code < 500:
-        if "version" not in g:
-            [g.version] = execute(version_query).fetchone()
-        response.headers.add("Dataset-Version", str(g.version))
-        if "etag" in g and response.status_code < 400:
-            response.headers.add("ETag", f'"{g.etag}"')
+        version, etag = g.get("version"), g.get("etag")
+        if version is None:
+            [version] = execute(version_query).fetchone()
+        response.headers.add("Dataset-Version", str(version))
+        if etag and response.status_code < 400:
+            response.headers.add("ETag", f'"{etag}"')
     return response
 
 

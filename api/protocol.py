@@ -30,9 +30,10 @@ def init_protocol(app: Flask) -> None:
 def prepare_request() -> None:
     """Give the request its id, the client's own if that is valid; refuse any but one valid Host (RFC 9112 §3.2)."""
     g.started = time.perf_counter()
-    g.request_id = request_id_from(request.environ.get("HTTP_X_REQUEST_ID", ""))
+    environ = request.environ
+    g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
     # Servers join repeated headers by commas, which no host name contains.
-    if not HOST.fullmatch(request.environ.get("HTTP_HOST", "")):
+    if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
         abort(400, "Send exactly one Host header, with the name or address of this server.")
 
 
@@ -44,15 +45,16 @@ def base_url() -> str:
 
 def request_id_from(header: str) -> str:
     """Return the id in a client's X-Request-Id if it is valid, else a new one."""
-    return header if REQUEST_ID.fullmatch(header) and redact(header) == header else new_id()
+    return header if header and REQUEST_ID.fullmatch(header) and redact(header) == header else new_id()
 
 
 def complete_response(response: Response) -> Response:
     """Set the headers of every response."""
-    response.headers.add("X-Request-Id", g.request_id)
-    response.headers.add("X-Content-Type-Options", "nosniff")
-    if request.method == "OPTIONS" and response.status_code == 200:
+    headers = response.headers
+    headers.add("X-Request-Id", g.request_id)
+    headers.add("X-Content-Type-Options", "nosniff")
+    if response.status_code == 200 and request.method == "OPTIONS":
         response.status_code = 204
     if response.status_code == 204:
-        del response.headers["Content-Type"]
+        del headers["Content-Type"]
     return response

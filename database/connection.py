@@ -47,8 +47,8 @@ class Statement:
 class Connection:
     """A connection to the database, in autocommit mode until a transaction is begun."""
 
-    def __init__(self, pooled: Any, idle: "deque[Connection]") -> None:
-        self.pooled, self.idle = pooled, idle
+    def __init__(self, pooled: Any, home: "Connections") -> None:
+        self.pooled, self.home = pooled, home
         self.driver = pooled.driver_connection
         self.in_transaction = False
 
@@ -72,7 +72,7 @@ class Connection:
         """Return the connection to the idle ones; a snapshot that it holds ends."""
         if self.pooled.is_valid:
             self.end()
-            self.idle.append(self)
+            self.home.idle.append(self)
 
 
 class Connections:
@@ -93,7 +93,7 @@ class Connections:
         try:
             return self.idle.pop()
         except IndexError:
-            return Connection(self.engine.raw_connection(), self.idle)
+            return Connection(self.engine.raw_connection(), self)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -115,10 +115,10 @@ def connections() -> Connections:
 
 def connection() -> Connection:
     """Return the connection of this app context."""
-    if "connection" not in g:
-        g.connection = connections().open()
-    found: Connection = g.connection
-    return found
+    own: Connection | None = g.get("connection")
+    if own is None:
+        own = g.connection = connections().open()
+    return own
 
 
 def detach_connection() -> Connection:
@@ -133,8 +133,9 @@ def detach_connection() -> Connection:
 
 def release_connection(_error: BaseException | None = None) -> None:
     """Release this context's connection, if it has one."""
-    if "connection" in g:
-        g.pop("connection").release()
+    own: Connection | None = g.pop("connection", None)
+    if own is not None:
+        own.release()
 
 
 def discard_connections() -> None:
@@ -149,19 +150,22 @@ def execute(source: Source, *arguments: Any, **values: Any) -> Any:
 
     It is compiled once for each set of arguments. Outside of a transaction it reads from a snapshot of its own.
     """
-    statement = connections().compile(source, *arguments)
-    return connection().execute(statement.sql, statement.bind(values))
+    own = connection()
+    statement = own.home.compile(source, *arguments)
+    return own.execute(statement.sql, statement.bind(values))
 
 
 def execute_many(source: Source, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
     """Run a statement, or the one that source(*arguments) returns, once for each row of values."""
-    statement = connections().compile(source, *arguments)
-    connection().driver.cursor().executemany(statement.sql, [statement.bind(values) for values in rows])
+    own = connection()
+    statement = own.home.compile(source, *arguments)
+    own.driver.cursor().executemany(statement.sql, [statement.bind(values) for values in rows])
 
 
 def begin_snapshot() -> None:
     """Read from one snapshot until the end of the request."""
-    connection().begin(connections().backend.BEGIN_SNAPSHOT)
+    own = connection()
+    own.begin(own.home.backend.BEGIN_SNAPSHOT)
 
 
 @contextmanager
@@ -172,16 +176,16 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     """
     # A snapshot can't become a writing transaction once another connection has written.
     release_connection()
-    with connections().write_lock.hold():
-        own = connection()
+    own = connection()
+    with own.home.write_lock.hold():
         try:
-            own.begin(*connections().backend.BEGIN_WRITING)
+            own.begin(*own.home.backend.BEGIN_WRITING)
             yield
             own.end("COMMIT" if keep else "ROLLBACK")
         except BaseException:
             try:
                 own.end()
-            except connections().engine.dialect.loaded_dbapi.Error:
+            except own.home.engine.dialect.loaded_dbapi.Error:
                 # The transaction is already over, or its state is unknown.
                 discard_connections()
             raise

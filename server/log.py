@@ -48,13 +48,14 @@ def set_up_logging(log_format: str) -> None:
 
 def log_request(response: Response) -> Response:
     """Log the request, without its query string, which may hold secrets; control characters are escaped."""
+    environ, key = request.environ, g.get("key")
     write_line(
         {
-            "method": quote(request.method),
+            "method": quote(environ["REQUEST_METHOD"]),
             "path": redact(quote(request.path)),
             "status": response.status_code,
             "ms": round((time.perf_counter() - g.started) * 1000, 1),
-            "key": g.key.id if "key" in g else "-",
+            "key": key.id if key else "-",
             "requestId": g.request_id,
         }
     )
