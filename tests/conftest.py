@@ -34,7 +34,7 @@ from service import create_app
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-Make = Callable[..., str]
+CreateRow = Callable[..., str]
 Query = Callable[..., list[Any]]
 EXAMPLES = Path(__file__).parent / "core" / "examples.json"
 
@@ -69,7 +69,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the URL of a PostgreSQL server: the one that TEST_DATABASE_URL names, or one that is started here."""
     pytest.importorskip("psycopg")
     if url := os.environ.get("TEST_DATABASE_URL"):
@@ -90,9 +90,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(server: str) -> Iterator[Callable[[], str]]:
+def new_database(postgresql_server: str) -> Iterator[Callable[[], str]]:
     """Return a function that creates an empty database on the server and returns its URL."""
-    url = make_url(server).set(drivername="postgresql+psycopg")
+    url = make_url(postgresql_server).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     names = []
 
@@ -110,7 +110,7 @@ def new_database(server: str) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="session")
-def migrated(new_database: Callable[[], str]) -> str:
+def migrated_postgresql(new_database: Callable[[], str]) -> str:
     """Return the URL of a PostgreSQL database of the newest schema."""
     url = new_database()
     app = create_app(load_settings({"database_url": url}, {}))
@@ -121,10 +121,10 @@ def migrated(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def postgresql(migrated: str) -> Iterator[str]:
+def postgresql(migrated_postgresql: str) -> Iterator[str]:
     """Return the URL of a PostgreSQL database of the newest schema, without a row."""
-    yield migrated
-    engine = create_engine(migrated)
+    yield migrated_postgresql
+    engine = create_engine(migrated_postgresql)
     with engine.begin() as connection:
         for table in reversed(Base.metadata.sorted_tables):
             connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
@@ -134,7 +134,7 @@ def postgresql(migrated: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a database of the newest schema, made once and copied for each test."""
     path = tmp_path_factory.mktemp("empty") / "cardfile.db"
     app = create_app(load_settings({"database_url": f"sqlite:///{path}"}, {}))
@@ -155,9 +155,9 @@ def first_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def app(database: str, empty: Path) -> Iterator[Flask]:
+def app(database: str, empty_database: Path) -> Iterator[Flask]:
     if database.startswith("sqlite"):
-        shutil.copy(empty, database.removeprefix("sqlite:///"))
+        shutil.copy(empty_database, database.removeprefix("sqlite:///"))
     app = create_app(load_settings({"database_url": database}, {}))
     yield app
     app.extensions["last_use"].stop()
@@ -166,7 +166,7 @@ def app(database: str, empty: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def new_key_of(app: Flask) -> Callable[..., str]:
+def new_key_with_scope(app: Flask) -> Callable[..., str]:
     """Return a function that creates a key of the given scope."""
 
     def create(scope: str, expires_at: datetime | None = None) -> str:
@@ -177,12 +177,12 @@ def new_key_of(app: Flask) -> Callable[..., str]:
 
 
 @pytest.fixture
-def new_client(app: Flask, new_key_of: Callable[..., str]) -> Callable[[str], FlaskClient]:
+def new_client(app: Flask, new_key_with_scope: Callable[..., str]) -> Callable[[str], FlaskClient]:
     """Return a function that makes a client which sends a new key of the given scope."""
-    return lambda scope: client_with(app, new_key_of(scope))
+    return lambda scope: client_with_key(app, new_key_with_scope(scope))
 
 
-def client_with(app: Flask, key: str) -> FlaskClient:
+def client_with_key(app: Flask, key: str) -> FlaskClient:
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
     return client
@@ -209,17 +209,17 @@ def anonymous(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def make(app: Flask) -> Callable[..., str]:
+def create_row(app: Flask) -> Callable[..., str]:
     """Return a function that stores a row, given in the API's shape where it matters, and returns its id."""
 
-    def make_row(resource: str, **members: Any) -> str:
-        given = members if resource == "conversations" else {"name": "Acme", **members}
-        row = RESOURCES[resource].load(given)
+    def create(resource: str, **fields: Any) -> str:
+        values = fields if resource == "conversations" else {"name": "Acme", **fields}
+        row = RESOURCES[resource].load(values)
         with app.app_context(), write_transaction():
             insert_rows(resource, [row])
         return str(row["id"])
 
-    return make_row
+    return create
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def query(app: Flask) -> Callable[..., list[Any]]:
     return run_sql
 
 
-class Ran(NamedTuple):
+class ExecutedStatement(NamedTuple):
     """A statement that a request ran: its SQL and its bound values."""
 
     sql: str
@@ -249,22 +249,22 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture
-def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
+def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[ExecutedStatement]:
     """Return a list of the statements that requests run, without BEGIN, COMMIT, ROLLBACK and the key's last use."""
     monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
-    ran: list[Ran] = []
+    ran: list[ExecutedStatement] = []
     execute = Connection.execute
 
     def note(connection: Connection, sql: str, values: Any = ()) -> Any:
         if not sql.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
-            ran.append(Ran(sql, values))
+            ran.append(ExecutedStatement(sql, values))
         return execute(connection, sql, values)
 
     monkeypatch.setattr(Connection, "execute", note)
     return ran
 
 
-def shell(database: str, sql: str) -> list[Any]:
+def run_external_sql(database: str, sql: str) -> list[Any]:
     """Run SQL as a program that knows nothing of Cardfile does; return the rows.
 
     For SQLite that is the standard library's, in a process of its own: two in one process lose each other's locks.
@@ -344,27 +344,27 @@ class LiveServer:
         self.process.stderr.close()
 
 
-def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
+def send_request(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
     """Return status and body of an answer, to a POST where there is something to send."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
-def until_it_answers(server: LiveServer) -> None:
+def wait_until_ready(server: LiveServer) -> None:
     """Wait for a server whose processes listen a moment after the greeting."""
     for _attempt in range(100):
         with suppress(ConnectionRefusedError):
-            ask(server)
+            send_request(server)
             return
         time.sleep(0.1)
     raise AssertionError(server.log)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
+def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     """Return a function that starts a server in a folder of its own; what still runs at the end is killed."""
     servers: list[LiveServer] = []
 
@@ -378,11 +378,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Return a function that runs a command to its end, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
-    def run_command(*arguments: str, **options: Any) -> Result:
+    def invoke(*arguments: str, **options: Any) -> Result:
         return CliRunner().invoke(cli, arguments, obj=create_app, **options)
 
-    return run_command
+    return invoke

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from auth import API, checksum, is_well_formed, new_key, public
 from models import now
-from tests.conftest import Query, Ran, client_with
+from tests.conftest import ExecutedStatement, Query, client_with_key
 
 NewKey = Callable[..., str]
 
@@ -31,9 +31,9 @@ def test_every_route_under_api_v1_needs_a_key(app: Flask, anonymous: FlaskClient
     assert len(routes) >= 15
 
     for method, path in routes:
-        answer = anonymous.open(path, method=method)
-        assert (path, answer.status_code) == (path, 401)
-        assert answer.headers["WWW-Authenticate"] == NO_CREDENTIALS
+        response = anonymous.open(path, method=method)
+        assert (path, response.status_code) == (path, 401)
+        assert response.headers["WWW-Authenticate"] == NO_CREDENTIALS
 
 
 @pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/companies/x/y"])
@@ -52,10 +52,10 @@ def test_a_new_view_is_refused_unless_it_is_marked_public(app: Flask, anonymous:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_of: NewKey, scheme: str) -> None:
-    answer = anonymous.get("/api/v1/companies", headers={"Authorization": f"{scheme} {new_key_of('read')}"})
+def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_with_scope: NewKey, scheme: str) -> None:
+    response = anonymous.get("/api/v1/companies", headers={"Authorization": f"{scheme} {new_key_with_scope('read')}"})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_of: New
     ],
 )
 def test_what_is_not_a_key_is_refused(anonymous: FlaskClient, header: str, challenge: str) -> None:
-    answer = anonymous.get("/api/v1/companies", headers={"Authorization": header})
+    response = anonymous.get("/api/v1/companies", headers={"Authorization": header})
 
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == challenge
-    assert "cfk_" not in answer.text
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == challenge
+    assert "cfk_" not in response.text
 
 
 def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClient) -> None:
@@ -84,17 +84,17 @@ def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClien
 
     assert admin.delete(f"/api/v1/keys/{record['id']}").status_code == 204
 
-    answer = writer.get("/api/v1/companies")
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
+    response = writer.get("/api/v1/companies")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID)
 
 
-def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_of: NewKey) -> None:
-    past = new_key_of("read", now() - timedelta(seconds=1))
-    future = new_key_of("read", now() + timedelta(minutes=1))
+def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_with_scope: NewKey) -> None:
+    past = new_key_with_scope("read", now() - timedelta(seconds=1))
+    future = new_key_with_scope("read", now() + timedelta(minutes=1))
 
-    answer = client_with(app, past).get("/api/v1/companies")
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
-    assert client_with(app, future).get("/api/v1/companies").status_code == 200
+    response = client_with_key(app, past).get("/api/v1/companies")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID)
+    assert client_with_key(app, future).get("/api/v1/companies").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -116,10 +116,10 @@ def test_keys_are_managed_with_an_admin_key_only(
 
 
 def test_too_small_a_scope_is_named(reader: FlaskClient) -> None:
-    answer = reader.get("/api/v1/keys")
+    response = reader.get("/api/v1/keys")
 
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
-    assert answer.json["detail"] == "This API key has the scope read; admin is needed."
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
+    assert response.json["detail"] == "This API key has the scope read; admin is needed."
 
 
 def test_a_view_that_writes_needs_the_scope_write(app: Flask, reader: FlaskClient, writer: FlaskClient) -> None:
@@ -142,7 +142,7 @@ def test_the_checksum_is_the_crc_32_in_base62() -> None:
     assert checksum("123456789") == "3jZRME"
 
 
-def test_a_mistyped_key_costs_no_query(anonymous: FlaskClient, statements: list[Ran]) -> None:
+def test_a_mistyped_key_costs_no_query(anonymous: FlaskClient, statements: list[ExecutedStatement]) -> None:
     key = new_key()
     mistyped = key[:10] + ("a" if key[10] != "a" else "b") + key[11:]
 
@@ -152,8 +152,8 @@ def test_a_mistyped_key_costs_no_query(anonymous: FlaskClient, statements: list[
     assert [each.verb for each in statements] == ["SELECT"]
 
 
-def test_only_the_keys_sha_256_is_stored(new_key_of: NewKey, query: Query) -> None:
-    key = new_key_of("read")
+def test_only_the_keys_sha_256_is_stored(new_key_with_scope: NewKey, query: Query) -> None:
+    key = new_key_with_scope("read")
 
     [stored] = query("SELECT * FROM api_keys")
     assert sha256(key.encode()).hexdigest() in stored

@@ -7,7 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from seed import load_demo
-from tests.conftest import Make, Query, Ran, shell
+from tests.conftest import CreateRow, ExecutedStatement, Query, run_external_sql
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -62,9 +62,9 @@ def test_following_the_feed_from_0_rebuilds_the_data(app: Flask, reader: FlaskCl
     assert rows == current(reader)
 
 
-def test_a_long_feed_comes_in_pages(app: Flask, reader: FlaskClient, make: Make) -> None:
+def test_a_long_feed_comes_in_pages(app: Flask, reader: FlaskClient, create_row: CreateRow) -> None:
     for _number in range(5):
-        make("contacts")
+        create_row("contacts")
 
     first = reader.get("/api/v1/changes?limit=2")
     assert first.headers["Link"] == '<http://localhost/api/v1/changes?since=2&limit=2>; rel="next"'
@@ -90,15 +90,15 @@ def test_deleting_a_company_logs_what_becomes_of_its_thousand_contacts(writer: F
     "path", ["companies", "companies/x", "contacts?companyId=x", "companies/x?include=contacts", "changes"]
 )
 def test_what_is_unchanged_is_304_from_one_small_query(
-    reader: FlaskClient, make: Make, statements: list[Ran], path: str
+    reader: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement], path: str
 ) -> None:
-    make("companies", id="x")
-    make("contacts", companyId="x")
+    create_row("companies", id="x")
+    create_row("contacts", companyId="x")
     tag = reader.get(f"/api/v1/{path}").headers["ETag"]
     statements.clear()
 
-    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
-    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
+    response = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag)
     _key, version = statements
     assert "FROM changes" in version.sql and "FROM companies" not in version.sql
 
@@ -106,8 +106,10 @@ def test_what_is_unchanged_is_304_from_one_small_query(
 @pytest.mark.parametrize(
     ("path", "status"), [("companies", 304), ("companies/x", 304), ("companies/neverwas", 404), ("changes", 304)]
 )
-def test_any_state_is_unchanged_to_who_asks_for_none(reader: FlaskClient, make: Make, path: str, status: int) -> None:
-    make("companies", id="x")
+def test_any_state_is_unchanged_to_who_asks_for_none(
+    reader: FlaskClient, create_row: CreateRow, path: str, status: int
+) -> None:
+    create_row("companies", id="x")
 
     assert reader.get(f"/api/v1/{path}", headers={"If-None-Match": "*"}).status_code == status
 
@@ -125,33 +127,33 @@ def test_any_state_is_unchanged_to_who_asks_for_none(reader: FlaskClient, make: 
     ],
 )
 def test_a_write_by_any_program_changes_the_etag(
-    database: str, reader: FlaskClient, make: Make, path: str, sql: str
+    database: str, reader: FlaskClient, create_row: CreateRow, path: str, sql: str
 ) -> None:
-    make("companies", id="x")
-    make("contacts", id="y", companyId="x")
+    create_row("companies", id="x")
+    create_row("contacts", id="y", companyId="x")
     tag = reader.get(f"/api/v1/{path}").headers["ETag"]
-    shell(database, sql)
+    run_external_sql(database, sql)
 
-    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
-    assert answer.status_code == 200
-    assert answer.headers["ETag"] != tag
+    response = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response.headers["ETag"] != tag
 
 
 @pytest.mark.parametrize(("path", "tag"), [("neverwas", "0"), ("gone", "2"), ("neverwas?include=contacts", "0")])
 def test_what_is_not_there_is_never_unchanged(
-    reader: FlaskClient, make: Make, query: Query, path: str, tag: str
+    reader: FlaskClient, create_row: CreateRow, query: Query, path: str, tag: str
 ) -> None:
-    make("companies", id="gone")
+    create_row("companies", id="gone")
     query("DELETE FROM companies")
 
     assert reader.get(f"/api/v1/companies/{path}", headers={"If-None-Match": f'"{tag}"'}).status_code == 404
 
 
-def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Make) -> None:
-    make("companies", id="x")
+def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("companies", id="x")
     tag = reader.get("/api/v1/companies/x").headers["ETag"]
-    make("companies", id="y")
-    make("contacts", companyId="x")
+    create_row("companies", id="y")
+    create_row("contacts", companyId="x")
 
     assert reader.get("/api/v1/companies/x", headers={"If-None-Match": tag}).status_code == 304
 
@@ -167,12 +169,14 @@ def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Ma
         ("keys", 200),
     ],
 )
-def test_every_answer_says_which_version_it_reflects(admin: FlaskClient, make: Make, path: str, status: int) -> None:
-    make("contacts")
-    make("contacts")
-    answer = admin.get(f"/api/v1/{path}")
+def test_every_answer_says_which_version_it_reflects(
+    admin: FlaskClient, create_row: CreateRow, path: str, status: int
+) -> None:
+    create_row("contacts")
+    create_row("contacts")
+    response = admin.get(f"/api/v1/{path}")
 
-    assert (answer.status_code, answer.headers["Dataset-Version"]) == (status, "2")
+    assert (response.status_code, response.headers["Dataset-Version"]) == (status, "2")
 
 
 def test_an_empty_dataset_has_version_0(reader: FlaskClient) -> None:

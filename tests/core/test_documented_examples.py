@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from seed import load_file
-from tests.conftest import EXAMPLES, Make
+from tests.conftest import EXAMPLES, CreateRow
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -29,11 +29,11 @@ def given(app: Flask) -> None:
 
 @pytest.mark.parametrize("resource", GIVEN)
 def test_a_list_answers_the_documented_bytes(reader: FlaskClient, resource: str) -> None:
-    answer = reader.get(f"/api/v1/{resource}")
+    response = reader.get(f"/api/v1/{resource}")
 
-    assert answer.status_code == 200
-    assert answer.content_type == "application/json"
-    assert answer.data == compact(GIVEN[resource])
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert response.data == compact(GIVEN[resource])
 
 
 @pytest.mark.parametrize("resource", GIVEN)
@@ -44,50 +44,56 @@ def test_a_single_read_answers_the_documented_bytes(reader: FlaskClient, resourc
 
 
 @pytest.mark.parametrize("resource", ["contacts", "conversations"])
-def test_the_company_filter_answers_only_that_companys_rows(reader: FlaskClient, resource: str, make: Make) -> None:
-    other = make("companies")
-    mine = make(resource, companyId=other)
+def test_the_company_filter_answers_only_that_companys_rows(
+    reader: FlaskClient, resource: str, create_row: CreateRow
+) -> None:
+    other = create_row("companies")
+    mine = create_row(resource, companyId=other)
 
     assert reader.get(f"/api/v1/{resource}?companyId={COMPANY}").data == compact(GIVEN[resource])
     assert [row["id"] for row in reader.get(f"/api/v1/{resource}?companyId={other}").json] == [mine]
 
 
 @pytest.mark.parametrize("resource", ["contacts", "conversations"])
-def test_the_company_filter_takes_several_values_and_null(reader: FlaskClient, resource: str, make: Make) -> None:
-    alone = make(resource)
-    make(resource, companyId=make("companies"))
+def test_the_company_filter_takes_several_values_and_null(
+    reader: FlaskClient, resource: str, create_row: CreateRow
+) -> None:
+    alone = create_row(resource)
+    create_row(resource, companyId=create_row("companies"))
 
     [example] = GIVEN[resource]
-    answer = reader.get(f"/api/v1/{resource}?companyId=null&companyId={COMPANY}")
-    assert [row["id"] for row in answer.json] == [example["id"], alone]
+    response = reader.get(f"/api/v1/{resource}?companyId=null&companyId={COMPANY}")
+    assert [row["id"] for row in response.json] == [example["id"], alone]
 
 
 def test_an_unknown_company_has_no_contacts(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/contacts?companyId=nobody").data == b"[]"
 
 
-def test_lists_are_in_order_of_creation_then_id(reader: FlaskClient, make: Make) -> None:
+def test_lists_are_in_order_of_creation_then_id(reader: FlaskClient, create_row: CreateRow) -> None:
     for row_id, created in ("z", "2023-01-01T00:00:00Z"), ("b", "2024-06-01T00:00:00Z"), ("a", "2024-06-01T00:00:00Z"):
-        make("companies", id=row_id, createdAt=created)
+        create_row("companies", id=row_id, createdAt=created)
 
     assert [row["id"] for row in reader.get("/api/v1/companies").json] == ["z", COMPANY, "a", "b"]
 
 
 @pytest.mark.parametrize(("given", "shown"), [(50000, "50000"), (1999.5, "1999.5"), (0, "0"), (0.29, "0.29")])
-def test_amounts_come_back_as_they_were_given(reader: FlaskClient, given: float, shown: str, make: Make) -> None:
-    company = make("companies", dealValue=given)
+def test_amounts_come_back_as_they_were_given(
+    reader: FlaskClient, given: float, shown: str, create_row: CreateRow
+) -> None:
+    company = create_row("companies", dealValue=given)
 
     assert f'"dealValue":{shown},' in reader.get(f"/api/v1/companies/{company}").text
 
 
-def test_the_largest_amount_is_exact(reader: FlaskClient, make: Make) -> None:
-    company = make("companies", dealValue=999999999999.99)
+def test_the_largest_amount_is_exact(reader: FlaskClient, create_row: CreateRow) -> None:
+    company = create_row("companies", dealValue=999999999999.99)
 
     assert '"dealValue":999999999999.99,' in reader.get(f"/api/v1/companies/{company}").text
 
 
-def test_text_comes_back_in_utf8_as_it_is(reader: FlaskClient, make: Make) -> None:
-    company = make("companies", name='Zoë "Z" 🦊 \u2028\t')
+def test_text_comes_back_in_utf8_as_it_is(reader: FlaskClient, create_row: CreateRow) -> None:
+    company = create_row("companies", name='Zoë "Z" 🦊 \u2028\t')
 
     assert '"name":"Zoë \\"Z\\" 🦊 \u2028\\t"'.encode() in reader.get(f"/api/v1/companies/{company}").data
 

@@ -16,7 +16,7 @@ from database.schema import revisions
 from database.sqlite import driver as sqlite
 from service import create_app
 from settings import load_settings
-from tests.conftest import ROOT, Make, Query
+from tests.conftest import ROOT, CreateRow, Query
 
 LATER = '''
 """Give companies a colour."""
@@ -85,9 +85,11 @@ def test_a_new_file_has_just_the_schema_that_the_models_declare(app: Flask, data
     )
 
 
-def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later, make: Make, query: Query) -> None:
-    company = make("companies")
-    make("contacts", companyId=company)
+def test_an_older_file_is_copied_then_upgraded(
+    app: Flask, database: str, later, create_row: CreateRow, query: Query
+) -> None:
+    company = create_row("companies")
+    create_row("contacts", companyId=company)
     before = revisions()[-1]
     later()
 
@@ -97,7 +99,7 @@ def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later,
     assert query("SELECT id, colour FROM companies") == [(company, None)]
     # Rebuilding the table of companies must not have emptied what refers to it.
     assert query("SELECT company_id FROM contacts") == [(company,)]
-    make("companies", id="new")
+    create_row("companies", id="new")
     assert query("SELECT row_id FROM changes WHERE seq = 3") == [("new",)]
     path = Path(database.removeprefix("sqlite:///"))
     [copy] = path.parent.glob(f"cardfile.db.{before}-*.bak")
@@ -108,9 +110,9 @@ def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later,
 
 
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
-    app: Flask, database: str, later, make: Make, query: Query
+    app: Flask, database: str, later, create_row: CreateRow, query: Query
 ) -> None:
-    company = make("companies")
+    company = create_row("companies")
     before = revisions()[-1]
     later("raise RuntimeError('the power fails')")
 
@@ -205,7 +207,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_several_processes_may_create_the_same_file_at_once(database: str) -> None:
-    starts = [subprocess.Popen([sys.executable, "-c", OPEN, database], cwd=ROOT) for _number in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN, database], cwd=ROOT) for _number in range(4)]
 
-    assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
     assert "companies" in schema_of(database.removeprefix("sqlite:///"))

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from auth import new_key
 from database import close_database, db
-from tests.conftest import Make, Query
+from tests.conftest import CreateRow, Query
 
 MEMBERS = ["type", "title", "status", "detail", "requestId"]
 
@@ -37,14 +37,14 @@ MEMBERS = ["type", "title", "status", "detail", "requestId"]
     ],
 )
 def test_every_error_is_a_problem_document(admin: FlaskClient, method: str, path: str, status: int) -> None:
-    answer = admin.open(path, method=method)
+    response = admin.open(path, method=method)
 
-    assert answer.status_code == status
-    assert answer.content_type == "application/problem+json"
-    assert list(answer.json) == MEMBERS
-    assert answer.json["status"] == status
-    assert answer.json["requestId"] == answer.headers["X-Request-Id"]
-    assert len(answer.json["detail"]) > 10 and answer.json["detail"].endswith(".")
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    assert list(response.json) == MEMBERS
+    assert response.json["status"] == status
+    assert response.json["requestId"] == response.headers["X-Request-Id"]
+    assert len(response.json["detail"]) > 10 and response.json["detail"].endswith(".")
 
 
 def test_a_missing_row_is_named(reader: FlaskClient) -> None:
@@ -52,8 +52,8 @@ def test_a_missing_row_is_named(reader: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
-def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, make: Make) -> None:
-    row_id = make(resource)
+def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, create_row: CreateRow) -> None:
+    row_id = create_row(resource)
     for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{row_id}":
         got, head = reader.get(path), reader.head(path)
 
@@ -81,9 +81,9 @@ def test_options_and_405_name_the_methods(anonymous: FlaskClient, admin: FlaskCl
 
 @pytest.mark.parametrize("host", ["", "a,b", "a b", "a/b", "user@a", "a:port", "a\tb", "a..b", "...", "a" * 64])
 def test_an_unsound_host_is_refused(reader: FlaskClient, host: str) -> None:
-    answer = reader.get("/api/v1/companies", headers={"Host": host})
+    response = reader.get("/api/v1/companies", headers={"Host": host})
 
-    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+    assert (response.status_code, response.content_type) == (400, "application/problem+json")
 
 
 @pytest.mark.parametrize("host", ["crm.example", "127.0.0.1:8000", "[::1]:8000", "under_score.local"])
@@ -92,9 +92,9 @@ def test_a_sound_host_is_taken(reader: FlaskClient, host: str) -> None:
 
 
 def test_a_sane_request_id_is_taken_over(reader: FlaskClient) -> None:
-    answer = reader.get("/api/v1/companies/nobody", headers={"X-Request-Id": "job-7_a.b"})
+    response = reader.get("/api/v1/companies/nobody", headers={"X-Request-Id": "job-7_a.b"})
 
-    assert answer.headers["X-Request-Id"] == answer.json["requestId"] == "job-7_a.b"
+    assert response.headers["X-Request-Id"] == response.json["requestId"] == "job-7_a.b"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é", pytest.param(new_key(), id="a-key")])
@@ -110,10 +110,10 @@ def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog:
 
     app._got_first_request = False
     app.add_url_rule("/api/v1/bug", "bug", fail)
-    answer = reader.get("/api/v1/bug")
+    response = reader.get("/api/v1/bug")
 
-    assert (answer.status_code, list(answer.json)) == (500, MEMBERS)
-    assert "secret" not in answer.text
+    assert (response.status_code, list(response.json)) == (500, MEMBERS)
+    assert "secret" not in response.text
     assert "the secret of the house" in caplog.text
 
 
@@ -126,10 +126,10 @@ def test_a_locked_database_is_503_with_retry_after(
         db.engine.dispose()
         with db.engine.connect() as other:
             other.exec_driver_sql("BEGIN IMMEDIATE")
-            answer = admin.post(path, json={"name": "late"})
+            response = admin.post(path, json={"name": "late"})
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.json["detail"] == "The database is busy or out of reach: try again."
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert response.json["detail"] == "The database is busy or out of reach: try again."
     assert admin.post(path, json={"name": "later"}).status_code == 201
 
 

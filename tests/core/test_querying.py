@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from database import db
 from seed import load_demo
-from tests.conftest import Make, Query, Ran, shell
+from tests.conftest import CreateRow, ExecutedStatement, Query, run_external_sql
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -20,9 +20,9 @@ COMPANIES = "/api/v1/companies"
 
 
 def names(client: FlaskClient, query_string: str) -> list[str]:
-    answer = client.get(f"{COMPANIES}?{query_string}")
-    assert answer.status_code == 200, answer.text
-    return [row["name"] for row in answer.json]
+    response = client.get(f"{COMPANIES}?{query_string}")
+    assert response.status_code == 200, response.text
+    return [row["name"] for row in response.json]
 
 
 def pages(client: FlaskClient, path: str) -> Iterator[list[dict[str, Any]]]:
@@ -31,16 +31,16 @@ def pages(client: FlaskClient, path: str) -> Iterator[list[dict[str, Any]]]:
     while path:
         assert path != last
         last = path
-        answer = client.get(path)
-        assert answer.status_code == 200, answer.text
-        yield answer.json
-        link = answer.headers.get("Link", "")
+        response = client.get(path)
+        assert response.status_code == 200, response.text
+        yield response.json
+        link = response.headers.get("Link", "")
         assert not link or link.endswith('>; rel="next"')
         path = link.removesuffix('>; rel="next"').removeprefix("<http://localhost")
 
 
 @pytest.fixture
-def five(make: Make) -> None:
+def five_companies(create_row: CreateRow) -> None:
     """Store five companies in a well-mixed order."""
     for name, value, day, customer in [
         ("Delta", 40, 4, True),
@@ -50,7 +50,7 @@ def five(make: Make) -> None:
         ("Epsilon", 1000, 5, False),
     ]:
         last = day and f"2024-01-0{day}T00:00:00Z"
-        make("companies", name=name, dealValue=value, lastContact=last, isCustomer=customer, industry=name[:2])
+        create_row("companies", name=name, dealValue=value, lastContact=last, isCustomer=customer, industry=name[:2])
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_pages_put_together_are_the_whole_list(app: Flask, reader: FlaskClient, 
     assert len({row["id"] for row in paged}) == 60
 
 
-def test_no_page_is_longer_than_its_limit_and_the_last_has_no_link(five: None, reader: FlaskClient) -> None:
+def test_no_page_is_longer_than_its_limit_and_the_last_has_no_link(five_companies: None, reader: FlaskClient) -> None:
     assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=2")] == [2, 2, 1]
     assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=5")] == [5]
 
 
 def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
-    app: Flask, reader: FlaskClient, query: Query, make: Make
+    app: Flask, reader: FlaskClient, query: Query, create_row: CreateRow
 ) -> None:
     with app.app_context():
         load_demo(40)
@@ -82,23 +82,23 @@ def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
     seen: list[str] = []
     for number, page in enumerate(pages(reader, f"{COMPANIES}?limit=5")):
         seen += [row["id"] for row in page]
-        make("companies", createdAt=f"2024-0{1 + number % 9}-01T00:00:00Z", id=f"new-{number}")
+        create_row("companies", createdAt=f"2024-0{1 + number % 9}-01T00:00:00Z", id=f"new-{number}")
         query("DELETE FROM companies WHERE id = :id", id=seen[number * 2])
 
     assert [row_id for row_id in seen if not row_id.startswith("new-")] == before
     assert len(seen) == len(set(seen))
 
 
-def test_the_next_page_is_asked_for_with_the_same_filters(make: Make, reader: FlaskClient) -> None:
+def test_the_next_page_is_asked_for_with_the_same_filters(create_row: CreateRow, reader: FlaskClient) -> None:
     wanted = ["a&b", "c=d", "e>f", "g+h i", "ü%"]
     for name in [*wanted, "another"]:
-        make("companies", name=name)
+        create_row("companies", name=name)
     asked = "&".join(f"name={quote(name)}" for name in wanted)
 
     assert [row["name"] for page in pages(reader, f"{COMPANIES}?limit=2&{asked}") for row in page] == wanted
 
 
-def test_a_cursor_belongs_to_its_sort(five: None, reader: FlaskClient) -> None:
+def test_a_cursor_belongs_to_its_sort(five_companies: None, reader: FlaskClient) -> None:
     [first, *_rest] = [reader.get(f"{COMPANIES}?limit=1&sort=name").headers["Link"]]
     path = first[len("<http://localhost") :].split(">")[0]
 
@@ -106,7 +106,7 @@ def test_a_cursor_belongs_to_its_sort(five: None, reader: FlaskClient) -> None:
     assert reader.get(path.replace("sort=name", "sort=-name")).status_code == 400
 
 
-def test_the_total_is_counted_when_it_is_asked_for(five: None, reader: FlaskClient) -> None:
+def test_the_total_is_counted_when_it_is_asked_for(five_companies: None, reader: FlaskClient) -> None:
     counted = reader.get(f"{COMPANIES}?limit=1&isCustomer=false", headers={"Prefer": "count=exact"})
 
     assert (counted.headers["X-Total-Count"], counted.headers["Preference-Applied"]) == ("3", "count=exact")
@@ -151,15 +151,15 @@ def test_the_total_is_counted_when_it_is_asked_for(five: None, reader: FlaskClie
     ],
 )  # fmt: skip
 def test_lists_are_sorted_filtered_and_searched(
-    five: None, reader: FlaskClient, query_string: str, expected: list[str]
+    five_companies: None, reader: FlaskClient, query_string: str, expected: list[str]
 ) -> None:
     assert names(reader, query_string) == expected
 
 
-def test_tags_are_filtered_on_membership(reader: FlaskClient, make: Make) -> None:
-    make("conversations", id="a", tags=["urgent", "sales"])
-    make("conversations", id="b", tags=["very urgent"])
-    make("conversations", id="c", tags=["sales"], status="closed")
+def test_tags_are_filtered_on_membership(reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("conversations", id="a", tags=["urgent", "sales"])
+    create_row("conversations", id="b", tags=["very urgent"])
+    create_row("conversations", id="c", tags=["sales"], status="closed")
 
     def found(query_string: str) -> list[str]:
         return [row["id"] for row in reader.get(f"/api/v1/conversations?sort=id&{query_string}").json]
@@ -169,8 +169,10 @@ def test_tags_are_filtered_on_membership(reader: FlaskClient, make: Make) -> Non
     assert found("tags=sales&status=closed") == ["c"]
 
 
-def test_a_search_finds_what_any_writer_wrote_a_moment_ago(reader: FlaskClient, make: Make, query: Query) -> None:
-    make("contacts", id="x", name="Zoë Ångström", notes="likes gardening", email="zoe@acme.com")
+def test_a_search_finds_what_any_writer_wrote_a_moment_ago(
+    reader: FlaskClient, create_row: CreateRow, query: Query
+) -> None:
+    create_row("contacts", id="x", name="Zoë Ångström", notes="likes gardening", email="zoe@acme.com")
 
     def found(text: str) -> list[str]:
         return [row["id"] for row in reader.get("/api/v1/contacts", query_string={"q": text}).json]
@@ -183,9 +185,9 @@ def test_a_search_finds_what_any_writer_wrote_a_moment_ago(reader: FlaskClient, 
 
 
 @pytest.mark.databases("sqlite")
-def test_a_search_survives_a_vacuum(reader: FlaskClient, make: Make, query: Query, app: Flask) -> None:
+def test_a_search_survives_a_vacuum(reader: FlaskClient, create_row: CreateRow, query: Query, app: Flask) -> None:
     for name in "first", "second", "third":
-        make("contacts", id=name, name=name)
+        create_row("contacts", id=name, name=name)
     query("DELETE FROM contacts WHERE id = 'first'")
     with app.app_context(), db.engine.connect() as connection:
         connection.exec_driver_sql("VACUUM")
@@ -193,7 +195,7 @@ def test_a_search_survives_a_vacuum(reader: FlaskClient, make: Make, query: Quer
     assert [row["id"] for row in reader.get("/api/v1/contacts?q=third").json] == ["third"]
 
 
-def test_fields_come_in_the_resources_order(five: None, reader: FlaskClient) -> None:
+def test_fields_come_in_the_resources_order(five_companies: None, reader: FlaskClient) -> None:
     row = reader.get(f"{COMPANIES}?fields=name,id&limit=1").json[0]
     assert list(row) == ["id", "name"]
 
@@ -201,15 +203,15 @@ def test_fields_come_in_the_resources_order(five: None, reader: FlaskClient) -> 
     assert list(one) == ["name", "isCustomer"]
 
 
-def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, make: Make) -> None:
+def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, create_row: CreateRow) -> None:
     acme, empty = (
-        make("companies", createdAt="2024-01-01T00:00:00Z"),
-        make("companies", createdAt="2024-01-02T00:00:00Z"),
+        create_row("companies", createdAt="2024-01-01T00:00:00Z"),
+        create_row("companies", createdAt="2024-01-02T00:00:00Z"),
     )
-    second = make("contacts", companyId=acme, createdAt="2024-02-02T00:00:00Z")
-    first = make("contacts", companyId=acme, createdAt="2024-02-01T00:00:00Z", isPrimary=True)
-    chat = make("conversations", companyId=acme, tags=["a"])
-    alone = make("contacts", createdAt="2024-02-03T00:00:00Z")
+    second = create_row("contacts", companyId=acme, createdAt="2024-02-02T00:00:00Z")
+    first = create_row("contacts", companyId=acme, createdAt="2024-02-01T00:00:00Z", isPrimary=True)
+    chat = create_row("conversations", companyId=acme, tags=["a"])
+    alone = create_row("contacts", createdAt="2024-02-03T00:00:00Z")
 
     rows = reader.get(f"{COMPANIES}?include=conversations,contacts").json
     assert list(rows[0])[-3:] == ["updatedAt", "contacts", "conversations"]
@@ -228,7 +230,7 @@ def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, make: Make) -
     "path", ["companies?include=contacts,conversations", "contacts?include=company", "contacts?limit=5&q=ann"]
 )
 def test_what_is_asked_for_never_costs_another_query(
-    app: Flask, reader: FlaskClient, statements: list[Ran], path: str
+    app: Flask, reader: FlaskClient, statements: list[ExecutedStatement], path: str
 ) -> None:
     with app.app_context():
         load_demo(30)
@@ -242,18 +244,20 @@ def test_what_is_asked_for_never_costs_another_query(
 @pytest.mark.parametrize(
     "sort", ["-isCustomer", "isCustomer,-name", "-position,-isCustomer", "-createdAt", "-notes,id"]
 )
-def test_any_sort_pages_through_every_row_once(reader: FlaskClient, make: Make, sort: str) -> None:
+def test_any_sort_pages_through_every_row_once(reader: FlaskClient, create_row: CreateRow, sort: str) -> None:
     for number in range(7):
-        make("companies", name=f"number {number}", isCustomer=number % 2 == 0, notes="" if number % 3 else None)
+        create_row("companies", name=f"number {number}", isCustomer=number % 2 == 0, notes="" if number % 3 else None)
 
     whole = names(reader, f"sort={sort}")
     assert len(set(whole)) == 7
     assert [row["name"] for page in pages(reader, f"{COMPANIES}?sort={sort}&limit=2") for row in page] == whole
 
 
-def test_a_row_that_no_schema_would_take_is_paged_past(reader: FlaskClient, make: Make, query: Query) -> None:
+def test_a_row_that_no_schema_would_take_is_paged_past(
+    reader: FlaskClient, create_row: CreateRow, query: Query
+) -> None:
     for name in "a", "b":
-        make("contacts", id=name, email=f"{name}@acme.com")
+        create_row("contacts", id=name, email=f"{name}@acme.com")
     query("UPDATE contacts SET email = 'a b@c' WHERE id = 'a'")
 
     found = [row["id"] for page in pages(reader, "/api/v1/contacts?sort=email&limit=1") for row in page]
@@ -271,31 +275,31 @@ def test_a_long_list_is_sent_in_pages_and_is_whole(
     monkeypatch.setattr("api.query.MAX_SORTED_PAGE", 7)
 
     for path, body in whole.items():
-        answer = reader.get(path)
-        assert "Content-Length" not in answer.headers
-        assert answer.data == body
+        response = reader.get(path)
+        assert "Content-Length" not in response.headers
+        assert response.data == body
     assert reader.get(f"{COMPANIES}?sort=-name").data == sorted_
 
 
 def test_a_long_list_comes_from_one_snapshot(
-    database: str, reader: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch
+    database: str, reader: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.query.MAX_PAGE", 1)
     for name in "a", "b", "c":
-        make("contacts", id=name, createdAt=f"2024-01-0{ord(name) - 96}T00:00:00Z")
-    answer = reader.get("/api/v1/contacts?fields=id,name", buffered=False)
-    pieces = iter(answer.response)
+        create_row("contacts", id=name, createdAt=f"2024-01-0{ord(name) - 96}T00:00:00Z")
+    response = reader.get("/api/v1/contacts?fields=id,name", buffered=False)
+    pieces = iter(response.response)
     first = next(pieces)
-    shell(database, "DELETE FROM contacts WHERE id = 'b'")
-    shell(database, "UPDATE contacts SET name = 'later'")
+    run_external_sql(database, "DELETE FROM contacts WHERE id = 'b'")
+    run_external_sql(database, "UPDATE contacts SET name = 'later'")
 
     assert [row["name"] for row in json.loads(b"".join([first, *pieces]))] == ["Acme"] * 3
-    assert answer.headers["Dataset-Version"] == "3"
-    answer.close()
+    assert response.headers["Dataset-Version"] == "3"
+    response.close()
 
 
-def test_many_values_are_any_of_them(reader: FlaskClient, make: Make) -> None:
-    make("conversations", id="x", tags=["7"])
+def test_many_values_are_any_of_them(reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("conversations", id="x", tags=["7"])
     wanted = "&".join(f"tags={number}" for number in range(1200))
 
     assert [row["id"] for row in reader.get(f"/api/v1/conversations?{wanted}").json] == ["x"]
@@ -308,8 +312,8 @@ def test_a_path_with_nul_is_nowhere(admin: FlaskClient, method: str, path: str) 
 
 
 @pytest.mark.parametrize(("word", "found"), [("Ä", True), ("äÖ", True), ("É", False), ("_", False), ("%", False)])
-def test_short_words_are_found_in_any_case(reader: FlaskClient, make: Make, word: str, found: bool) -> None:
-    make("contacts", name="Mäö")
+def test_short_words_are_found_in_any_case(reader: FlaskClient, create_row: CreateRow, word: str, found: bool) -> None:
+    create_row("contacts", name="Mäö")
 
     assert len(reader.get(f"/api/v1/contacts?q={quote(word)}").json) == found
 
@@ -319,8 +323,8 @@ def test_short_words_are_found_in_any_case(reader: FlaskClient, make: Make, word
     [("count=exact", True), ('a, Count="exact"; b', True), ("xcount=exact", False), ("count=exactly", False)],
 )
 def test_only_the_preference_counts(reader: FlaskClient, prefer: str, counted: bool) -> None:
-    answer = reader.get(f"{COMPANIES}?limit=1", headers={"Prefer": prefer})
-    assert ("X-Total-Count" in answer.headers) is counted
+    response = reader.get(f"{COMPANIES}?limit=1", headers={"Prefer": prefer})
+    assert ("X-Total-Count" in response.headers) is counted
 
 
 @pytest.mark.parametrize(
@@ -365,10 +369,10 @@ def test_every_documented_access_path_uses_an_index(explain: Callable[[str], str
     ],
 )
 def test_a_page_is_entered_by_its_index_wherever_it_lies(
-    explain: Callable[[str], str], make: Make, reader: FlaskClient, sort: str, entered: str
+    explain: Callable[[str], str], create_row: CreateRow, reader: FlaskClient, sort: str, entered: str
 ) -> None:
     for _number in range(3):
-        make("contacts")
+        create_row("contacts")
     link = reader.get(f"/api/v1/contacts?limit=1&sort={sort}").headers["Link"]
 
     found = explain(link[len("<http://localhost") :].split(">")[0])
@@ -382,7 +386,7 @@ def test_a_page_is_entered_by_its_index_wherever_it_lies(
 
 
 @pytest.fixture
-def explain(app: Flask, reader: FlaskClient, statements: list[Ran]) -> Callable[[str], str]:
+def explain(app: Flask, reader: FlaskClient, statements: list[ExecutedStatement]) -> Callable[[str], str]:
     """Return a function that returns the plans of the statements that a path costs, past the key."""
 
     def plan_of(path: str) -> str:

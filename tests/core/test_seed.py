@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from schemas import RESOURCES
 from seed import UNTIL, InvalidData, load_demo, load_file
-from tests.conftest import EXAMPLES, Make, Query
+from tests.conftest import EXAMPLES, CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -130,16 +130,16 @@ def test_every_stage_counts_its_positions_from_0(demo: Rows) -> None:
         assert places == list(range(len(places)))
 
 
-def test_demo_data_is_not_mixed_into_a_database_with_rows(app: Flask, make: Make, query: Query) -> None:
-    make("contacts")
+def test_demo_data_is_not_mixed_into_a_database_with_rows(app: Flask, create_row: CreateRow, query: Query) -> None:
+    create_row("contacts")
 
     with app.app_context(), pytest.raises(InvalidData, match="has rows already: add --reset"):
         load_demo()
     assert query("SELECT count(*) FROM contacts") == [(1,)]
 
 
-def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query: Query) -> None:
-    make("companies", id="old")
+def test_reset_deletes_what_was_there_and_logs_it(app: Flask, create_row: CreateRow, query: Query) -> None:
+    create_row("companies", id="old")
     with app.app_context():
         load_demo(3, reset=True)
 
@@ -176,9 +176,9 @@ ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
     ],
 )  # fmt: skip
 def test_a_file_with_a_wrong_record_loads_nothing(
-    app: Flask, make: Make, query: Query, tmp_path: Path, text: str, message: str
+    app: Flask, create_row: CreateRow, query: Query, tmp_path: Path, text: str, message: str
 ) -> None:
-    make("companies", id="there")
+    create_row("companies", id="there")
     path = tmp_path / "given.json"
     path.write_text(text, encoding="utf-8")
 
@@ -189,9 +189,9 @@ def test_a_file_with_a_wrong_record_loads_nothing(
 
 
 def test_a_file_may_refer_to_its_own_and_to_stored_companies(
-    app: Flask, make: Make, query: Query, tmp_path: Path
+    app: Flask, create_row: CreateRow, query: Query, tmp_path: Path
 ) -> None:
-    make("companies", id="there")
+    create_row("companies", id="there")
     path = tmp_path / "given.json"
     contacts = [{"name": "John", "companyId": company} for company in ("a", "there", None)]
     path.write_text(json.dumps({"contacts": contacts, "companies": [COMPANY]}), encoding="utf-8")

@@ -17,7 +17,7 @@ from database import connection, db, write_transaction
 from database.sqlite import bulk_indexing, has_wal_reset_bug
 from database.sqlite import driver as sqlite
 from models import Contact
-from tests.conftest import Make, Query, Ran, shell
+from tests.conftest import CreateRow, ExecutedStatement, Query, run_external_sql
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -55,8 +55,8 @@ def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
 @pytest.mark.databases("sqlite")
 def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask, database: str) -> None:
     with app.app_context(), write_transaction(), pytest.raises(subprocess.CalledProcessError):
-        shell(database, "BEGIN IMMEDIATE")
-    assert shell(database, "BEGIN IMMEDIATE") == []
+        run_external_sql(database, "BEGIN IMMEDIATE")
+    assert run_external_sql(database, "BEGIN IMMEDIATE") == []
 
 
 @pytest.mark.databases("sqlite")
@@ -74,9 +74,9 @@ def test_who_waited_while_many_rows_were_loaded_writes_all_the_same(app: Flask, 
 
 
 @pytest.mark.databases("sqlite")
-def test_what_is_not_utf_8_hides_no_row(database: str, reader: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", name="John")
-    shell(database, "UPDATE contacts SET name = CAST(x'4aff' AS TEXT)")
+def test_what_is_not_utf_8_hides_no_row(database: str, reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x", name="John")
+    run_external_sql(database, "UPDATE contacts SET name = CAST(x'4aff' AS TEXT)")
 
     assert [row["name"] for row in reader.get("/api/v1/contacts").json] == ["J\ufffd"]
     assert [change["action"] for change in reader.get("/api/v1/changes").json] == ["created", "updated"]
@@ -201,11 +201,13 @@ def test_nothing_is_truncated_past_the_log(query: Query, table: str) -> None:
 
 
 def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
-    database: str, reader: FlaskClient, make: Make, query: Query
+    database: str, reader: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
-    ids = {"companies": make("companies", dealValue=358976077017.13, isCustomer=True, lastContact=NOON)}
-    ids["contacts"] = make("contacts", companyId=ids["companies"], name='Zoë "Z" \t🦊', isPrimary=True)
-    ids["conversations"] = make("conversations", companyId=ids["companies"], tags=["ä", '"', "🦊"], visitorIp="::1")
+    ids = {"companies": create_row("companies", dealValue=358976077017.13, isCustomer=True, lastContact=NOON)}
+    ids["contacts"] = create_row("contacts", companyId=ids["companies"], name='Zoë "Z" \t🦊', isPrimary=True)
+    ids["conversations"] = create_row(
+        "conversations", companyId=ids["companies"], tags=["ä", '"', "🦊"], visitorIp="::1"
+    )
 
     for seq, (resource, row_id) in enumerate(ids.items(), 1):
         shown = reader.get(f"/api/v1/{resource}/{row_id}").text
@@ -214,7 +216,7 @@ def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
         ]
 
     # A program that knows nothing of Cardfile: the standard library's SQLite.
-    shell(database, "UPDATE contacts SET title = 'CEO'")
+    run_external_sql(database, "UPDATE contacts SET title = 'CEO'")
     shown = reader.get(f"/api/v1/contacts/{ids['contacts']}").text
     assert '"title":"CEO"' in shown
     assert query("SELECT action, data FROM changes WHERE seq = 4") == [("updated", shown)]
@@ -277,11 +279,11 @@ def test_nothing_is_replaced_past_the_log(query: Query, sql: str) -> None:
 
 
 def test_a_shell_that_deletes_a_company_leaves_no_reference_to_it(
-    database: str, make: Make, reader: FlaskClient
+    database: str, create_row: CreateRow, reader: FlaskClient
 ) -> None:
-    make("companies", id="gone")
-    make("contacts", id="x", companyId="gone")
-    shell(database, "DELETE FROM companies")
+    create_row("companies", id="gone")
+    create_row("contacts", id="x", companyId="gone")
+    run_external_sql(database, "DELETE FROM companies")
 
     assert reader.get("/api/v1/contacts/x").json["companyId"] is None
     changes = reader.get("/api/v1/changes?since=2").json
@@ -320,12 +322,12 @@ def test_every_access_path_has_an_index(query: Query, sql: str, index: str) -> N
 
 @pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
 def test_a_list_of_any_length_costs_the_same_number_of_queries(
-    reader: FlaskClient, make: Make, statements: list[Ran], resource: str
+    reader: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement], resource: str
 ) -> None:
     for _number in range(20):
-        make(resource)
+        create_row(resource)
 
-    for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{make(resource)}":
+    for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{create_row(resource)}":
         statements.clear()
         assert reader.get(path).status_code == 200
         # The key, then the version and the rows.

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from models import STATUSES
-from tests.conftest import Make, Query
+from tests.conftest import CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -85,15 +85,15 @@ CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, use
     ],
 )  # fmt: skip
 def test_an_unknown_parameter_or_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:
-    answer = admin.get(f"/api/v1/{path}")
+    response = admin.get(f"/api/v1/{path}")
 
-    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+    assert (response.status_code, response.json["detail"]) == (400, detail)
 
 
 def test_bytes_that_are_no_utf8_are_400_unquoted_too(admin: FlaskClient) -> None:
-    answer = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
+    response = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
 
-    assert (answer.status_code, answer.json["detail"]) == (400, "The query string must be in UTF-8.")
+    assert (response.status_code, response.json["detail"]) == (400, "The query string must be in UTF-8.")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_bytes_that_are_no_utf8_are_400_unquoted_too(admin: FlaskClient) -> None
     ],
 )
 def test_a_write_with_an_unknown_parameter_writes_nothing(
-    writer: FlaskClient, make: Make, query: Query, method: str, path: str, detail: str
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str, path: str, detail: str
 ) -> None:
-    make("contacts", id="x")
-    answer = writer.open(f"/api/v1/{path}", method=method, json={"name": "John"})
+    create_row("contacts", id="x")
+    response = writer.open(f"/api/v1/{path}", method=method, json={"name": "John"})
 
-    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+    assert (response.status_code, response.json["detail"]) == (400, detail)
     assert query("SELECT count(*) FROM changes") == [(1,)]

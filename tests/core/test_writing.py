@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from api import idempotency
 from formats.values import format_time
 from models import now
-from tests.conftest import Make, Query
+from tests.conftest import CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -56,8 +56,10 @@ def test_a_row_is_created_read_replaced_changed_and_deleted(writer: FlaskClient,
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", ""), ("PUT", "/x"), ("PATCH", "/x"), ("DELETE", "/x")])
-def test_a_read_key_writes_nothing(reader: FlaskClient, make: Make, query: Query, method: str, path: str) -> None:
-    make("contacts", id="x")
+def test_a_read_key_writes_nothing(
+    reader: FlaskClient, create_row: CreateRow, query: Query, method: str, path: str
+) -> None:
+    create_row("contacts", id="x")
 
     assert reader.open(CONTACTS + path, method=method, json={"name": "a"}).status_code == 403
     assert last_change(query) == 1
@@ -70,16 +72,16 @@ def test_put_creates_a_row_under_the_clients_id(writer: FlaskClient) -> None:
     assert created.json["id"] == "my-id.1~"
 
 
-def test_put_sets_what_is_left_out_back_to_its_default(writer: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", createdAt=NOON, phone="1", isPrimary=True)
+def test_put_sets_what_is_left_out_back_to_its_default(writer: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x", createdAt=NOON, phone="1", isPrimary=True)
 
     replaced = writer.put(f"{CONTACTS}/x", json={"name": "Jane"}).json
     assert (replaced["name"], replaced["phone"], replaced["isPrimary"]) == ("Jane", None, False)
     assert replaced["createdAt"] == NOON < replaced["updatedAt"]
 
 
-def test_patch_changes_only_what_is_sent_and_null_empties(writer: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", phone="1", title="CEO", updatedAt=NOON)
+def test_patch_changes_only_what_is_sent_and_null_empties(writer: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x", phone="1", title="CEO", updatedAt=NOON)
 
     changed = writer.patch(f"{CONTACTS}/x", data=b'{"phone": null}', content_type="application/merge-patch+json").json
     assert (changed["phone"], changed["title"]) == (None, "CEO")
@@ -87,12 +89,14 @@ def test_patch_changes_only_what_is_sent_and_null_empties(writer: FlaskClient, m
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-def test_what_changes_nothing_leaves_no_trace(writer: FlaskClient, make: Make, query: Query, method: str) -> None:
-    make("companies", id="x", dealValue=0.1, updatedAt=NOON, lastContact=NOON)
+def test_what_changes_nothing_leaves_no_trace(
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str
+) -> None:
+    create_row("companies", id="x", dealValue=0.1, updatedAt=NOON, lastContact=NOON)
     before = writer.get(f"{COMPANIES}/x")
 
-    answer = writer.open(f"{COMPANIES}/x", method=method, json=before.json)
-    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (200, before.data, before.headers["ETag"])
+    response = writer.open(f"{COMPANIES}/x", method=method, json=before.json)
+    assert (response.status_code, response.data, response.headers["ETag"]) == (200, before.data, before.headers["ETag"])
     assert last_change(query) == 1
 
 
@@ -126,34 +130,43 @@ def test_what_changes_nothing_leaves_no_trace(writer: FlaskClient, make: Make, q
     ],
 )  # fmt: skip
 def test_a_refused_write_points_at_its_fault_and_leaves_nothing(
-    writer: FlaskClient, make: Make, query: Query, method: str, path: str, body: Any, pointer: str, detail: str
+    writer: FlaskClient,
+    create_row: CreateRow,
+    query: Query,
+    method: str,
+    path: str,
+    body: Any,
+    pointer: str,
+    detail: str,
 ) -> None:
-    make("contacts", id="x", createdAt=NOON, updatedAt=NOON)
+    create_row("contacts", id="x", createdAt=NOON, updatedAt=NOON)
 
-    answer = writer.open(CONTACTS + path, method=method, json=body)
-    assert answer.status_code == 422
-    assert answer.json["errors"] == [{"pointer": pointer, "detail": detail}]
+    response = writer.open(CONTACTS + path, method=method, json=body)
+    assert response.status_code == 422
+    assert response.json["errors"] == [{"pointer": pointer, "detail": detail}]
     assert last_change(query) == 1
 
 
 def test_an_array_is_stored_in_its_order_and_answered_so(writer: FlaskClient) -> None:
-    answer = writer.post(CONTACTS, json=[{"name": f"number {number}"} for number in range(1000)])
+    response = writer.post(CONTACTS, json=[{"name": f"number {number}"} for number in range(1000)])
 
-    assert answer.status_code == 201
-    assert [row["name"] for row in answer.json] == [f"number {number}" for number in range(1000)]
-    assert answer.data == writer.get(CONTACTS).data
-    assert answer.headers["Dataset-Version"] == "1000"
+    assert response.status_code == 201
+    assert [row["name"] for row in response.json] == [f"number {number}" for number in range(1000)]
+    assert response.data == writer.get(CONTACTS).data
+    assert response.headers["Dataset-Version"] == "1000"
 
 
 def test_every_fault_of_an_array_is_told(writer: FlaskClient, query: Query) -> None:
-    answer = writer.post(CONTACTS, json=[{"name": ""}, {"name": "fine"}, {"email": "x"}])
+    response = writer.post(CONTACTS, json=[{"name": ""}, {"name": "fine"}, {"email": "x"}])
 
-    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/0/name", "/2/name", "/2/email"]
+    assert [fault["pointer"] for fault in response.json["errors"]] == ["/0/name", "/2/name", "/2/email"]
     assert last_change(query) == 0
 
 
-def test_match_on_updates_the_row_that_matches_and_creates_the_others(writer: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", email="john@acme.com", title="CEO")
+def test_match_on_updates_the_row_that_matches_and_creates_the_others(
+    writer: FlaskClient, create_row: CreateRow
+) -> None:
+    create_row("contacts", id="x", email="john@acme.com", title="CEO")
 
     updated = writer.post(f"{CONTACTS}?matchOn=email", json={"email": "john@acme.com", "phone": "1"})
     assert (updated.status_code, "Location" in updated.headers) == (200, False)
@@ -171,21 +184,23 @@ def test_match_on_updates_the_row_that_matches_and_creates_the_others(writer: Fl
 
 
 @pytest.mark.parametrize("field", ["website", "name"])
-def test_two_matches_are_a_conflict_that_names_them(writer: FlaskClient, make: Make, query: Query, field: str) -> None:
+def test_two_matches_are_a_conflict_that_names_them(
+    writer: FlaskClient, create_row: CreateRow, query: Query, field: str
+) -> None:
     for row_id in "a", "b":
-        make("companies", id=row_id, website="https://acme.com")
+        create_row("companies", id=row_id, website="https://acme.com")
 
-    answer = writer.post(f"{COMPANIES}?matchOn={field}", json={"name": "Acme", "website": "https://acme.com"})
-    assert answer.status_code == 409
-    assert answer.json["detail"] == f"More than one row has this {field}: a and b."
+    response = writer.post(f"{COMPANIES}?matchOn={field}", json={"name": "Acme", "website": "https://acme.com"})
+    assert response.status_code == 409
+    assert response.json["detail"] == f"More than one row has this {field}: a and b."
     assert last_change(query) == 2
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_if_match_lets_only_the_state_that_was_read_be_changed(
-    writer: FlaskClient, make: Make, query: Query, method: str
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str
 ) -> None:
-    make("contacts", id="x")
+    create_row("contacts", id="x")
     tag = writer.get(f"{CONTACTS}/x").headers["ETag"]
     query("UPDATE contacts SET title = 'CEO'")
 
@@ -200,8 +215,8 @@ def test_if_match_lets_only_the_state_that_was_read_be_changed(
     assert last_change(query) == 3
 
 
-def test_if_none_match_creates_only(writer: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", name="old")
+def test_if_none_match_creates_only(writer: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x", name="old")
 
     malformed = writer.put(f"{CONTACTS}/x", json={"name": "new"}, headers={"If-None-Match": ""})
     assert (malformed.status_code, malformed.json["detail"].split()[0]) == (400, "If-None-Match")
@@ -215,9 +230,9 @@ def test_if_none_match_creates_only(writer: FlaskClient, make: Make) -> None:
     [("POST", "", 201), ("PUT", "/x", 200), ("PUT", "/new", 201), ("PATCH", "/x", 200), ("DELETE", "/x", 204)],
 )
 def test_a_dry_run_answers_as_the_write_would_and_keeps_nothing(
-    writer: FlaskClient, make: Make, query: Query, method: str, path: str, status: int
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str, path: str, status: int
 ) -> None:
-    make("contacts", id="x")
+    create_row("contacts", id="x")
 
     tried = writer.open(f"{CONTACTS}{path}?dryRun=true", method=method, json={"name": "dry"})
     assert (tried.status_code, tried.headers["Dataset-Version"]) == (status, "1")
@@ -245,7 +260,7 @@ def test_many_who_ask_again_at_once_are_all_answered(app: Flask, writer: FlaskCl
     with ThreadPoolExecutor(4) as threads:
         again = list(threads.map(lambda _number: app.test_client().post(CONTACTS, **send), range(16)))
 
-    assert {(answer.status_code, answer.data) for answer in again} == {(201, first.data)}
+    assert {(response.status_code, response.data) for response in again} == {(201, first.data)}
     assert last_change(query) == 1
 
 
@@ -272,9 +287,9 @@ def test_a_refused_request_does_not_use_up_its_idempotency_key(writer: FlaskClie
 
 @pytest.mark.databases("sqlite")
 def test_a_change_leaves_the_rest_of_the_row_as_any_program_stored_it(
-    writer: FlaskClient, make: Make, query: Query
+    writer: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
-    row_id = make("contacts", notes="a")
+    row_id = create_row("contacts", notes="a")
     query("UPDATE contacts SET notes = CAST(x'61ff' AS TEXT)")
 
     assert writer.patch(f"{CONTACTS}/{row_id}", json={"title": "CTO"}).json["notes"] == "a\ufffd"
@@ -345,10 +360,10 @@ def test_the_same_request_while_the_first_is_running_is_409(
     ],
 )
 def test_a_body_is_read_strictly(writer: FlaskClient, query: Query, body: bytes, status: int, told: str) -> None:
-    answer = writer.post(CONTACTS, data=body, content_type="application/json")
+    response = writer.post(CONTACTS, data=body, content_type="application/json")
 
-    assert answer.status_code == status
-    assert told in str(answer.json["errors"][0]["pointer"] if status == 422 else answer.json["detail"])
+    assert response.status_code == status
+    assert told in str(response.json["errors"][0]["pointer"] if status == 422 else response.json["detail"])
     assert last_change(query) == 0
 
 
@@ -366,13 +381,13 @@ def test_a_body_of_another_kind_is_415(writer: FlaskClient, headers: dict[str, s
     assert writer.post(CONTACTS, data=b'{"name": "a"}', headers=headers).status_code == 415
 
 
-def test_a_match_may_send_read_only_fields_back(writer: FlaskClient, make: Make) -> None:
-    make("contacts", id="x", email="a@acme.com")
+def test_a_match_may_send_read_only_fields_back(writer: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x", email="a@acme.com")
     row = writer.get(f"{CONTACTS}/x").json
 
-    answer = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "title": "CEO"})
-    assert (answer.status_code, answer.json["title"]) == (200, "CEO")
-    other = writer.post(f"{CONTACTS}?matchOn=email", json={**answer.json, "id": "other"})
+    response = writer.post(f"{CONTACTS}?matchOn=email", json={**row, "title": "CEO"})
+    assert (response.status_code, response.json["title"]) == (200, "CEO")
+    other = writer.post(f"{CONTACTS}?matchOn=email", json={**response.json, "id": "other"})
     assert [fault["pointer"] for fault in other.json["errors"]] == ["/id"]
     new = writer.post(f"{CONTACTS}?matchOn=email", json={"id": "y", "name": "b", "email": "b@acme.com"})
     assert [fault["pointer"] for fault in new.json["errors"]] == ["/id"]
@@ -401,11 +416,11 @@ def test_a_zero_is_one_however_it_is_written(writer: FlaskClient, zero: str) -> 
 
 
 def test_of_very_many_faults_the_first_are_told(writer: FlaskClient) -> None:
-    answer = writer.post(CONTACTS, json={f"zzz{number}": 1 for number in range(2_000)})
+    response = writer.post(CONTACTS, json={f"zzz{number}": 1 for number in range(2_000)})
 
-    assert (answer.status_code, len(answer.json["errors"])) == (422, 100)
-    assert answer.json["detail"].endswith("see errors. The first 100 of 2001 are listed.")
-    told = [fault["detail"] for fault in answer.json["errors"]]
+    assert (response.status_code, len(response.json["errors"])) == (422, 100)
+    assert response.json["detail"].endswith("see errors. The first 100 of 2001 are listed.")
+    told = [fault["detail"] for fault in response.json["errors"]]
     # Looking for what was meant takes long.
     assert ["Known:" in sentence for sentence in told] == [False] + [True] * 20 + [False] * 79
 
@@ -414,12 +429,12 @@ def test_matching_is_on_one_field(writer: FlaskClient) -> None:
     assert writer.post(f"{COMPANIES}?matchOn=website,name", json={"name": "a"}).status_code == 400
 
 
-def test_a_conflict_in_an_array_is_pointed_at(writer: FlaskClient, make: Make, query: Query) -> None:
+def test_a_conflict_in_an_array_is_pointed_at(writer: FlaskClient, create_row: CreateRow, query: Query) -> None:
     for name in "x", "y":
-        make("companies", id=name, name="twice")
+        create_row("companies", id=name, name="twice")
 
-    answer = writer.post(f"{COMPANIES}?matchOn=name", json=[{"name": "new"}, {"name": "twice"}])
-    assert (answer.status_code, answer.json["errors"]) == (
+    response = writer.post(f"{COMPANIES}?matchOn=name", json=[{"name": "new"}, {"name": "twice"}])
+    assert (response.status_code, response.json["errors"]) == (
         409,
         [{"pointer": "/1", "detail": "More than one row has this name: x and y."}],
     )
@@ -431,14 +446,14 @@ def test_a_conflict_in_an_array_is_pointed_at(writer: FlaskClient, make: Make, q
 
 @pytest.mark.parametrize(("tag", "status"), [("", 400), ("1", 400), ('"1', 400), ('"0", 1', 400), ('W/"1"', 412)])
 def test_a_condition_that_is_no_etag_lets_nothing_through(
-    writer: FlaskClient, make: Make, tag: str, status: int
+    writer: FlaskClient, create_row: CreateRow, tag: str, status: int
 ) -> None:
-    make("contacts", id="x")
+    create_row("contacts", id="x")
 
     assert writer.patch(f"{CONTACTS}/x", json={"name": "b"}, headers={"If-Match": tag}).status_code == status
     assert writer.get(f"{CONTACTS}/x").json["name"] == "Acme"
 
 
 def test_a_condition_on_what_was_never_there_says_so(writer: FlaskClient) -> None:
-    answer = writer.put(f"{CONTACTS}/new", json={"name": "a"}, headers={"If-Match": "*"})
-    assert (answer.status_code, answer.json["detail"]) == (412, "There is no contact with the id new.")
+    response = writer.put(f"{CONTACTS}/new", json={"name": "a"}, headers={"If-Match": "*"})
+    assert (response.status_code, response.json["detail"]) == (412, "There is no contact with the id new.")

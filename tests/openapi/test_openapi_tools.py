@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, LiveServer, ask
+from tests.conftest import ROOT, LiveServer, send_request
 
 pytestmark = pytest.mark.tools
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 def document(server: LiveServer, tmp_path: Path) -> Path:
     """Return the path of the document in a file."""
     path = tmp_path / "openapi.json"
-    path.write_bytes(ask(server, "/openapi.json")[1])
+    path.write_bytes(send_request(server, "/openapi.json")[1])
     return path
 
 
@@ -44,7 +44,7 @@ def document(server: LiveServer, tmp_path: Path) -> Path:
 def tool(tmp_path: Path) -> Tool:
     """Return a function that runs a program in a temporary folder and returns its output."""
 
-    def run(*command: str | Path, **environment: str) -> str:
+    def run_tool(*command: str | Path, **environment: str) -> str:
         if shutil.which(command[0]) is None:
             pytest.skip(f"There is no {command[0]}: `make test-all` installs it where it can.")
         done = subprocess.run(
@@ -60,7 +60,7 @@ def tool(tmp_path: Path) -> Tool:
         assert done.returncode == 0, done.stdout[-8000:]
         return done.stdout
 
-    return run
+    return run_tool
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def node(tool: Tool) -> Tool:
     return lambda name, *arguments: tool(TOOLS / "node_modules" / ".bin" / name, *arguments)
 
 
-def test_a_fuzzer_finds_no_undocumented_response(start: Callable[..., LiveServer], tool: Tool) -> None:
-    server = start("serve", "--demo")
+def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., LiveServer], tool: Tool) -> None:
+    server = start_server("serve", "--demo")
     server.read_first_key()
-    [own_key] = json.loads(ask(server, "/api/v1/keys")[1])
+    [own_key] = json.loads(send_request(server, "/api/v1/keys")[1])
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         connection.request("PUT", "/api/v1/companies/acme", '{"name": "Acme"}', headers)
@@ -92,7 +92,7 @@ def test_a_fuzzer_finds_no_undocumented_response(start: Callable[..., LiveServer
         (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
         for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
     }
-    document = json.loads(ask(server, "/openapi.json")[1])
+    document = json.loads(send_request(server, "/openapi.json")[1])
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method != "parameters":

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine
 from auth import is_well_formed
 from database import sqlite
 from database.schema import MIGRATIONS, revisions
-from tests.conftest import ROOT, LiveServer, ask
+from tests.conftest import ROOT, LiveServer, send_request
 
 BINARY = ROOT / "dist" / "cardfile"
 
@@ -38,8 +38,8 @@ class BinaryServer(LiveServer):
 
 pytestmark = pytest.mark.tools
 
-Start = Callable[..., BinaryServer]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+StartServer = Callable[..., BinaryServer]
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,7 +67,7 @@ def unpacked(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(folder: Path, unpacked: Path) -> Iterator[Start]:
+def start_server(folder: Path, unpacked: Path) -> Iterator[StartServer]:
     """Return a function that starts a server; what still runs at the end is killed."""
     servers: list[BinaryServer] = []
 
@@ -81,23 +81,23 @@ def start(folder: Path, unpacked: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def run(folder: Path) -> Run:
+def run_command(folder: Path) -> RunCommand:
     """Return a function that runs a command to its end."""
 
-    def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [BINARY, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
 
-    return run_command
+    return invoke
 
 
-def test_it_names_the_same_versions_as_the_checkout(run: Run) -> None:
+def test_it_names_the_same_versions_as_the_checkout(run_command: RunCommand) -> None:
     of_checkout = subprocess.run(
         [sys.executable, ROOT / "service.py", "--version"], capture_output=True, text=True, check=True, timeout=60
     )
 
-    assert run("--version").stdout == of_checkout.stdout
+    assert run_command("--version").stdout == of_checkout.stdout
     assert f"(SQLite {sqlite.driver.sqlite_version}, Python " in of_checkout.stdout
 
 
@@ -105,13 +105,13 @@ def test_it_is_smaller_than_40_megabytes() -> None:
     assert BINARY.stat().st_size < 40_000_000
 
 
-def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start: Start, folder: Path) -> None:
+def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start_server: StartServer, folder: Path) -> None:
     seconds = []
     for _time in range(3):
         for file in folder.iterdir():
             file.unlink()
         began = time.monotonic()
-        server = start("--demo")
+        server = start_server("--demo")
         line = server.read_first_key()
         pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
         seconds.append(time.monotonic() - began)
@@ -122,10 +122,12 @@ def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start: St
     assert min(seconds) < 3
 
 
-def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Flask, new_key_of) -> None:
-    server = start()
+def test_every_address_answers_as_it_does_in_the_checkout(
+    start_server: StartServer, app: Flask, new_key_with_scope
+) -> None:
+    server = start_server()
     server.read_first_key()
-    client, key = app.test_client(), new_key_of("admin")
+    client, key = app.test_client(), new_key_with_scope("admin")
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or set()) and not rule.arguments}
     paths |= {f"/static/{file.name}" for file in (ROOT / "pages" / "static").iterdir()}
     assert {"/api/v1/companies", "/docs", "/static/style.css"} <= paths
@@ -134,25 +136,27 @@ def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Fla
         expected = client.get(path, headers={"Authorization": f"Bearer {key}"})
         with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
             connection.request("GET", path, headers={"Authorization": f"Bearer {server.key}"})
-            answer = connection.getresponse()
-            body = answer.read()
-        assert (answer.status, answer.headers["Content-Type"]) == (expected.status_code, expected.content_type), path
+            response = connection.getresponse()
+            body = response.read()
+        assert (response.status, response.headers["Content-Type"]) == (expected.status_code, expected.content_type), (
+            path
+        )
         assert bool(body) == bool(expected.data), path
         expected.close()
 
 
-def test_every_command_works_in_it(run: Run, folder: Path) -> None:
-    assert is_well_formed(run("keys", "create", "Nightly sync", "--scope", "write").stdout.strip())
-    assert "Nightly sync" in run("keys", "list").stdout
-    assert run("seed", "--companies", "3").stderr.startswith("Loaded 3 companies, ")
-    assert run("export", "first").stderr.startswith("Wrote 3 companies, ")
-    stored = run("import", "first", "--database", "sqlite:///second.db")
+def test_every_command_works_in_it(run_command: RunCommand, folder: Path) -> None:
+    assert is_well_formed(run_command("keys", "create", "Nightly sync", "--scope", "write").stdout.strip())
+    assert "Nightly sync" in run_command("keys", "list").stdout
+    assert run_command("seed", "--companies", "3").stderr.startswith("Loaded 3 companies, ")
+    assert run_command("export", "first").stderr.startswith("Wrote 3 companies, ")
+    stored = run_command("import", "first", "--database", "sqlite:///second.db")
     assert (stored.returncode, stored.stderr[:19]) == (0, "Stored 3 companies,")
-    assert run("export", "second", DATABASE_URL="sqlite:///second.db").returncode == 0
+    assert run_command("export", "second", DATABASE_URL="sqlite:///second.db").returncode == 0
     for file in (folder / "first").iterdir():
         assert (folder / "second" / file.name).read_bytes() == file.read_bytes() != b""
-    assert run("backup", "copy.db").returncode == 0
-    checked = run("check", "--database", "sqlite:///copy.db")
+    assert run_command("backup", "copy.db").returncode == 0
+    checked = run_command("check", "--database", "sqlite:///copy.db")
     assert (checked.returncode, f"schema: {revisions()[-1]}" in checked.stdout) == (0, True)
 
 
@@ -166,14 +170,16 @@ def test_every_command_works_in_it(run: Run, folder: Path) -> None:
     ],
     ids=["option", "value", "granian", "postgresql"],
 )  # fmt: skip
-def test_what_it_can_not_do_it_says_in_one_sentence(run: Run, arguments: list[str], sentence: str) -> None:
-    refused = run(*arguments)
+def test_what_it_can_not_do_it_says_in_one_sentence(
+    run_command: RunCommand, arguments: list[str], sentence: str
+) -> None:
+    refused = run_command(*arguments)
 
     assert (refused.returncode > 0, refused.stdout) == (True, "")
     assert sentence in refused.stderr.splitlines()[-1]
 
 
-def test_it_upgrades_an_older_file(run: Run, folder: Path) -> None:
+def test_it_upgrades_an_older_file(run_command: RunCommand, folder: Path) -> None:
     engine = create_engine(f"sqlite:///{folder}/cardfile.db", **sqlite.ENGINE_OPTIONS)
     with engine.begin() as connection:
         config = Config()
@@ -182,8 +188,8 @@ def test_it_upgrades_an_older_file(run: Run, folder: Path) -> None:
         command.upgrade(config, "0001")
     engine.dispose()
 
-    assert "Upgrading the schema from 0001" in run("keys", "create", "a").stderr
-    assert run("check").returncode == 0
+    assert "Upgrading the schema from 0001" in run_command("keys", "create", "a").stderr
+    assert run_command("check").returncode == 0
     assert len(list(folder.glob("cardfile.db.0001-*.bak"))) == 1
 
 
@@ -199,8 +205,8 @@ def test_it_greets_from_a_folder_of_any_name_in_any_locale(tmp_path: Path) -> No
     assert "Bearer cfk_" in line
 
 
-def test_two_may_start_at_once(start: Start) -> None:
-    servers = [start("--demo"), start("--demo")]
+def test_two_may_start_at_once(start_server: StartServer) -> None:
+    servers = [start_server("--demo"), start_server("--demo")]
 
     assert all("/api/v1" in server.greeting for server in servers)
     assert [server.stop(signal.SIGTERM) for server in servers] == [0, 0]
@@ -210,9 +216,9 @@ def test_two_may_start_at_once(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to it alone", "as a terminal does"])
 def test_a_signal_lets_what_is_in_flight_finish(
-    start: Start, unpacked: Path, number: int, send: Callable[[int, int], None]
+    start_server: StartServer, unpacked: Path, number: int, send: Callable[[int, int], None]
 ) -> None:
-    server = start()
+    server = start_server()
     server.read_first_key()
     assert len(list(unpacked.iterdir())) == 1
     body = json.dumps({"name": "in flight"}).encode()
@@ -232,8 +238,8 @@ def test_a_signal_lets_what_is_in_flight_finish(
     assert list(unpacked.iterdir()) == []
 
 
-def test_nobody_clears_up_what_it_still_uses(start: Start, unpacked: Path) -> None:
-    assert "/api/v1" in start().greeting
+def test_nobody_clears_up_what_it_still_uses(start_server: StartServer, unpacked: Path) -> None:
+    assert "/api/v1" in start_server().greeting
     [place] = unpacked.iterdir()
 
     # As systemd-tmpfiles asks before it clears a folder of old files.
@@ -243,10 +249,10 @@ def test_nobody_clears_up_what_it_still_uses(start: Start, unpacked: Path) -> No
     os.close(handle)
 
 
-def test_nothing_stays_behind_when_its_first_process_is_killed(start: Start, unpacked: Path) -> None:
-    server = start()
+def test_nothing_stays_behind_when_its_first_process_is_killed(start_server: StartServer, unpacked: Path) -> None:
+    server = start_server()
     server.read_first_key()
-    assert ask(server) == (200, b"[]")
+    assert send_request(server) == (200, b"[]")
 
     server.process.kill()
     deadline = time.monotonic() + 20
@@ -254,4 +260,4 @@ def test_nothing_stays_behind_when_its_first_process_is_killed(start: Start, unp
         time.sleep(0.1)
     assert list(unpacked.iterdir()) == []
     with pytest.raises(ConnectionRefusedError):
-        ask(server)
+        send_request(server)

@@ -10,10 +10,8 @@ from flask.testing import FlaskClient
 
 from pages import overview
 from pages.sessions import COOKIE, HOME
-from tests.conftest import Make, Query, Ran, client_with
-from tests.pages.test_sessions import form_token, key, person, session_token
-
-__all__ = ["key", "person"]
+from tests.conftest import CreateRow, ExecutedStatement, Query, client_with_key
+from tests.pages.conftest import form_token, session_token
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -27,12 +25,12 @@ def rows_of(page: str, caption: str) -> list[list[str]]:
     return [[text for text in row if text] for row in texts]
 
 
-def send(person: FlaskClient, path: str, **form: str):
-    return person.post(HOME + path, data={"token": form_token(person), **form})
+def send(signed_in_client: FlaskClient, path: str, **form: str):
+    return signed_in_client.post(HOME + path, data={"token": form_token(signed_in_client), **form})
 
 
-def test_keys_are_listed_newest_first(person: FlaskClient, query: Query) -> None:
-    send(person, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
+def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Query) -> None:
+    send(signed_in_client, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
     query(
         "UPDATE api_keys SET last_used_at = '2024-05-06T07:08:00Z', expires_at = '2024-05-07T00:00:00Z'"
         " WHERE scope = 'write'"
@@ -43,7 +41,7 @@ def test_keys_are_listed_newest_first(person: FlaskClient, query: Query) -> None
         f"{datetime.now(UTC):%Y-%m-%d}",
         [row[0] for row in query("SELECT prefix FROM api_keys ORDER BY number")],
     )
-    newer, older = rows_of(person.get(HOME).text, "Last used")
+    newer, older = rows_of(signed_in_client.get(HOME).text, "Last used")
     assert newer[:3] == ["<b>Newsletter</b>", f"{prefixes[1]}…", "write"]
     assert newer[3].startswith(today)
     assert newer[4:] == ["2024-05-06 07:08", "2024-05-07 00:00 expired", "Delete"]
@@ -53,33 +51,33 @@ def test_keys_are_listed_newest_first(person: FlaskClient, query: Query) -> None
     ]  # fmt: skip
 
 
-def test_a_created_key_is_shown_once_and_works(app: Flask, person: FlaskClient, query: Query) -> None:
-    answer = send(person, "/keys/new", name=" Newsletter sync ", scope="read", days="90")
+def test_a_created_key_is_shown_once_and_works(app: Flask, signed_in_client: FlaskClient, query: Query) -> None:
+    response = send(signed_in_client, "/keys/new", name=" Newsletter sync ", scope="read", days="90")
 
-    assert answer.status_code == 201
-    [line] = re.findall('<code id="line">(.*?)</code>', answer.text)
-    [key] = re.findall('<code id="key">(.*?)</code>', answer.text)
+    assert response.status_code == 201
+    [line] = re.findall('<code id="line">(.*?)</code>', response.text)
+    [key] = re.findall('<code id="key">(.*?)</code>', response.text)
     assert unescape(line) == f'curl -H "Authorization: Bearer {key}" http://localhost/api/v1/companies'
-    assert client_with(app, key).get("/api/v1/companies").status_code == 200
-    assert client_with(app, key).get("/api/v1/keys").status_code == 403
-    assert key not in person.get(HOME).text
+    assert client_with_key(app, key).get("/api/v1/companies").status_code == 200
+    assert client_with_key(app, key).get("/api/v1/keys").status_code == 403
+    assert key not in signed_in_client.get(HOME).text
     [[scope, expires_at]] = query("SELECT scope, expires_at FROM api_keys WHERE name = 'Newsletter sync'")
     in_days = datetime.fromisoformat(str(expires_at)) - datetime.now(UTC)
     assert (scope, timedelta(days=89, hours=23) < in_days <= timedelta(days=90)) == ("read", True)
 
 
 @pytest.mark.databases("sqlite")
-def test_the_command_to_paste_has_the_host_as_sent(app: Flask, person: FlaskClient) -> None:
-    headers = {"Host": "my_host:8000", "Cookie": f"{COOKIE}={session_token(person)}"}
-    form = {"token": form_token(person), "name": "CI", "scope": "read"}
-    answer = app.test_client(use_cookies=False).post(f"{HOME}/keys/new", data=form, headers=headers)
+def test_the_command_to_paste_has_the_host_as_sent(app: Flask, signed_in_client: FlaskClient) -> None:
+    headers = {"Host": "my_host:8000", "Cookie": f"{COOKIE}={session_token(signed_in_client)}"}
+    form = {"token": form_token(signed_in_client), "name": "CI", "scope": "read"}
+    response = app.test_client(use_cookies=False).post(f"{HOME}/keys/new", data=form, headers=headers)
 
-    assert answer.status_code == 201
-    assert " http://my_host:8000/api/v1/companies</code>" in answer.text
+    assert response.status_code == 201
+    assert " http://my_host:8000/api/v1/companies</code>" in response.text
 
 
-def test_a_key_without_days_does_not_expire(person: FlaskClient, query: Query) -> None:
-    assert send(person, "/keys/new", name="CI", scope="read", days="").status_code == 201
+def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query: Query) -> None:
+    assert send(signed_in_client, "/keys/new", name="CI", scope="read", days="").status_code == 201
 
     assert query("SELECT expires_at FROM api_keys WHERE name = 'CI'") == [(None,)]
 
@@ -107,54 +105,59 @@ def test_a_key_without_days_does_not_expire(person: FlaskClient, query: Query) -
     ],
 )
 def test_an_invalid_field_has_its_error_beside_it(
-    person: FlaskClient, query: Query, form: dict[str, str], faults: dict[str, str]
+    signed_in_client: FlaskClient, query: Query, form: dict[str, str], faults: dict[str, str]
 ) -> None:
     typed = {"name": "CI", "scope": "write", "days": "7"} | form
-    answer = send(person, "/keys/new", **typed)
+    response = send(signed_in_client, "/keys/new", **typed)
 
-    assert answer.status_code == 422
-    said = dict(re.findall(r'<p class="fault" id="(\w+)-fault">(.*?)</p>', answer.text))
+    assert response.status_code == 422
+    said = dict(re.findall(r'<p class="fault" id="(\w+)-fault">(.*?)</p>', response.text))
     assert said.keys() == faults.keys()
     assert all(sentence in said[field] for field, sentence in faults.items())
-    kept = dict(re.findall(r'<input id="(\w+)" name="\w+" value="(.*?)"', answer.text))
+    kept = dict(re.findall(r'<input id="(\w+)" name="\w+" value="(.*?)"', response.text))
     assert {name: unescape(value) for name, value in kept.items()} == {
         "name": typed["name"].strip(),
         "days": typed["days"],
     }
-    assert ("checked" in answer.text) is (typed["scope"] == "write")
+    assert ("checked" in response.text) is (typed["scope"] == "write")
     assert query("SELECT count(*) FROM api_keys") == [(1,)]
 
 
-def test_a_deletion_is_confirmed_first(app: Flask, person: FlaskClient, new_key_of, query: Query) -> None:
-    key = new_key_of("read")
+def test_a_deletion_is_confirmed_first(
+    app: Flask, signed_in_client: FlaskClient, new_key_with_scope, query: Query
+) -> None:
+    key = new_key_with_scope("read")
     [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'read'")
 
-    asked = person.get(f"{HOME}/keys/{key_id}/delete")
+    asked = signed_in_client.get(f"{HOME}/keys/{key_id}/delete")
     assert "the read client&#39;s" in asked.text and "signs you out" not in asked.text
-    assert client_with(app, key).get("/api/v1/companies").status_code == 200
+    assert client_with_key(app, key).get("/api/v1/companies").status_code == 200
 
-    assert send(person, f"/keys/{key_id}/delete").headers["Location"] == HOME
-    assert client_with(app, key).get("/api/v1/companies").status_code == 401
-    for answer in person.get(f"{HOME}/keys/{key_id}/delete"), send(person, f"/keys/{key_id}/delete"):
-        assert (answer.status_code, "may have been deleted already" in answer.text) == (404, True)
+    assert send(signed_in_client, f"/keys/{key_id}/delete").headers["Location"] == HOME
+    assert client_with_key(app, key).get("/api/v1/companies").status_code == 401
+    for response in (
+        signed_in_client.get(f"{HOME}/keys/{key_id}/delete"),
+        send(signed_in_client, f"/keys/{key_id}/delete"),
+    ):
+        assert (response.status_code, "may have been deleted already" in response.text) == (404, True)
 
 
-def test_deleting_the_key_of_the_session_warns_and_signs_out(person: FlaskClient, query: Query) -> None:
+def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: FlaskClient, query: Query) -> None:
     [[key_id]] = query("SELECT id FROM api_keys")
-    assert "Deleting it signs you out" in person.get(f"{HOME}/keys/{key_id}/delete").text
+    assert "Deleting it signs you out" in signed_in_client.get(f"{HOME}/keys/{key_id}/delete").text
 
-    assert send(person, f"/keys/{key_id}/delete").status_code == 303
-    assert person.get(HOME).headers["Location"] == f"{HOME}/sign-in"
+    assert send(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
+    assert signed_in_client.get(HOME).headers["Location"] == f"{HOME}/sign-in"
     assert query("SELECT * FROM sessions") == []
 
 
-def test_the_overview_counts_rows_deals_and_statuses(person: FlaskClient, make: Make) -> None:
+def test_the_overview_counts_rows_deals_and_statuses(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
     for stage, value in ("won", 1999.5), ("won", 50_000), ("lead", None), (None, 7), ("", 100_000):
-        make("companies", stageId=stage, dealValue=value)
+        create_row("companies", stageId=stage, dealValue=value)
     for status in "open", "closed", "closed":
-        make("conversations", status=status)
-    make("contacts")
-    page = person.get(HOME).text
+        create_row("conversations", status=status)
+    create_row("contacts")
+    page = signed_in_client.get(HOME).text
 
     assert rows_of(page, "Rows") == [["Companies", "5"], ["Contacts", "1"], ["Conversations", "3"]]
     assert rows_of(page, "Deals by stage") == [
@@ -170,16 +173,16 @@ def test_the_overview_counts_rows_deals_and_statuses(person: FlaskClient, make: 
     assert [float(bar) for bar in bars] == [100, 20, 60, 50, 0, 0, 0, 100, 100, 52, 0.01, 0]
 
 
-def test_many_stages_are_summed_up(person: FlaskClient, make: Make) -> None:
+def test_many_stages_are_summed_up(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
     for number in range(1, 12):
-        make("companies", stageId=f"stage-{number}", dealValue=number)
-    found = rows_of(person.get(HOME).text, "Deals by stage")
+        create_row("companies", stageId=f"stage-{number}", dealValue=number)
+    found = rows_of(signed_in_client.get(HOME).text, "Deals by stage")
 
     assert found[0] == ["stage-11", "1", "11"]
     assert found[8:] == [["3 others", "3", "6"]]
 
 
-def test_changes_are_counted_by_day(person: FlaskClient, query: Query) -> None:
+def test_changes_are_counted_by_day(signed_in_client: FlaskClient, query: Query) -> None:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days_ago = [45, 31, 30, 30, 29, 10, 10, 10, 1, 0, 0]
     for seq, days in enumerate(days_ago, 1):
@@ -189,7 +192,7 @@ def test_changes_are_counted_by_day(person: FlaskClient, query: Query) -> None:
             "INSERT INTO changes (seq, resource, row_id, action, at)"
             f" VALUES ({seq}, 'contacts', 'x', 'deleted', '{at:%Y-%m-%dT%H:%M:%SZ}')"
         )
-    page = person.get(HOME).text
+    page = signed_in_client.get(HOME).text
 
     found = {(today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in rows_of(page, "Day (UTC)")}
     assert list(found) == list(range(30))
@@ -197,32 +200,34 @@ def test_changes_are_counted_by_day(person: FlaskClient, query: Query) -> None:
     assert "7 in total; most on" in page
 
 
-def test_an_empty_database_has_a_page(person: FlaskClient) -> None:
-    page = person.get(HOME).text
+def test_an_empty_database_has_a_page(signed_in_client: FlaskClient) -> None:
+    page = signed_in_client.get(HOME).text
 
     assert "There are no companies yet." in page and "No changes yet." in page
     assert {number for _day, number in rows_of(page, "Day (UTC)")} == {"0"}
 
 
-def test_the_overview_reads_one_snapshot(person: FlaskClient, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overview_reads_one_snapshot(
+    signed_in_client: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read_stages = overview.read_stages
 
     def write_meanwhile() -> object:
-        make("contacts")
+        create_row("contacts")
         return read_stages()
 
     monkeypatch.setattr("pages.overview.read_stages", write_meanwhile)
-    assert rows_of(person.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
-    assert rows_of(person.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
+    assert rows_of(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
+    assert rows_of(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
 
 
 def test_the_page_takes_six_statements_however_much_there_is(
-    person: FlaskClient, make: Make, statements: list[Ran]
+    signed_in_client: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement]
 ) -> None:
     for _number in range(20):
-        make("companies", stageId="won")
+        create_row("companies", stageId="won")
     statements.clear()
-    person.get(HOME)
+    signed_in_client.get(HOME)
 
     reads = [each.verb for each in statements if each.verb in {"SELECT", "WITH"}]
     assert reads == [*["SELECT"] * 5, "WITH"]
@@ -231,12 +236,12 @@ def test_the_page_takes_six_statements_however_much_there_is(
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("name", ["style.css", "copy.js", "icon.svg"])
 def test_static_files_need_no_key_and_are_kept_by_browsers(anonymous: FlaskClient, name: str) -> None:
-    answer = anonymous.get(f"/static/{name}")
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
+    response = anonymous.get(f"/static/{name}")
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
 
-    again = anonymous.get(f"/static/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+    again = anonymous.get(f"/static/{name}", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
-    answer.close()
+    response.close()
     again.close()
 
 
@@ -245,6 +250,6 @@ def test_static_files_need_no_key_and_are_kept_by_browsers(anonymous: FlaskClien
     "path", ["nothing", "../service.py", "%2e%2e/service.py", "..%2f__init__.py", "%00", "%ff", "."]
 )
 def test_nothing_else_is_served_as_a_file(anonymous: FlaskClient, path: str) -> None:
-    answer = anonymous.get(f"/static/{path}")
+    response = anonymous.get(f"/static/{path}")
 
-    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+    assert (response.status_code, response.content_type) == (404, "application/problem+json")

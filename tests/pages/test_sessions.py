@@ -14,67 +14,24 @@ from flask.testing import FlaskClient
 from auth import new_key
 from database import close_database, write_transaction
 from models import now
-from pages.sessions import HOME, add_token
+from pages.sessions import HOME
 from service import create_app
 from settings import load_settings
-from tests.conftest import Query, client_with, shell
+from tests.conftest import Query, client_with_key, run_external_sql
 from tests.core.test_authentication import NewKey, every_route
+from tests.pages.conftest import SAME_ORIGIN, form_token, is_signed_in, post_key, session_token
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-OURS = {"Sec-Fetch-Site": "same-origin"}
 REFUSED = "This is not a valid admin key."
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-def post_key(app: Flask, key: str, headers: dict[str, str] = OURS, address: str = "127.0.0.1", url: str = "http://a"):
-    environ = {"REMOTE_ADDR": address}
-    return app.test_client().post(f"{HOME}/sign-in", url, data={"key": key}, headers=headers, environ_base=environ)
-
-
-@pytest.fixture
-def key(new_key_of: NewKey) -> str:
-    return new_key_of("admin")
-
-
-@pytest.fixture
-def person(app: Flask, key: str) -> FlaskClient:
-    """Return a browser that is signed in with an admin key."""
-    client = app.test_client()
-    assert client.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS).status_code == 303
-    return client
-
-
-@pytest.fixture
-def link(app: Flask) -> str:
-    """Return the token of a link as `serve` prints it."""
-    with app.app_context(), write_transaction():
-        return add_token("link")
-
-
-def is_signed_in(client: FlaskClient) -> bool:
-    answer = client.get(HOME)
-    assert answer.status_code == 200 or answer.headers["Location"] == f"{HOME}/sign-in"
-    return answer.status_code == 200
-
-
-def form_token(client: FlaskClient) -> str:
-    found = re.search('name="token" value="([0-9a-f]{64})"', client.get(f"{HOME}/keys/new").text)
-    assert found
-    return found[1]
-
-
-def session_token(client: FlaskClient) -> str:
-    cookie = client.get_cookie("cardfile_session", path="/settings")
-    assert cookie
-    return cookie.value
-
-
 def test_an_admin_key_starts_a_session(app: Flask, key: str) -> None:
-    answer = post_key(app, key)
+    response = post_key(app, key)
 
-    assert (answer.status_code, answer.headers["Location"]) == (303, HOME)
-    assert set(answer.headers["Set-Cookie"].split("; ")[2:]) == {
+    assert (response.status_code, response.headers["Location"]) == (303, HOME)
+    assert set(response.headers["Set-Cookie"].split("; ")[2:]) == {
         "Max-Age=43200",
         "HttpOnly",
         "Path=/settings",
@@ -91,32 +48,34 @@ def test_an_admin_key_starts_a_session(app: Flask, key: str) -> None:
     ],
 )
 def test_the_cookie_is_secure_over_https(app: Flask, key: str, url: str, origin: str, secure: bool) -> None:
-    answer = post_key(app, key, OURS | {"Origin": origin}, url=url)
+    response = post_key(app, key, SAME_ORIGIN | {"Origin": origin}, url=url)
 
-    assert ("; Secure" in answer.headers["Set-Cookie"]) is secure
+    assert ("; Secure" in response.headers["Set-Cookie"]) is secure
 
 
-def test_only_the_tokens_sha_256_is_stored(person: FlaskClient, link: str, query: Query) -> None:
+def test_only_the_tokens_sha_256_is_stored(signed_in_client: FlaskClient, link_token: str, query: Query) -> None:
     stored = query("SELECT sha256, kind FROM sessions ORDER BY kind")
 
-    tokens = {"link": link, "session": session_token(person)}
+    tokens = {"link": link_token, "session": session_token(signed_in_client)}
     assert stored == [(sha256(token.encode()).hexdigest(), kind) for kind, token in tokens.items()]
-    assert len(link) == 43
+    assert len(link_token) == 43
 
 
 @pytest.mark.parametrize("kind", ["read", "write", "expired", "unknown", "malformed", "empty", "not-ascii"])
-def test_every_other_key_is_refused_with_the_same_page(app: Flask, new_key_of: NewKey, query: Query, kind: str) -> None:
+def test_every_other_key_is_refused_with_the_same_page(
+    app: Flask, new_key_with_scope: NewKey, query: Query, kind: str
+) -> None:
     keys = {
-        "read": lambda: new_key_of("read"),
-        "write": lambda: new_key_of("write"),
-        "expired": lambda: new_key_of("admin", now() - timedelta(seconds=1)),
+        "read": lambda: new_key_with_scope("read"),
+        "write": lambda: new_key_with_scope("write"),
+        "expired": lambda: new_key_with_scope("admin", now() - timedelta(seconds=1)),
         "unknown": new_key,
     }
-    answer = post_key(app, keys.get(kind, lambda: {"malformed": "cfk_1", "empty": "", "not-ascii": "ß"}[kind])())
+    response = post_key(app, keys.get(kind, lambda: {"malformed": "cfk_1", "empty": "", "not-ascii": "ß"}[kind])())
 
-    assert (answer.status_code, REFUSED in answer.text) == (403, True)
-    assert answer.text == post_key(app, "anything").text
-    assert "Set-Cookie" not in answer.headers
+    assert (response.status_code, REFUSED in response.text) == (403, True)
+    assert response.text == post_key(app, "anything").text
+    assert "Set-Cookie" not in response.headers
     assert query("SELECT * FROM sessions") == []
 
 
@@ -125,15 +84,15 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
 ) -> None:
     @contextmanager
     def write_later() -> Iterator[None]:
-        shell(database, "DELETE FROM api_keys")
+        run_external_sql(database, "DELETE FROM api_keys")
         with write_transaction():
             yield
 
     monkeypatch.setattr("pages.sign_in.write_transaction", write_later)
-    answer = post_key(app, key)
+    response = post_key(app, key)
 
-    assert (answer.status_code, REFUSED in answer.text) == (403, True)
-    assert "Set-Cookie" not in answer.headers
+    assert (response.status_code, REFUSED in response.text) == (403, True)
+    assert "Set-Cookie" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -147,24 +106,24 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
         pytest.param("DELETE FROM sessions", id="it-is-gone"),
     ],
 )
-def test_a_session_ends_at_once_when(person: FlaskClient, database: str, end: str) -> None:
-    token = form_token(person)
-    assert is_signed_in(person)
+def test_a_session_ends_at_once_when(signed_in_client: FlaskClient, database: str, end: str) -> None:
+    token = form_token(signed_in_client)
+    assert is_signed_in(signed_in_client)
 
-    shell(database, end)
+    run_external_sql(database, end)
 
-    assert not is_signed_in(person)
-    answer = person.post(f"{HOME}/keys/new", data={"token": token, "name": "late", "scope": "read"})
-    assert (answer.status_code, "You are not signed in" in answer.text) == (403, True)
-    assert shell(database, "SELECT name FROM api_keys WHERE name = 'late'") == []
+    assert not is_signed_in(signed_in_client)
+    response = signed_in_client.post(f"{HOME}/keys/new", data={"token": token, "name": "late", "scope": "read"})
+    assert (response.status_code, "You are not signed in" in response.text) == (403, True)
+    assert run_external_sql(database, "SELECT name FROM api_keys WHERE name = 'late'") == []
 
 
 @pytest.mark.databases("sqlite")
-def test_a_session_ends_with_its_key_even_without_foreign_keys(person: FlaskClient, database: str) -> None:
-    shell(database, "DELETE FROM api_keys")
+def test_a_session_ends_with_its_key_even_without_foreign_keys(signed_in_client: FlaskClient, database: str) -> None:
+    run_external_sql(database, "DELETE FROM api_keys")
 
-    assert shell(database, "SELECT count(*) FROM sessions") == [(1,)]
-    assert not is_signed_in(person)
+    assert run_external_sql(database, "SELECT count(*) FROM sessions") == [(1,)]
+    assert not is_signed_in(signed_in_client)
 
 
 @pytest.mark.parametrize("token", ["", "x", "ß"])
@@ -176,15 +135,15 @@ def test_a_cookie_that_is_no_session_is_refused(app: Flask, token: str) -> None:
 
 
 def test_another_process_knows_the_session_and_its_end(
-    app: Flask, person: FlaskClient, database: str, key: str
+    app: Flask, signed_in_client: FlaskClient, database: str, key: str
 ) -> None:
     other = create_app(load_settings({"database_url": database}, {}))
     there = other.test_client()
-    there.set_cookie("cardfile_session", session_token(person), path="/settings")
+    there.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
     assert is_signed_in(there)
 
-    [record] = client_with(app, key).get("/api/v1/keys").json
-    assert client_with(app, key).delete(f"/api/v1/keys/{record['id']}").status_code == 204
+    [record] = client_with_key(app, key).get("/api/v1/keys").json
+    assert client_with_key(app, key).delete(f"/api/v1/keys/{record['id']}").status_code == 204
 
     assert not is_signed_in(there)
     other.extensions["last_use"].stop()
@@ -192,77 +151,82 @@ def test_another_process_knows_the_session_and_its_end(
         close_database()
 
 
-def test_signing_out_deletes_the_session(person: FlaskClient, query: Query) -> None:
-    answer = person.post(f"{HOME}/sign-out", data={"token": form_token(person)})
+def test_signing_out_deletes_the_session(signed_in_client: FlaskClient, query: Query) -> None:
+    response = signed_in_client.post(f"{HOME}/sign-out", data={"token": form_token(signed_in_client)})
 
-    assert (answer.status_code, answer.headers["Location"]) == (303, f"{HOME}/sign-in")
-    assert person.get_cookie("cardfile_session", path="/settings") is None
+    assert (response.status_code, response.headers["Location"]) == (303, f"{HOME}/sign-in")
+    assert signed_in_client.get_cookie("cardfile_session", path="/settings") is None
     assert query("SELECT * FROM sessions") == []
 
 
 @pytest.mark.parametrize("by", ["key", "link"])
 def test_signing_in_again_ends_the_previous_session(
-    app: Flask, person: FlaskClient, key: str, link: str, by: str
+    app: Flask, signed_in_client: FlaskClient, key: str, link_token: str, by: str
 ) -> None:
     elsewhere, older = app.test_client(), app.test_client()
-    elsewhere.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS)
-    older.set_cookie("cardfile_session", session_token(person), path="/settings")
-    path, form = {"key": ("/sign-in", {"key": key}), "link": ("/link", {"token": link})}[by]
-    assert person.post(HOME + path, data=form, headers=OURS).status_code == 303
+    elsewhere.post(f"{HOME}/sign-in", data={"key": key}, headers=SAME_ORIGIN)
+    older.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
+    path, form = {"key": ("/sign-in", {"key": key}), "link": ("/link", {"token": link_token})}[by]
+    assert signed_in_client.post(HOME + path, data=form, headers=SAME_ORIGIN).status_code == 303
 
-    assert [is_signed_in(each) for each in (person, older, elsewhere)] == [True, False, True]
-
-
-def test_a_failed_sign_in_keeps_the_session(person: FlaskClient) -> None:
-    person.post(f"{HOME}/sign-in", data={"key": new_key()}, headers=OURS)
-    person.post(f"{HOME}/link", data={"token": "x"}, headers=OURS)
-
-    assert is_signed_in(person)
+    assert [is_signed_in(each) for each in (signed_in_client, older, elsewhere)] == [True, False, True]
 
 
-def test_signing_in_updates_the_last_use_of_the_key(app: Flask, person: FlaskClient, query: Query) -> None:
+def test_a_failed_sign_in_keeps_the_session(signed_in_client: FlaskClient) -> None:
+    signed_in_client.post(f"{HOME}/sign-in", data={"key": new_key()}, headers=SAME_ORIGIN)
+    signed_in_client.post(f"{HOME}/link", data={"token": "x"}, headers=SAME_ORIGIN)
+
+    assert is_signed_in(signed_in_client)
+
+
+def test_signing_in_updates_the_last_use_of_the_key(app: Flask, signed_in_client: FlaskClient, query: Query) -> None:
     app.extensions["last_use"].stop()
 
     [[used]] = query("SELECT last_used_at FROM api_keys")
     assert used is not None
 
 
-def test_a_link_signs_in_once_and_survives_a_get(anonymous: FlaskClient, app: Flask, link: str) -> None:
+def test_a_link_signs_in_once_and_survives_a_get(anonymous: FlaskClient, app: Flask, link_token: str) -> None:
     for method in "HEAD", "GET", "GET":
-        shown = anonymous.open(f"{HOME}/link?token={link}", method=method)
+        shown = anonymous.open(f"{HOME}/link?token={link_token}", method=method)
         assert shown.status_code == 200
     assert 'method="post"' in shown.text
 
-    assert anonymous.post(f"{HOME}/link", data={"token": link}, headers=OURS).status_code == 303
+    assert anonymous.post(f"{HOME}/link", data={"token": link_token}, headers=SAME_ORIGIN).status_code == 303
     assert is_signed_in(anonymous)
-    assert session_token(anonymous) != link
+    assert session_token(anonymous) != link_token
     again = app.test_client()
-    answers = again.post(f"{HOME}/link", data={"token": link}, headers=OURS), again.get(f"{HOME}/link?token={link}")
-    assert [(answer.status_code, "no longer valid" in answer.text) for answer in answers] == [(403, True)] * 2
+    responses = (
+        again.post(f"{HOME}/link", data={"token": link_token}, headers=SAME_ORIGIN),
+        again.get(f"{HOME}/link?token={link_token}"),
+    )
+    assert [(response.status_code, "no longer valid" in response.text) for response in responses] == [(403, True)] * 2
     assert not is_signed_in(again)
 
 
 @pytest.mark.parametrize("token", ["the session's", "an old link's", "", "x", "ß"])
-def test_an_invalid_link_is_refused(app: Flask, person: FlaskClient, link: str, query: Query, token: str) -> None:
+def test_an_invalid_link_is_refused(
+    app: Flask, signed_in_client: FlaskClient, link_token: str, query: Query, token: str
+) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}' WHERE kind = 'link'")
-    given = {"the session's": session_token(person), "an old link's": link}.get(token, token)
+    given = {"the session's": session_token(signed_in_client), "an old link's": link_token}.get(token, token)
     client = app.test_client()
 
     assert client.get(f"{HOME}/link", query_string={"token": given}).status_code == 403
-    assert client.post(f"{HOME}/link", data={"token": given}, headers=OURS).status_code == 403
+    assert client.post(f"{HOME}/link", data={"token": given}, headers=SAME_ORIGIN).status_code == 403
     assert not is_signed_in(client)
-    assert is_signed_in(person)
+    assert is_signed_in(signed_in_client)
 
 
-def test_a_links_token_is_no_session(app: Flask, link: str) -> None:
+def test_a_links_token_is_no_session(app: Flask, link_token: str) -> None:
     client = app.test_client()
-    client.set_cookie("cardfile_session", link, path="/settings")
+    client.set_cookie("cardfile_session", link_token, path="/settings")
 
     assert not is_signed_in(client)
 
 
 def test_a_new_session_deletes_expired_ones_and_none_is_in_the_change_log(
-    app: Flask, person: FlaskClient, link: str, key: str, query: Query
+    app: Flask, signed_in_client: FlaskClient, link_token: str, key: str, query: Query
 ) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}'")
     post_key(app, key)
@@ -294,30 +258,34 @@ def test_every_page_except_sign_in_needs_a_session(app: Flask, anonymous: FlaskC
         ("/sign-out", "OPTIONS, POST"),
     ],
 )
-def test_options_needs_no_session(anonymous: FlaskClient, person: FlaskClient, path: str, allowed: str) -> None:
-    for client in anonymous, person:
-        answer = client.options(HOME + path)
+def test_options_needs_no_session(
+    anonymous: FlaskClient, signed_in_client: FlaskClient, path: str, allowed: str
+) -> None:
+    for client in anonymous, signed_in_client:
+        response = client.options(HOME + path)
 
-        assert (answer.status_code, answer.data) == (204, b"")
-        assert sorted(answer.headers["Allow"].split(", ")) == allowed.split(", ")
+        assert (response.status_code, response.data) == (204, b"")
+        assert sorted(response.headers["Allow"].split(", ")) == allowed.split(", ")
 
 
 @pytest.mark.parametrize("given", ["none", "empty", "another session's", "not-ascii"])
 @pytest.mark.parametrize("path", ["/keys/new", "/keys/{id}/delete", "/sign-out"])
 def test_a_form_without_the_sessions_token_changes_nothing(
-    app: Flask, person: FlaskClient, key: str, query: Query, path: str, given: str
+    app: Flask, signed_in_client: FlaskClient, key: str, query: Query, path: str, given: str
 ) -> None:
     other = app.test_client()
-    other.post(f"{HOME}/sign-in", data={"key": key}, headers=OURS)
+    other.post(f"{HOME}/sign-in", data={"key": key}, headers=SAME_ORIGIN)
     tokens = {"none": {}, "empty": {"token": ""}, "not-ascii": {"token": "ß"}}
     [[key_id]] = query("SELECT id FROM api_keys")
     form = {"name": "Mallory", "scope": "admin", **tokens.get(given, {"token": form_token(other)})}
 
-    answer = person.post(HOME + path.replace("{id}", key_id), data=form, headers={"Sec-Fetch-Site": "cross-site"})
+    response = signed_in_client.post(
+        HOME + path.replace("{id}", key_id), data=form, headers={"Sec-Fetch-Site": "cross-site"}
+    )
 
-    assert (answer.status_code, "This form was not sent from this site" in answer.text) == (403, True)
+    assert (response.status_code, "This form was not sent from this site" in response.text) == (403, True)
     assert query("SELECT id FROM api_keys") == [(key_id,)]
-    assert is_signed_in(person)
+    assert is_signed_in(signed_in_client)
 
 
 @pytest.mark.parametrize(
@@ -341,20 +309,20 @@ def test_a_form_without_the_sessions_token_changes_nothing(
     ],
 )
 def test_another_site_cannot_sign_in(
-    app: Flask, key: str, link: str, query: Query, headers: dict[str, str], status: int
+    app: Flask, key: str, link_token: str, query: Query, headers: dict[str, str], status: int
 ) -> None:
-    by_link = app.test_client().post(f"{HOME}/link", "http://a", data={"token": link}, headers=headers)
+    by_link = app.test_client().post(f"{HOME}/link", "http://a", data={"token": link_token}, headers=headers)
 
     assert (post_key(app, key, headers).status_code, by_link.status_code) == (status, status)
     assert query("SELECT count(*) FROM sessions WHERE kind = 'session'") == [(2 if status == 303 else 0,)]
 
 
 def test_an_address_has_ten_attempts_per_minute(
-    app: Flask, key: str, link: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, key: str, link_token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = [post_key(app, "cfk_guess").status_code for _number in range(10)]
     refused = post_key(app, key)
-    by_link = app.test_client().post(f"{HOME}/link", data={"token": link}, headers=OURS)
+    by_link = app.test_client().post(f"{HOME}/link", data={"token": link_token}, headers=SAME_ORIGIN)
 
     assert statuses == [403] * 10
     assert (refused.status_code, by_link.status_code) == (429, 429)
@@ -368,21 +336,29 @@ def test_an_address_has_ten_attempts_per_minute(
 
 def test_no_key_and_no_token_is_logged(
     app: Flask,
-    person: FlaskClient,
-    link: str,
+    signed_in_client: FlaskClient,
+    link_token: str,
     key: str,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level("DEBUG")
-    app.test_client().get(f"{HOME}/link?token={link}")
-    app.test_client().post(f"{HOME}/link?token={link}", data={"token": link}, headers=OURS)
+    app.test_client().get(f"{HOME}/link?token={link_token}")
+    app.test_client().post(f"{HOME}/link?token={link_token}", data={"token": link_token}, headers=SAME_ORIGIN)
     post_key(app, key)
-    page = person.post(f"{HOME}/keys/new", data={"token": form_token(person), "name": "a", "scope": "read"}).text
+    page = signed_in_client.post(
+        f"{HOME}/keys/new", data={"token": form_token(signed_in_client), "name": "a", "scope": "read"}
+    ).text
 
     logged = caplog.text + capsys.readouterr().err
     assert "GET /settings/developer/link 200" in logged
-    secrets = [link, key, session_token(person), form_token(person), *re.findall("cfk_[0-9A-Za-z]{36}", page)]
+    secrets = [
+        link_token,
+        key,
+        session_token(signed_in_client),
+        form_token(signed_in_client),
+        *re.findall("cfk_[0-9A-Za-z]{36}", page),
+    ]
     assert len(secrets) >= 5
     assert [secret for secret in secrets if secret in logged] == []
 
@@ -401,28 +377,30 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
-def test_every_page_has_the_security_headers(person: FlaskClient, method: str, path: str, status: int) -> None:
-    answer = person.open(path, method=method)
+def test_every_page_has_the_security_headers(
+    signed_in_client: FlaskClient, method: str, path: str, status: int
+) -> None:
+    response = signed_in_client.open(path, method=method)
 
-    assert (answer.status_code, answer.content_type) == (status, "text/html; charset=utf-8")
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Content-Security-Policy"] == (
+    assert (response.status_code, response.content_type) == (status, "text/html; charset=utf-8")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"] == (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
         " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
-    assert "<main" in answer.text and "<style" not in answer.text and " style=" not in answer.text
-    assert status != 405 or answer.headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert "<main" in response.text and "<style" not in response.text and " style=" not in response.text
+    assert status != 405 or response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-def test_a_bug_is_a_page_without_internals(person: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_a_page_without_internals(signed_in_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pages.overview.scale", lambda *_bars: {}["the secret"])
-    answer = person.get(HOME)
+    response = signed_in_client.get(HOME)
 
-    assert (answer.status_code, answer.mimetype) == (500, "text/html")
-    assert answer.headers["X-Request-Id"] in answer.text
-    assert "secret" not in answer.text
+    assert (response.status_code, response.mimetype) == (500, "text/html")
+    assert response.headers["X-Request-Id"] in response.text
+    assert "secret" not in response.text
 
 
 @pytest.mark.databases("sqlite")
@@ -434,11 +412,11 @@ def test_a_bug_is_a_page_without_internals(person: FlaskClient, monkeypatch: pyt
         pytest.param({"name": "x" * 1024 * 1024}, 413, id="too-large"),
     ],
 )
-def test_only_a_form_over_1_mib_is_too_large(person: FlaskClient, form: dict[str, str], status: int) -> None:
-    fields = {"token": form_token(person), **form}.items()
+def test_only_a_form_over_1_mib_is_too_large(signed_in_client: FlaskClient, form: dict[str, str], status: int) -> None:
+    fields = {"token": form_token(signed_in_client), **form}.items()
     parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
     body = "".join([*parts, "--x--\r\n"])
-    answer = person.post(f"{HOME}/keys/new", data=body, content_type="multipart/form-data; boundary=x")
+    response = signed_in_client.post(f"{HOME}/keys/new", data=body, content_type="multipart/form-data; boundary=x")
 
-    assert (answer.status_code, answer.mimetype) == (status, "text/html")
-    assert ("larger than 1 MiB" in answer.text) is (status == 413)
+    assert (response.status_code, response.mimetype) == (status, "text/html")
+    assert ("larger than 1 MiB" in response.text) is (status == 413)

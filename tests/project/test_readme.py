@@ -93,12 +93,12 @@ def compare(shown: str, answered: str) -> None:
 
 
 def test_every_example_runs_as_pasted_and_answers_what_is_shown(
-    start: Callable[..., LiveServer], tmp_path: Path
+    start_server: Callable[..., LiveServer], tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed.")
     greeting = next(text for _kind, text in code_blocks() if "Your admin key" in text)
-    server = start("serve", "--demo")
+    server = start_server("serve", "--demo")
     assert server.process.stdout
     printed = server.greeting + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
     compare(greeting, printed)
@@ -111,7 +111,7 @@ def test_every_example_runs_as_pasted_and_answers_what_is_shown(
     assert len(rest) >= 6
     assert all(response for _command, response in rest)
     for command, response in rest:
-        ran = subprocess.run(
+        completed = subprocess.run(
             ["/bin/sh", "-euc", variables.command + command],
             cwd=tmp_path,
             capture_output=True,
@@ -119,7 +119,7 @@ def test_every_example_runs_as_pasted_and_answers_what_is_shown(
             check=True,
             timeout=30,
         )
-        compare(response, ran.stdout)
+        compare(response, completed.stdout)
     assert server.stop(signal.SIGTERM) == 0
 
 

@@ -41,7 +41,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored))
 
 
-def run(folder: Path, *command: str) -> str:
+def run_command(folder: Path, *command: str) -> str:
     """Run a command in a copy; return what it prints."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -51,7 +51,7 @@ def run(folder: Path, *command: str) -> str:
 def run_tests(folder: Path, *paths: str) -> str:
     """Run tests of a copy on SQLite; return what pytest prints."""
     options = "-p", "no:cacheprovider", "-n", "0", "-k", "not postgresql"
-    return run(folder, sys.executable, "-m", "pytest", *options, *paths)
+    return run_command(folder, sys.executable, "-m", "pytest", *options, *paths)
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -75,8 +75,8 @@ def test_a_fourth_resource_takes_the_documented_diff(copy: Path) -> None:
     text = (copy / "examples" / "fourth_resource.md").read_text(encoding="utf-8")
     [diff] = re.findall(r"```diff\n(.*?)```", text, re.S)
     (copy / "tasks.diff").write_text(diff, encoding="utf-8")
-    run(copy, "git", "apply", "tasks.diff")
+    run_command(copy, "git", "apply", "tasks.diff")
 
     assert " passed" in run_tests(copy, "tests/core/test_tasks.py", "tests/core/test_migrations.py")
-    run(copy, sys.executable, "service.py", "seed", "--database", "sqlite:///tasks.db")
-    assert run(copy, sys.executable, "-c", DESCRIBE_TASKS) == "401\nTrue True\n"
+    run_command(copy, sys.executable, "service.py", "seed", "--database", "sqlite:///tasks.db")
+    assert run_command(copy, sys.executable, "-c", DESCRIBE_TASKS) == "401\nTrue True\n"

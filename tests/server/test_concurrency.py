@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas import RESOURCES
-from tests.conftest import LiveServer, ask
+from tests.conftest import LiveServer, send_request
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -27,20 +27,20 @@ class Client:
         self.headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         self.statuses: list[int] = []
 
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
         """Return what was answered and its ETag; note the status."""
         self.connection.request(method, f"/api/v1/{path}", body and json.dumps(body), {**self.headers, **headers})
-        answer = self.connection.getresponse()
-        self.statuses.append(answer.status)
-        return json.loads(answer.read() or b"null"), answer.headers.get("ETag", "")
+        response = self.connection.getresponse()
+        self.statuses.append(response.status)
+        return json.loads(response.read() or b"null"), response.headers.get("ETag", "")
 
 
 def count(client: Client, path: str) -> None:
     """Add 1 to a company's position by read, edit and PUT, until nobody came between."""
     while True:
-        row, tag = client.ask("GET", path)
+        row, tag = client.request("GET", path)
         row["position"] += 1
-        client.ask("PUT", path, row, **{"If-Match": tag})
+        client.request("PUT", path, row, **{"If-Match": tag})
         if client.statuses[-1] == 200:
             return
 
@@ -48,11 +48,11 @@ def count(client: Client, path: str) -> None:
 def write(client: Client, number: int, counter: str) -> list[int]:
     """Make 250 writes that last: rows of its own, created, changed twice and deleted, and counts of a shared one."""
     for turn in range(ROWS):
-        row, tag = client.ask("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
+        row, tag = client.request("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
         path = f"contacts/{row['id']}"
-        client.ask("PATCH", path, {"title": f"turn {turn}"}, **{"If-Match": tag})
-        client.ask("PATCH", path, {"companyId": None})
-        client.ask("DELETE" if turn % 2 else "PATCH", path, None if turn % 2 else {"notes": "stays"})
+        client.request("PATCH", path, {"title": f"turn {turn}"}, **{"If-Match": tag})
+        client.request("PATCH", path, {"companyId": None})
+        client.request("DELETE" if turn % 2 else "PATCH", path, None if turn % 2 else {"notes": "stays"})
         count(client, f"companies/{counter}")
     return client.statuses
 
@@ -61,7 +61,7 @@ def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: th
     """Apply the feed to the rows, while others write and until all they wrote has come; return the last number."""
     while True:
         last_round = done.is_set()
-        changes, _tag = client.ask("GET", f"changes?since={since}&limit=100")
+        changes, _tag = client.request("GET", f"changes?since={since}&limit=100")
         for change in changes:
             assert change["seq"] == since + 1
             since = change["seq"]
@@ -72,11 +72,13 @@ def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: th
             return since
 
 
-def test_eight_writers_lose_nothing_while_the_feed_is_followed(start: Callable[..., LiveServer], database: str) -> None:
-    server = start("serve", "--database", database)
+def test_eight_writers_lose_nothing_while_the_feed_is_followed(
+    start_server: Callable[..., LiveServer], database: str
+) -> None:
+    server = start_server("serve", "--database", database)
     server.read_first_key()
     rows: dict[str, dict[str, Any]] = {name: {} for name in RESOURCES}
-    counter = json.loads(ask(server, body={"name": "counter"})[1])["id"]
+    counter = json.loads(send_request(server, body={"name": "counter"})[1])["id"]
     done = threading.Event()
     clients = [Client(server) for _number in range(1 + WRITERS)]
     with ThreadPoolExecutor(len(clients)) as threads:
@@ -90,6 +92,6 @@ def test_eight_writers_lose_nothing_while_the_feed_is_followed(start: Callable[.
     assert last == 1 + WRITERS * (4 * ROWS + COUNTS)
     assert rows["companies"][counter]["position"] == WRITERS * COUNTS
     assert len(rows["contacts"]) == WRITERS * ROWS // 2
-    assert rows == {name: {row["id"]: row for row in clients[0].ask("GET", name)[0]} for name in RESOURCES}
+    assert rows == {name: {row["id"]: row for row in clients[0].request("GET", name)[0]} for name in RESOURCES}
     for client in clients:
         client.connection.close()

@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.conftest import ROOT, LiveServer, ask, shell, until_it_answers
+from tests.conftest import ROOT, LiveServer, run_external_sql, send_request, wait_until_ready
 
-Run = Callable[..., Result]
-Start = Callable[..., LiveServer]
+RunCommand = Callable[..., Result]
+StartServer = Callable[..., LiveServer]
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Return one server for all tests that leave it as it was."""
     server = LiveServer(tmp_path_factory.mktemp("running"))
     server.read_first_key()
@@ -39,28 +39,28 @@ def send_raw(server: LiveServer, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
-        answer = b""
+        response = b""
         while part := connection.recv(65536):
-            answer += part
-    return answer
+            response += part
+    return response
 
 
-def test_the_first_start_prints_a_curl_line_that_works_when_pasted(start: Start) -> None:
-    server = start("serve", "--demo")
+def test_the_first_start_prints_a_curl_line_that_works_when_pasted(start_server: StartServer) -> None:
+    server = start_server("serve", "--demo")
     line = server.read_first_key()
 
     pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
     assert len(json.loads(pasted.stdout)) == 50
 
 
-def test_the_second_start_keeps_the_rows_and_shows_no_key(start: Start) -> None:
-    first = start("serve", "--demo")
+def test_the_second_start_keeps_the_rows_and_shows_no_key(start_server: StartServer) -> None:
+    first = start_server("serve", "--demo")
     first.read_first_key()
     assert first.stop(signal.SIGINT) == 0
-    second = start("serve", "--demo")
+    second = start_server("serve", "--demo")
     second.key = first.key
 
-    assert len(json.loads(ask(second)[1])) == 50
+    assert len(json.loads(send_request(second)[1])) == 50
     assert second.stop(signal.SIGTERM) == 0
     assert second.process.stdout and "cfk_" not in second.greeting + second.process.stdout.read()
 
@@ -69,38 +69,42 @@ def test_the_second_start_keeps_the_rows_and_shows_no_key(start: Start) -> None:
     ("host", "is_shown"),
     [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)],  # noqa: S104
 )
-def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(start: Start, host: str, is_shown: bool) -> None:
-    server = start("serve", "--host", host)
+def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(
+    start_server: StartServer, host: str, is_shown: bool
+) -> None:
+    server = start_server("serve", "--host", host)
     server.read_first_key()
     assert server.stop(signal.SIGTERM) == 0
 
     assert server.process.stdout
     line = f"Developer settings (one-time link, valid for 15 minutes): http://{host}:{server.port}/settings/developer/link?token="
     assert server.process.stdout.read().startswith(f"\n{line}" if is_shown else "\n") is True
-    assert (shell(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]) is is_shown
+    assert (
+        run_external_sql(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]
+    ) is is_shown
 
 
-@pytest.mark.parametrize("answer", ["304", "204", "a list in chunks"])
-def test_a_connection_outlasts_answers_without_a_length(start: Start, answer: str) -> None:
-    server = start("serve")
+@pytest.mark.parametrize("kind", ["304", "204", "chunked list"])
+def test_a_connection_outlasts_answers_without_a_length(start_server: StartServer, kind: str) -> None:
+    server = start_server("serve")
     server.read_first_key()
-    ask(server, "/api/v1/contacts", [{"name": f"number {number}"} for number in range(1000)])
-    ask(server, "/api/v1/contacts", {"name": "one more than a page"})
-    _status, whole = ask(server, "/api/v1/contacts")
+    send_request(server, "/api/v1/contacts", [{"name": f"number {number}"} for number in range(1000)])
+    send_request(server, "/api/v1/contacts", {"name": "one more than a page"})
+    _status, whole = send_request(server, "/api/v1/contacts")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     headers = {"Authorization": f"Bearer {server.key}"}
-    tag = {"If-None-Match": '"1001"'} if answer == "304" else {}
+    tag = {"If-None-Match": '"1001"'} if kind == "304" else {}
     for _time in range(3):
-        connection.request("OPTIONS" if answer == "204" else "GET", "/api/v1/contacts", headers=headers | tag)
+        connection.request("OPTIONS" if kind == "204" else "GET", "/api/v1/contacts", headers=headers | tag)
         # What comes on a connection that was closed and opened anew has another socket.
         socket_before = connection.sock
-        got = connection.getresponse()
-        body = got.read()
+        response = connection.getresponse()
+        body = response.read()
         assert connection.sock is socket_before is not None
-        if answer == "a list in chunks":
-            assert (got.status, got.headers["Transfer-Encoding"], body) == (200, "chunked", whole)
+        if kind == "chunked list":
+            assert (response.status, response.headers["Transfer-Encoding"], body) == (200, "chunked", whole)
         else:
-            assert (got.status, body) == (int(answer), b"")
+            assert (response.status, body) == (int(kind), b"")
     for method, more in ("HEAD", {}), ("GET", {"Connection": "close"}):
         connection.request(method, "/api/v1/contacts", headers=headers | tag | more)
         last = connection.getresponse()
@@ -109,20 +113,20 @@ def test_a_connection_outlasts_answers_without_a_length(start: Start, answer: st
     connection.close()
 
 
-def test_serve_is_the_default_command(start: Start) -> None:
-    server = start("--threads", "2")
+def test_serve_is_the_default_command(start_server: StartServer) -> None:
+    server = start_server("--threads", "2")
     server.read_first_key()
 
-    assert ask(server) == (200, b"[]")
+    assert send_request(server) == (200, b"[]")
 
 
-def test_the_greeting_names_sqlite_and_the_file(start: Start, tmp_path: Path) -> None:
-    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start().greeting
+def test_the_greeting_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
+    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().greeting
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_is_in_flight_finish(start: Start, number: int) -> None:
-    server = start("serve", "--demo")
+def test_a_signal_lets_what_is_in_flight_finish(start_server: StartServer, number: int) -> None:
+    server = start_server("serve", "--demo")
     server.read_first_key()
     body = json.dumps({"name": "in flight"}).encode()
     head = (
@@ -146,8 +150,8 @@ def test_a_signal_lets_what_is_in_flight_finish(start: Start, number: int) -> No
     assert server.process.wait(timeout=20) == 0
 
 
-def test_a_second_ctrl_c_ends_it_at_once(start: Start) -> None:
-    server = start()
+def test_a_second_ctrl_c_ends_it_at_once(start_server: StartServer) -> None:
+    server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as busy:
         busy.sendall(b"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
         time.sleep(0.3)
@@ -160,10 +164,10 @@ def test_a_second_ctrl_c_ends_it_at_once(start: Start) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start: Start) -> None:
-    server = start("serve", "--demo")
+def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start_server: StartServer) -> None:
+    server = start_server("serve", "--demo")
     server.read_first_key()
-    _status, whole = ask(server, "/api/v1/conversations")
+    _status, whole = send_request(server, "/api/v1/conversations")
     with socket.socket() as slow:
         # A small window, so that most of the answer still waits in the server when the signal comes.
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -181,18 +185,18 @@ def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start: Start) 
     assert server.process.wait(timeout=20) == 0
 
 
-def test_a_long_list_takes_little_memory(start: Start) -> None:
-    server = start()
+def test_a_long_list_takes_little_memory(start_server: StartServer) -> None:
+    server = start_server()
     server.read_first_key()
-    shell(
+    run_external_sql(
         f"sqlite:///{server.folder}/cardfile.db",
         """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
         INSERT INTO conversations (id, user_agent, status, is_read, trust_uploads, tags, created_at, updated_at)
         SELECT i, printf('%.2000c', 'x'), 'open', 0, 0, '[]', '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z' FROM n""",
     )
-    ask(server, "/api/v1/conversations?limit=1000")
+    send_request(server, "/api/v1/conversations?limit=1000")
     before = largest_memory(server)
-    _status, body = ask(server, "/api/v1/conversations")
+    _status, body = send_request(server, "/api/v1/conversations")
 
     assert len(body) > 60_000_000
     assert largest_memory(server) - before < 20_000
@@ -218,9 +222,9 @@ def largest_memory(server: LiveServer) -> int:
     ],
 )
 def test_what_never_reaches_the_app_is_answered_in_the_same_form(
-    running: LiveServer, request_text: str, status: int
+    shared_server: LiveServer, request_text: str, status: int
 ) -> None:
-    head, _, body = send_raw(running, f"{request_text}\r\n".encode()).decode().partition("\r\n\r\n")
+    head, _, body = send_raw(shared_server, f"{request_text}\r\n".encode()).decode().partition("\r\n\r\n")
 
     assert int(head.split()[1]) == status
     assert "Content-Type: application/problem+json" in head
@@ -229,10 +233,10 @@ def test_what_never_reaches_the_app_is_answered_in_the_same_form(
     assert json.loads(body)["status"] == status
 
 
-def test_the_log_is_json_when_it_is_asked_for(start: Start) -> None:
-    server = start("serve", LOG_FORMAT="json")
+def test_the_log_is_json_when_it_is_asked_for(start_server: StartServer) -> None:
+    server = start_server("serve", LOG_FORMAT="json")
     server.read_first_key()
-    ask(server, "/api/v1/contacts")
+    send_request(server, "/api/v1/contacts")
     server.stop(signal.SIGTERM)
 
     [line] = [json.loads(line) for line in server.log.splitlines()]
@@ -255,39 +259,43 @@ def test_a_log_that_cannot_be_written_stops_nobody(
 
     with closing(Unlogged(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
         server.read_first_key()
-        until_it_answers(server)
-        assert [ask(server)[0] for _time in range(200)] == [200] * 200
+        wait_until_ready(server)
+        assert [send_request(server)[0] for _time in range(200)] == [200] * 200
         assert server.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
 @pytest.mark.parametrize("way", ["keep-alive", "close"])
-def test_an_answer_says_when_it_was_made_and_whether_it_is_the_last(running: LiveServer, path: str, way: str) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)) as connection:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {running.key}", "Connection": way})
-        with connection.getresponse() as answer:
-            [date] = answer.headers.get_all("Date", [])
-            assert answer.status == 200
+def test_an_answer_says_when_it_was_made_and_whether_it_is_the_last(
+    shared_server: LiveServer, path: str, way: str
+) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)) as connection:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {shared_server.key}", "Connection": way})
+        with connection.getresponse() as response:
+            [date] = response.headers.get_all("Date", [])
+            assert response.status == 200
             assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 5
-            assert answer.headers.get("Connection") == ("close" if way == "close" else None)
+            assert response.headers.get("Connection") == ("close" if way == "close" else None)
 
 
-def test_a_port_in_use_is_told_in_one_sentence(running: LiveServer, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "service.py", "serve", "--port", str(running.port)]
+def test_a_port_in_use_is_told_in_one_sentence(shared_server: LiveServer, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--port", str(shared_server.port)]
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {running.port}: Address already in use.\n"
+    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {shared_server.port}: Address already in use.\n"
 
 
-def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(start: Start, run: Run) -> None:
-    server = start()
+def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
+    start_server: StartServer, run_command: RunCommand
+) -> None:
+    server = start_server()
     server.read_first_key()
-    assert ask(server)[0] == 200
-    key_id = run("keys", "list").stdout.splitlines()[1].split()[0]
+    assert send_request(server)[0] == 200
+    key_id = run_command("keys", "list").stdout.splitlines()[1].split()[0]
 
-    run("keys", "delete", key_id)
-    assert ask(server)[0] == 401
+    run_command("keys", "delete", key_id)
+    assert send_request(server)[0] == 401
 
 
 @pytest.fixture
@@ -310,34 +318,36 @@ def test_1200_idle_connections_do_not_keep_the_next_one_out(tmp_path: Path, desc
         server.read_first_key()
         for _number in range(count):
             idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-        assert ask(server)[0] == 200
+        assert send_request(server)[0] == 200
 
 
-def test_eight_writers_at_once_all_succeed(start: Start) -> None:
-    server = start()
+def test_eight_writers_at_once_all_succeed(start_server: StartServer) -> None:
+    server = start_server()
     server.read_first_key()
     with ThreadPoolExecutor(8) as writers:
-        answers = writers.map(lambda number: ask(server, "/api/v1/keys", {"name": f"key {number}"}), range(80))
+        responses = writers.map(
+            lambda number: send_request(server, "/api/v1/keys", {"name": f"key {number}"}), range(80)
+        )
 
-    assert [status for status, _body in answers] == [201] * 80
+    assert [status for status, _body in responses] == [201] * 80
 
 
-def test_the_standard_librarys_sqlite_does_where_no_other_is(start: Start, tmp_path: Path) -> None:
+def test_the_standard_librarys_sqlite_does_where_no_other_is(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "pysqlite3.py").write_text("raise ImportError", encoding="utf-8")
-    server = start("serve", "--demo", PYTHONPATH=str(tmp_path))
+    server = start_server("serve", "--demo", PYTHONPATH=str(tmp_path))
     server.read_first_key()
 
     assert f"(SQLite {sqlite3.sqlite_version}" in server.greeting
-    assert len(json.loads(ask(server)[1])) == 50
-    assert ask(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
-    status, created = ask(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
+    assert len(json.loads(send_request(server)[1])) == 50
+    assert send_request(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
+    status, created = send_request(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
     assert (status, json.loads(created)["dealValue"]) == (201, 358976077017.13)
     assert server.stop(signal.SIGTERM) == 0
     assert ("can corrupt a file" in server.greeting) is (sqlite3.sqlite_version_info < (3, 44, 6))
 
 
-def test_several_demo_starts_at_once_all_serve(start: Start) -> None:
-    servers = [start("serve", "--demo") for _number in range(3)]
+def test_several_demo_starts_at_once_all_serve(start_server: StartServer) -> None:
+    servers = [start_server("serve", "--demo") for _number in range(3)]
 
     assert all("/api/v1" in server.greeting for server in servers)
     for server in servers:
@@ -354,27 +364,27 @@ def test_a_host_that_is_none_is_told_in_one_sentence(tmp_path: Path, host: str) 
     assert refused.stderr.startswith(f"Error: Can't listen on {host} port 0: ")
 
 
-def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start: Start) -> None:
-    server = start()
+def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start_server: StartServer) -> None:
+    server = start_server()
     head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 8388609\r\n\r\n"
-    answer, _, body = send_raw(server, head).decode().partition("\r\n\r\n")
+    response, _, body = send_raw(server, head).decode().partition("\r\n\r\n")
     server.stop(signal.SIGTERM)
 
-    assert (answer.split()[1], "X-Request-Id: job-7" in answer, body) == ("413", True, "")
+    assert (response.split()[1], "X-Request-Id: job-7" in response, body) == ("413", True, "")
     assert "413 Request Entity Too Large job-7" in server.log
 
 
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
-def test_who_sends_too_much_sees_why_it_is_refused(start: Start, arguments: tuple[str, ...]) -> None:
-    server = start(*arguments)
+def test_who_sends_too_much_sees_why_it_is_refused(start_server: StartServer, arguments: tuple[str, ...]) -> None:
+    server = start_server(*arguments)
     server.read_first_key()
-    until_it_answers(server)
+    wait_until_ready(server)
     for megabytes in (2, 7) * 10:
-        assert ask(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
+        assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
 
 
-def test_an_unfinished_request_line_does_not_hold_up_the_end(start: Start) -> None:
-    server = start()
+def test_an_unfinished_request_line_does_not_hold_up_the_end(start_server: StartServer) -> None:
+    server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHos")
         time.sleep(0.3)
@@ -383,37 +393,37 @@ def test_an_unfinished_request_line_does_not_hold_up_the_end(start: Start) -> No
     assert time.monotonic() - began < 4
 
 
-def test_a_killed_server_keeps_every_row_that_it_answered_for(start: Start) -> None:
-    server = start()
+def test_a_killed_server_keeps_every_row_that_it_answered_for(start_server: StartServer) -> None:
+    server = start_server()
     server.read_first_key()
-    answered: list[str] = []
+    confirmed: list[str] = []
 
     def create_contacts(_number: int) -> None:
         with suppress(OSError, http.client.HTTPException):
             while True:
-                status, body = ask(server, "/api/v1/contacts", {"name": "John"})
+                status, body = send_request(server, "/api/v1/contacts", {"name": "John"})
                 assert status == 201
-                answered.append(json.loads(body)["id"])
+                confirmed.append(json.loads(body)["id"])
 
     with ThreadPoolExecutor(4) as writers:
-        running = writers.map(create_contacts, range(4))
-        while len(answered) < 100:
+        tasks = writers.map(create_contacts, range(4))
+        while len(confirmed) < 100:
             time.sleep(0.01)
         server.stop(signal.SIGKILL)
-        list(running)
+        list(tasks)
 
-    second = start()
+    second = start_server()
     second.key = server.key
-    kept = {row["id"] for row in json.loads(ask(second, "/api/v1/contacts")[1])}
-    changes = [each["seq"] for each in json.loads(ask(second, "/api/v1/changes")[1])]
-    assert set(answered) <= kept
+    kept = {row["id"] for row in json.loads(send_request(second, "/api/v1/contacts")[1])}
+    changes = [each["seq"] for each in json.loads(send_request(second, "/api/v1/changes")[1])]
+    assert set(confirmed) <= kept
     assert changes == list(range(1, len(kept) + 1))
 
 
-def test_a_cursor_with_a_very_long_text_can_be_followed(start: Callable[..., LiveServer]) -> None:
-    server = start("serve")
+def test_a_cursor_with_a_very_long_text_can_be_followed(start_server: Callable[..., LiveServer]) -> None:
+    server = start_server("serve")
     server.read_first_key()
-    ask(server, "/api/v1/companies", [{"name": name, "notes": "ж" * 10_000} for name in ("a", "b")])
+    send_request(server, "/api/v1/companies", [{"name": name, "notes": "ж" * 10_000} for name in ("a", "b")])
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     headers = {"Authorization": f"Bearer {server.key}"}
     connection.request("GET", "/api/v1/companies?sort=notes&limit=1&fields=name", headers=headers)

@@ -34,9 +34,9 @@ def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
     caplog.set_level(logging.DEBUG)
     key = new_key()
     for path in f"/api/v1/companies?{key}=1", f"/api/v1/contacts?companyId=!{key}", f"/api/v1/companies/{key}":
-        answer = reader.get(path)
-        assert answer.status_code in {400, 404}
-        assert key not in answer.text
+        response = reader.get(path)
+        assert response.status_code in {400, 404}
+        assert key not in response.text
     logged = caplog.text + capsys.readouterr().err
     assert "cfk_[redacted]" in logged
     assert key not in logged

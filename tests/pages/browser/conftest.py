@@ -87,9 +87,9 @@ def page(open_page: Open) -> Page:
 
 
 @pytest.fixture
-def demo(start: Callable[..., LiveServer]) -> LiveServer:
+def demo(start_server: Callable[..., LiveServer]) -> LiveServer:
     """Return a server with demo data and its first key."""
-    server = start("serve", "--demo")
+    server = start_server("serve", "--demo")
     server.read_first_key()
     return server
 

@@ -14,7 +14,7 @@ import pytest
 
 from formats.values import format_time
 from models import now
-from tests.conftest import LiveServer, ask
+from tests.conftest import LiveServer, send_request
 from tests.pages.browser.conftest import LOOKS, Open, expect, inspect
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_a_key_is_created_copied_used_and_deleted(open_page: Open, demo: LiveSer
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("rowheader", name="Newsletter sync")).to_have_count(0)
     demo.key = key
-    assert ask(demo)[0] == 401
+    assert send_request(demo)[0] == 401
 
 
 def test_a_wrong_key_is_refused(page: Page, demo: LiveServer) -> None:
@@ -93,8 +93,10 @@ def test_after_signing_out_the_sign_in_page_is_shown(page: Page, demo: LiveServe
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "crm.example"])
-def test_the_link_printed_by_serve_signs_in_once(open_page: Open, start: Callable[..., LiveServer], host: str) -> None:
-    server = start("serve")
+def test_the_link_printed_by_serve_signs_in_once(
+    open_page: Open, start_server: Callable[..., LiveServer], host: str
+) -> None:
+    server = start_server("serve")
     link, first, second = read_link(server).replace("127.0.0.1", host), open_page(), open_page()
     for page in first, second:
         page.goto(link)
@@ -148,7 +150,7 @@ def test_a_form_from_another_site_changes_nothing(page: Page, demo: LiveServer) 
         page.evaluate("document.forms[0].submit()")
 
     assert landed.value.status == 403
-    assert "Mallory" not in ask(demo, "/api/v1/keys")[1].decode()
+    assert "Mallory" not in send_request(demo, "/api/v1/keys")[1].decode()
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
@@ -165,7 +167,7 @@ def test_every_page_fits_and_axe_finds_nothing(open_page: Open, demo: LiveServer
     see("refused")
     for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
         expires_at = format_time(now() + timedelta(days=days)) if days else None
-        ask(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+        send_request(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
     sign_in(page, demo)
     see("demo")
     page.get_by_text("Day by day").click()
@@ -199,14 +201,14 @@ def test_forty_keys_with_long_names_and_odd_stages_fit(
         ]
         scope, expires_at = ("read", "write", "admin")[number % 3], format_time(now() + timedelta(days=30 * number + 1))
         body = {"name": name, "scope": scope, "expiresAt": expires_at if number % 2 else None}
-        assert ask(demo, "/api/v1/keys", body)[0] == 201
+        assert send_request(demo, "/api/v1/keys", body)[0] == 201
     for number in range(12):
         company = {
             "name": "Acme",
             "stageId": f"stage-{number}-" + "long" * 60,
             "dealValue": 999_999_999_999.99 - number,
         }
-        assert ask(demo, "/api/v1/companies", company)[0] == 201
+        assert send_request(demo, "/api/v1/companies", company)[0] == 201
     page = open_page(width, scheme)
     sign_in(page, demo)
 
@@ -216,9 +218,9 @@ def test_forty_keys_with_long_names_and_odd_stages_fit(
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_an_empty_database_has_pages_too(
-    open_page: Open, start: Callable[..., LiveServer], width: int, scheme: str
+    open_page: Open, start_server: Callable[..., LiveServer], width: int, scheme: str
 ) -> None:
-    server = start("serve")
+    server = start_server("serve")
     server.read_first_key()
     page, link = open_page(width, scheme), read_link(server)
     page.goto(link)
