@@ -201,14 +201,14 @@ def test_it_greets_from_a_folder_of_any_name_in_any_locale(tmp_path: Path) -> No
     server.stop(signal.SIGTERM)
     server.close()
 
-    assert f"from {place}/cardfile.db (SQLite 3." in server.greeting
+    assert f"from {place}/cardfile.db (SQLite 3." in server.first_line
     assert "Bearer cfk_" in line
 
 
 def test_two_may_start_at_once(start_server: StartServer) -> None:
     servers = [start_server("--demo"), start_server("--demo")]
 
-    assert all("/api/v1" in server.greeting for server in servers)
+    assert all("/api/v1" in server.first_line for server in servers)
     assert [server.stop(signal.SIGTERM) for server in servers] == [0, 0]
     assert sum(bool(server.read_first_key()) for server in servers) == 1
 
@@ -239,7 +239,7 @@ def test_a_signal_lets_what_is_in_flight_finish(
 
 
 def test_nobody_clears_up_what_it_still_uses(start_server: StartServer, unpacked: Path) -> None:
-    assert "/api/v1" in start_server().greeting
+    assert "/api/v1" in start_server().first_line
     [place] = unpacked.iterdir()
 
     # As systemd-tmpfiles asks before it clears a folder of old files.

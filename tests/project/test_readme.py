@@ -100,7 +100,7 @@ def test_every_example_runs_as_pasted_and_answers_what_is_shown(
     greeting = next(text for _kind, text in code_blocks() if "Your admin key" in text)
     server = start_server("serve", "--demo")
     assert server.process.stdout
-    printed = server.greeting + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
+    printed = server.first_line + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
     compare(greeting, printed)
 
     key, port = re.findall("cfk_[A-Za-z0-9]+", printed)[0], server.port

@@ -62,7 +62,7 @@ def test_the_second_start_keeps_the_rows_and_shows_no_key(start_server: StartSer
 
     assert len(json.loads(send_request(second)[1])) == 50
     assert second.stop(signal.SIGTERM) == 0
-    assert second.process.stdout and "cfk_" not in second.greeting + second.process.stdout.read()
+    assert second.process.stdout and "cfk_" not in second.first_line + second.process.stdout.read()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_serve_is_the_default_command(start_server: StartServer) -> None:
 
 
 def test_the_greeting_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
-    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().greeting
+    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().first_line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -337,19 +337,19 @@ def test_the_standard_librarys_sqlite_does_where_no_other_is(start_server: Start
     server = start_server("serve", "--demo", PYTHONPATH=str(tmp_path))
     server.read_first_key()
 
-    assert f"(SQLite {sqlite3.sqlite_version}" in server.greeting
+    assert f"(SQLite {sqlite3.sqlite_version}" in server.first_line
     assert len(json.loads(send_request(server)[1])) == 50
     assert send_request(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
     status, created = send_request(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
     assert (status, json.loads(created)["dealValue"]) == (201, 358976077017.13)
     assert server.stop(signal.SIGTERM) == 0
-    assert ("can corrupt a file" in server.greeting) is (sqlite3.sqlite_version_info < (3, 44, 6))
+    assert ("can corrupt a file" in server.first_line) is (sqlite3.sqlite_version_info < (3, 44, 6))
 
 
 def test_several_demo_starts_at_once_all_serve(start_server: StartServer) -> None:
     servers = [start_server("serve", "--demo") for _number in range(3)]
 
-    assert all("/api/v1" in server.greeting for server in servers)
+    assert all("/api/v1" in server.first_line for server in servers)
     for server in servers:
         server.process.send_signal(signal.SIGTERM)
     assert sum(bool(server.read_first_key()) for server in servers) == 1
