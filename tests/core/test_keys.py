@@ -24,7 +24,7 @@ def test_a_created_key_is_shown_once_and_works(app: Flask, admin: FlaskClient) -
     assert response.json["key"] not in listed.text
 
 
-def test_a_key_reads_only_and_never_expires_unless_it_is_said_otherwise(admin: FlaskClient) -> None:
+def test_a_key_has_the_read_scope_and_no_expiry_by_default(admin: FlaskClient) -> None:
     created = admin.post("/api/v1/keys", json={"name": "CI"}).json
 
     assert (created["scope"], created["expiresAt"], created["lastUsedAt"]) == ("read", None, None)
@@ -48,7 +48,7 @@ def test_a_key_reads_only_and_never_expires_unless_it_is_said_otherwise(admin: F
         pytest.param([], "", "Must be an object.", id="array"),
     ],
 )
-def test_a_wrong_key_is_refused_with_a_pointer(admin: FlaskClient, body: object, pointer: str, detail: str) -> None:
+def test_an_invalid_key_is_refused_with_a_pointer(admin: FlaskClient, body: object, pointer: str, detail: str) -> None:
     response = admin.post("/api/v1/keys", json=body)
 
     assert response.status_code == 422
@@ -68,20 +68,20 @@ def test_a_wrong_key_is_refused_with_a_pointer(admin: FlaskClient, body: object,
         pytest.param(b"1e99999999999999999999", "A number in the text is too long.", id="large-exponent"),
     ],
 )
-def test_what_is_not_json_is_400(admin: FlaskClient, body: bytes, detail: str) -> None:
+def test_invalid_json_is_400(admin: FlaskClient, body: bytes, detail: str) -> None:
     response = admin.post("/api/v1/keys", data=body, content_type="application/json")
 
     assert (response.status_code, response.json["detail"]) == (400, detail)
 
 
-def test_a_name_that_stands_twice_is_refused(admin: FlaskClient) -> None:
+def test_a_duplicate_field_is_refused(admin: FlaskClient) -> None:
     response = admin.post("/api/v1/keys", data=b'{"name": "a", "name": "b"}', content_type="application/json")
 
     assert response.status_code == 422
     assert response.json["errors"] == [{"pointer": "/name", "detail": "Must not appear twice."}]
 
 
-def test_a_body_of_another_type_is_415(admin: FlaskClient) -> None:
+def test_a_body_of_another_content_type_is_415(admin: FlaskClient) -> None:
     assert admin.post("/api/v1/keys", data=b'{"name": "a"}', content_type="text/plain").status_code == 415
 
 

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: its schema, its lock, its losses, and the way there from a file and back."""
+"""PostgreSQL only: schema, commands, snapshots, locks and lost connections."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ from database.postgresql import BEGIN_WRITING, LOCK, schema_of, scratch
 from service import create_app
 from settings import load_settings
 from tests.conftest import EXAMPLES, ROOT, CreateRow, LiveServer, Query, run_external_sql
-from tests.core.test_migrations import OPEN, SCHEMA_0004
+from tests.core.test_migrations import OPEN_DATABASE, SCHEMA_0004
 
 pytestmark = [pytest.mark.databases("postgresql"), pytest.mark.tools]
 
@@ -27,7 +27,7 @@ RunCommand = Callable[..., Result]
 
 
 def connect(database: str) -> Any:
-    """Return a connection of another program's."""
+    """Return a connection of another program."""
     psycopg = pytest.importorskip("psycopg")
     return psycopg.connect(database.replace("+psycopg", ""))
 
@@ -36,7 +36,7 @@ def open_database(url: str) -> None:
     create_app(load_settings({"database_url": url}, {}))
 
 
-def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) -> None:
+def test_a_new_database_has_the_schema_of_the_models(app: Flask) -> None:
     with app.app_context():
         with scratch(db.engine) as connection:
             Base.metadata.create_all(connection)
@@ -49,7 +49,7 @@ def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) 
     assert {name: sql for name, sql in migrated.items() if name not in own} == declared
 
 
-def test_a_new_database_has_the_first_schema_exactly(first_revision: None, new_database: Callable[[], str]) -> None:
+def test_a_new_database_has_exactly_the_first_schema(first_revision: None, new_database: Callable[[], str]) -> None:
     app = create_app(load_settings({"database_url": new_database()}, {}))
     with app.app_context():
         with db.engine.connect() as connection:
@@ -58,15 +58,15 @@ def test_a_new_database_has_the_first_schema_exactly(first_revision: None, new_d
     assert migrated == json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["postgresql"]
 
 
-def test_several_processes_may_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
+def test_several_processes_can_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
     url = new_database()
-    processes = [subprocess.Popen([sys.executable, "-c", OPEN, url], cwd=ROOT) for _number in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN_DATABASE, url], cwd=ROOT) for _number in range(4)]
 
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
     assert run_external_sql(url, "SELECT count(*) FROM companies") == [(0,)]
 
 
-def test_another_programs_database_is_refused_untouched(new_database: Callable[[], str]) -> None:
+def test_the_database_of_another_program_is_refused_and_unchanged(new_database: Callable[[], str]) -> None:
     url = new_database()
     run_external_sql(url, "CREATE TABLE bookmarks (url text)")
 
@@ -77,23 +77,23 @@ def test_another_programs_database_is_refused_untouched(new_database: Callable[[
     ]
 
 
-def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+def test_the_error_for_an_unreachable_server_hides_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(
         UnusableDatabase, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
-    ) as told:
+    ) as refused:
         open_database("postgresql://me:secret@127.0.0.1:1/cards")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
 
 
-def test_a_password_in_a_bad_url_is_not_shown(run_command: RunCommand) -> None:
+def test_the_error_for_an_invalid_url_hides_the_password(run_command: RunCommand) -> None:
     refused = run_command("check", "--database", "postgresql://me:secret@server")
 
     assert refused.exit_code == 1
     assert "must name a file" in refused.stderr and "secret" not in refused.stderr
 
 
-def test_a_missing_driver_is_named_with_what_installs_it(
+def test_the_error_for_a_missing_driver_has_the_install_command(
     run_command: RunCommand, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ def test_a_missing_driver_is_named_with_what_installs_it(
     assert "pip install -r requirements-postgresql.txt" in refused.stderr
 
 
-def test_the_commands_work_on_it(run_command: RunCommand, database: str, app: Flask) -> None:
+def test_the_commands_work_on_postgresql(run_command: RunCommand, database: str, app: Flask) -> None:
     assert run_command("keys", "create", "a", "--database", database).stdout.startswith("cfk_")
     assert len(run_command("keys", "list", "--database", database).stdout.splitlines()) == 2
     checked = run_command("check", "--database", database)
@@ -112,21 +112,21 @@ def test_the_commands_work_on_it(run_command: RunCommand, database: str, app: Fl
     assert "pg_dump" in run_command("backup", "copy.db", "--database", database).stderr
 
 
-def test_a_lost_trigger_or_index_is_a_fault(run_command: RunCommand, new_database: Callable[[], str]) -> None:
+def test_check_reports_a_missing_trigger_or_index(run_command: RunCommand, new_database: Callable[[], str]) -> None:
     url = new_database()
     open_database(url)
     run_external_sql(url, "DROP TRIGGER contacts_log_updated ON contacts")
     run_external_sql(url, "DROP INDEX ix_contacts_email_created_at_id")
 
-    faults = [line for line in run_command("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
-    assert sorted(faults) == [
+    errors = [line for line in run_command("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
+    assert sorted(errors) == [
         "fault: contacts_log_updated is missing or changed",
         "fault: ix_contacts_email_created_at_id is missing or changed",
     ]
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_a_files_rows_move_to_it_and_back_byte_for_byte(
+def test_exported_rows_of_sqlite_are_the_same_after_an_import_into_postgresql(
     run_command: RunCommand, tmp_path: Path, database: str, form: str
 ) -> None:
     run_command("seed", "--companies", "20")
@@ -148,7 +148,7 @@ def test_a_files_rows_move_to_it_and_back_byte_for_byte(
     ]
 
 
-def test_a_file_with_a_wrong_line_stores_nothing(run_command: RunCommand, tmp_path: Path, database: str) -> None:
+def test_a_file_with_an_invalid_line_stores_nothing(run_command: RunCommand, tmp_path: Path, database: str) -> None:
     (tmp_path / "contacts.ndjson").write_text('{"name": "a"}\n{"name": "b", "companyId": "x"}\n', encoding="utf-8")
 
     refused = run_command("import", "contacts.ndjson", "--database", database)
@@ -161,7 +161,7 @@ def last_change() -> int:
     return int(seq)
 
 
-def test_a_reader_sees_one_snapshot(app: Flask, database: str, create_row: CreateRow) -> None:
+def test_a_snapshot_does_not_include_later_writes(app: Flask, database: str, create_row: CreateRow) -> None:
     create_row("contacts", id="x")
     with app.app_context():
         begin_snapshot()
@@ -175,7 +175,7 @@ def test_a_reader_sees_one_snapshot(app: Flask, database: str, create_row: Creat
     assert seen == [1, 1, 2]
 
 
-def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
+def test_a_write_waits_for_the_transaction_of_another_program(
     database: str, writer: FlaskClient, create_row: CreateRow
 ) -> None:
     create_row("contacts", id="x")
@@ -194,7 +194,9 @@ def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
     assert (responses[0].json["name"], responses[0].headers["Dataset-Version"]) == ("theirs", "3")
 
 
-def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query, create_row: CreateRow) -> None:
+def test_a_rolled_back_transaction_leaves_no_gap_in_the_change_log(
+    database: str, query: Query, create_row: CreateRow
+) -> None:
     create_row("contacts", id="x")
     with connect(database) as other:
         other.execute("UPDATE contacts SET name = 'theirs'")
@@ -204,9 +206,7 @@ def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query,
     assert query("SELECT seq, row_id FROM changes ORDER BY seq") == [(1, "x"), (2, "y")]
 
 
-def test_a_transaction_that_cannot_see_the_last_number_is_told_to_begin_again(
-    database: str, create_row: CreateRow
-) -> None:
+def test_a_write_in_an_outdated_snapshot_is_refused(database: str, create_row: CreateRow) -> None:
     from psycopg.errors import SerializationFailure
 
     create_row("contacts", id="x")
@@ -219,9 +219,7 @@ def test_a_transaction_that_cannot_see_the_last_number_is_told_to_begin_again(
         other.rollback()
 
 
-def test_a_lock_that_is_not_had_in_time_is_503(
-    database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_timeout_is_503(database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "database.postgresql.BEGIN_WRITING", (BEGIN_WRITING[0], "SET LOCAL lock_timeout = '50ms'", LOCK)
     )
@@ -233,7 +231,7 @@ def test_a_lock_that_is_not_had_in_time_is_503(
     assert writer.post("/api/v1/contacts", json={"name": "a"}).status_code == 201
 
 
-def test_a_lost_connection_is_503_and_the_next_request_has_a_new_one(
+def test_a_lost_connection_is_503_and_is_replaced(
     start_server: Callable[..., LiveServer], database: str, app: Flask, reader: FlaskClient
 ) -> None:
     assert reader.get("/api/v1/contacts").status_code == 200
@@ -248,8 +246,8 @@ def test_a_lost_connection_is_503_and_the_next_request_has_a_new_one(
     assert responses[-1].status_code == 200
 
 
-def test_serve_greets_without_the_password(start_server: Callable[..., LiveServer], database: str) -> None:
+def test_serve_does_not_print_the_password(start_server: Callable[..., LiveServer], database: str) -> None:
     server = start_server("serve", "--demo", "--database", database.replace("postgres:@", "postgres:secret@"))
 
-    assert "(PostgreSQL " in server.greeting and "secret" not in server.greeting
+    assert "(PostgreSQL " in server.first_line and "secret" not in server.first_line
     assert "curl" in server.read_first_key()

@@ -1,4 +1,4 @@
-"""Pages, sorting, filters, search, fields and embedded rows."""
+"""Lists: pages, sorting, filters, search, fields and embedded rows."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def names(client: FlaskClient, query_string: str) -> list[str]:
 
 
 def pages(client: FlaskClient, path: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield page after page, as Link tells."""
+    """Yield the rows of each page, following the Link header."""
     last = ""
     while path:
         assert path != last
@@ -41,7 +41,7 @@ def pages(client: FlaskClient, path: str) -> Iterator[list[dict[str, Any]]]:
 
 @pytest.fixture
 def five_companies(create_row: CreateRow) -> None:
-    """Store five companies in a well-mixed order."""
+    """Store five companies that every sort orders differently."""
     for name, value, day, customer in [
         ("Delta", 40, 4, True),
         ("alpha", None, 1, False),
@@ -57,7 +57,7 @@ def five_companies(create_row: CreateRow) -> None:
     "sort", ["", "createdAt", "-createdAt", "name", "-dealValue,name", "lastContact", "-lastContact,-id"]
 )
 @pytest.mark.parametrize("limit", [1, 7, 50, 1000])
-def test_pages_put_together_are_the_whole_list(app: Flask, reader: FlaskClient, sort: str, limit: int) -> None:
+def test_all_pages_together_are_the_whole_list(app: Flask, reader: FlaskClient, sort: str, limit: int) -> None:
     with app.app_context():
         load_demo(60)
     parameters = f"sort={sort}&" if sort else ""
@@ -68,12 +68,12 @@ def test_pages_put_together_are_the_whole_list(app: Flask, reader: FlaskClient, 
     assert len({row["id"] for row in paged}) == 60
 
 
-def test_no_page_is_longer_than_its_limit_and_the_last_has_no_link(five_companies: None, reader: FlaskClient) -> None:
+def test_pages_have_at_most_limit_rows_and_the_last_page_has_no_link(five_companies: None, reader: FlaskClient) -> None:
     assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=2")] == [2, 2, 1]
     assert [len(page) for page in pages(reader, f"{COMPANIES}?limit=5")] == [5]
 
 
-def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
+def test_writes_between_pages_neither_repeat_nor_skip_rows(
     app: Flask, reader: FlaskClient, query: Query, create_row: CreateRow
 ) -> None:
     with app.app_context():
@@ -89,16 +89,16 @@ def test_rows_written_meanwhile_neither_repeat_nor_drop_the_others(
     assert len(seen) == len(set(seen))
 
 
-def test_the_next_page_is_asked_for_with_the_same_filters(create_row: CreateRow, reader: FlaskClient) -> None:
+def test_the_next_link_keeps_the_filters(create_row: CreateRow, reader: FlaskClient) -> None:
     wanted = ["a&b", "c=d", "e>f", "g+h i", "ü%"]
     for name in [*wanted, "another"]:
         create_row("companies", name=name)
-    asked = "&".join(f"name={quote(name)}" for name in wanted)
+    filters = "&".join(f"name={quote(name)}" for name in wanted)
 
-    assert [row["name"] for page in pages(reader, f"{COMPANIES}?limit=2&{asked}") for row in page] == wanted
+    assert [row["name"] for page in pages(reader, f"{COMPANIES}?limit=2&{filters}") for row in page] == wanted
 
 
-def test_a_cursor_belongs_to_its_sort(five_companies: None, reader: FlaskClient) -> None:
+def test_a_cursor_is_valid_only_for_its_sort(five_companies: None, reader: FlaskClient) -> None:
     [first, *_rest] = [reader.get(f"{COMPANIES}?limit=1&sort=name").headers["Link"]]
     path = first[len("<http://localhost") :].split(">")[0]
 
@@ -106,7 +106,7 @@ def test_a_cursor_belongs_to_its_sort(five_companies: None, reader: FlaskClient)
     assert reader.get(path.replace("sort=name", "sort=-name")).status_code == 400
 
 
-def test_the_total_is_counted_when_it_is_asked_for(five_companies: None, reader: FlaskClient) -> None:
+def test_the_total_is_counted_on_request(five_companies: None, reader: FlaskClient) -> None:
     counted = reader.get(f"{COMPANIES}?limit=1&isCustomer=false", headers={"Prefer": "count=exact"})
 
     assert (counted.headers["X-Total-Count"], counted.headers["Preference-Applied"]) == ("3", "count=exact")
@@ -156,7 +156,7 @@ def test_lists_are_sorted_filtered_and_searched(
     assert names(reader, query_string) == expected
 
 
-def test_tags_are_filtered_on_membership(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_a_tags_filter_matches_whole_tags(reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("conversations", id="a", tags=["urgent", "sales"])
     create_row("conversations", id="b", tags=["very urgent"])
     create_row("conversations", id="c", tags=["sales"], status="closed")
@@ -169,9 +169,7 @@ def test_tags_are_filtered_on_membership(reader: FlaskClient, create_row: Create
     assert found("tags=sales&status=closed") == ["c"]
 
 
-def test_a_search_finds_what_any_writer_wrote_a_moment_ago(
-    reader: FlaskClient, create_row: CreateRow, query: Query
-) -> None:
+def test_a_search_finds_the_current_values(reader: FlaskClient, create_row: CreateRow, query: Query) -> None:
     create_row("contacts", id="x", name="Zoë Ångström", notes="likes gardening", email="zoe@acme.com")
 
     def found(text: str) -> list[str]:
@@ -185,7 +183,7 @@ def test_a_search_finds_what_any_writer_wrote_a_moment_ago(
 
 
 @pytest.mark.databases("sqlite")
-def test_a_search_survives_a_vacuum(reader: FlaskClient, create_row: CreateRow, query: Query, app: Flask) -> None:
+def test_a_search_works_after_a_vacuum(reader: FlaskClient, create_row: CreateRow, query: Query, app: Flask) -> None:
     for name in "first", "second", "third":
         create_row("contacts", id=name, name=name)
     query("DELETE FROM contacts WHERE id = 'first'")
@@ -195,7 +193,7 @@ def test_a_search_survives_a_vacuum(reader: FlaskClient, create_row: CreateRow, 
     assert [row["id"] for row in reader.get("/api/v1/contacts?q=third").json] == ["third"]
 
 
-def test_fields_come_in_the_resources_order(five_companies: None, reader: FlaskClient) -> None:
+def test_selected_fields_are_in_the_order_of_the_resource(five_companies: None, reader: FlaskClient) -> None:
     row = reader.get(f"{COMPANIES}?fields=name,id&limit=1").json[0]
     assert list(row) == ["id", "name"]
 
@@ -203,7 +201,7 @@ def test_fields_come_in_the_resources_order(five_companies: None, reader: FlaskC
     assert list(one) == ["name", "isCustomer"]
 
 
-def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_embedded_rows_are_complete_and_in_order(reader: FlaskClient, create_row: CreateRow) -> None:
     acme, empty = (
         create_row("companies", createdAt="2024-01-01T00:00:00Z"),
         create_row("companies", createdAt="2024-01-02T00:00:00Z"),
@@ -229,7 +227,7 @@ def test_rows_are_embedded_whole_and_in_order(reader: FlaskClient, create_row: C
 @pytest.mark.parametrize(
     "path", ["companies?include=contacts,conversations", "contacts?include=company", "contacts?limit=5&q=ann"]
 )
-def test_what_is_asked_for_never_costs_another_query(
+def test_query_parameters_add_no_statements(
     app: Flask, reader: FlaskClient, statements: list[ExecutedStatement], path: str
 ) -> None:
     with app.app_context():
@@ -237,14 +235,14 @@ def test_what_is_asked_for_never_costs_another_query(
     statements.clear()
 
     assert reader.get(f"/api/v1/{path}").status_code == 200
-    # The key, then the version, the rows and their end.
+    # One statement finds the key, one reads the version and the rows.
     assert [each.verb for each in statements] == ["SELECT", "SELECT"]
 
 
 @pytest.mark.parametrize(
     "sort", ["-isCustomer", "isCustomer,-name", "-position,-isCustomer", "-createdAt", "-notes,id"]
 )
-def test_any_sort_pages_through_every_row_once(reader: FlaskClient, create_row: CreateRow, sort: str) -> None:
+def test_the_pages_of_any_sort_have_every_row_once(reader: FlaskClient, create_row: CreateRow, sort: str) -> None:
     for number in range(7):
         create_row("companies", name=f"number {number}", isCustomer=number % 2 == 0, notes="" if number % 3 else None)
 
@@ -253,7 +251,7 @@ def test_any_sort_pages_through_every_row_once(reader: FlaskClient, create_row: 
     assert [row["name"] for page in pages(reader, f"{COMPANIES}?sort={sort}&limit=2") for row in page] == whole
 
 
-def test_a_row_that_no_schema_would_take_is_paged_past(
+def test_a_row_with_an_invalid_value_does_not_stop_pagination(
     reader: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
     for name in "a", "b":
@@ -264,9 +262,7 @@ def test_a_row_that_no_schema_would_take_is_paged_past(
     assert found == ["a", "b"]
 
 
-def test_a_long_list_is_sent_in_pages_and_is_whole(
-    reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_streamed_list_is_complete(reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     with app.app_context():
         load_demo(30)
     whole = {path: reader.get(path).data for path in (COMPANIES, f"{COMPANIES}?industry=Retail&industry=Energy")}
@@ -281,7 +277,7 @@ def test_a_long_list_is_sent_in_pages_and_is_whole(
     assert reader.get(f"{COMPANIES}?sort=-name").data == sorted_
 
 
-def test_a_long_list_comes_from_one_snapshot(
+def test_a_streamed_list_is_read_from_one_snapshot(
     database: str, reader: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.query.MAX_PAGE", 1)
@@ -298,7 +294,7 @@ def test_a_long_list_comes_from_one_snapshot(
     response.close()
 
 
-def test_many_values_are_any_of_them(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_a_filter_with_1200_values_matches_any_of_them(reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("conversations", id="x", tags=["7"])
     wanted = "&".join(f"tags={number}" for number in range(1200))
 
@@ -307,12 +303,14 @@ def test_many_values_are_any_of_them(reader: FlaskClient, create_row: CreateRow)
 
 @pytest.mark.parametrize("path", ["companies/%00", "companies/a%00b", "contacts/%00?include=company", "keys/%00"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_a_path_with_nul_is_nowhere(admin: FlaskClient, method: str, path: str) -> None:
+def test_a_path_with_nul_is_404(admin: FlaskClient, method: str, path: str) -> None:
     assert admin.open(f"/api/v1/{path}", method=method, json={"name": "a"}).status_code == 404
 
 
 @pytest.mark.parametrize(("word", "found"), [("Ä", True), ("äÖ", True), ("É", False), ("_", False), ("%", False)])
-def test_short_words_are_found_in_any_case(reader: FlaskClient, create_row: CreateRow, word: str, found: bool) -> None:
+def test_a_search_for_a_short_word_is_case_insensitive(
+    reader: FlaskClient, create_row: CreateRow, word: str, found: bool
+) -> None:
     create_row("contacts", name="Mäö")
 
     assert len(reader.get(f"/api/v1/contacts?q={quote(word)}").json) == found
@@ -322,7 +320,7 @@ def test_short_words_are_found_in_any_case(reader: FlaskClient, create_row: Crea
     ("prefer", "counted"),
     [("count=exact", True), ('a, Count="exact"; b', True), ("xcount=exact", False), ("count=exactly", False)],
 )
-def test_only_the_preference_counts(reader: FlaskClient, prefer: str, counted: bool) -> None:
+def test_the_total_is_counted_only_for_count_exact(reader: FlaskClient, prefer: str, counted: bool) -> None:
     response = reader.get(f"{COMPANIES}?limit=1", headers={"Prefer": prefer})
     assert ("X-Total-Count" in response.headers) is counted
 
@@ -347,20 +345,20 @@ def test_only_the_preference_counts(reader: FlaskClient, prefer: str, counted: b
         ("changes?since=5", ["SEARCH changes USING INTEGER PRIMARY KEY"]),
     ],
 )  # fmt: skip
-def test_every_documented_access_path_uses_an_index(explain: Callable[[str], str], path: str, plan: list[str]) -> None:
+def test_every_documented_query_uses_an_index(explain: Callable[[str], str], path: str, plan: list[str]) -> None:
     found = explain(f"/api/v1/{path}")
 
     if "Scan" in found:
-        # PostgreSQL says it in other words, has the same indexes, and none for q.
+        # PostgreSQL's plans have other words and the same indexes, except that q uses none.
         plan = re.findall(r"ix_\w+", " ".join(plan))
     for step in plan:
         assert step in found
-    # The last terms of an order are sorted within what the first ones leave equal.
+    # Among rows with equal first terms, SQLite may sort by the last terms without an index.
     assert not re.search("TEMP B-TREE FOR ORDER BY|TEMP B-TREE$|Sort$", found) or "q=" in path or "include" in path
 
 
 @pytest.mark.parametrize(
-    ("sort", "entered"),
+    ("sort", "condition"),
     [
         ("createdAt", "(created_at,id)>(?,?)"),
         ("-createdAt", "created_at<?"),
@@ -368,8 +366,8 @@ def test_every_documented_access_path_uses_an_index(explain: Callable[[str], str
         ("updatedAt,-name", "updated_at>?"),
     ],
 )
-def test_a_page_is_entered_by_its_index_wherever_it_lies(
-    explain: Callable[[str], str], create_row: CreateRow, reader: FlaskClient, sort: str, entered: str
+def test_the_query_of_a_next_page_uses_an_index(
+    explain: Callable[[str], str], create_row: CreateRow, reader: FlaskClient, sort: str, condition: str
 ) -> None:
     for _number in range(3):
         create_row("contacts")
@@ -378,7 +376,7 @@ def test_a_page_is_entered_by_its_index_wherever_it_lies(
     found = explain(link[len("<http://localhost") :].split(">")[0])
     column = "created_at" if "createdAt" in sort else "updated_at"
     index = f"ix_contacts_{column}_id"
-    assert f"SEARCH contacts USING INDEX {index} ({entered})" in found or (
+    assert f"SEARCH contacts USING INDEX {index} ({condition})" in found or (
         "Scan" in found
         and f"using {index} on contacts" in found
         and re.search(rf"Index Cond: \(.*{column}[ ,].*[<>]", found)
@@ -387,22 +385,22 @@ def test_a_page_is_entered_by_its_index_wherever_it_lies(
 
 @pytest.fixture
 def explain(app: Flask, reader: FlaskClient, statements: list[ExecutedStatement]) -> Callable[[str], str]:
-    """Return a function that returns the plans of the statements that a path costs, past the key."""
+    """Return a function that returns the query plans of a GET request, without the lookup of the key."""
 
     def plan_of(path: str) -> str:
         statements.clear()
         assert reader.get(path).status_code in {200, 404}
         with app.app_context():
             own = app.extensions["connections"].open()
-            words = "EXPLAIN QUERY PLAN"
+            command = "EXPLAIN QUERY PLAN"
             if db.engine.dialect.name == "postgresql":
-                # A table of a few rows is otherwise read through, whatever its indexes.
+                # PostgreSQL would otherwise scan a table of a few rows.
                 for node in "seqscan", "bitmapscan", "sort":
                     own.driver.execute(f"SET enable_{node} = off")
-                words = "EXPLAIN"
+                command = "EXPLAIN"
             found = []
             for each in statements[1:]:
-                found += [row[-1] for row in own.driver.execute(f"{words} {each.sql}", each.values)]
+                found += [row[-1] for row in own.driver.execute(f"{command} {each.sql}", each.values)]
             own.pooled.invalidate()
             return "\n".join(found)
 

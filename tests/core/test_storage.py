@@ -30,13 +30,13 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def insert(query: Query, resource: str, **columns: Any) -> None:
-    """Insert a row as a database shell would: by SQL, past every schema."""
+    """Insert a row with SQL, without validation by a schema."""
     row = {**ROWS[resource], "created_at": NOON, "updated_at": NOON, **columns}
     query(f"INSERT INTO {resource} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})", **row)
 
 
 @pytest.mark.databases("sqlite")
-def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
+def test_every_connection_has_the_required_pragmas(app: Flask) -> None:
     with app.app_context(), db.engine.connect() as one, db.engine.connect() as two:
         for connection in one, two:
             pragmas = {
@@ -53,14 +53,14 @@ def test_every_connection_waits_and_keeps_what_is_committed(app: Flask) -> None:
 
 
 @pytest.mark.databases("sqlite")
-def test_a_writing_transaction_takes_the_lock_at_its_beginning(app: Flask, database: str) -> None:
+def test_a_write_transaction_locks_the_database_when_it_begins(app: Flask, database: str) -> None:
     with app.app_context(), write_transaction(), pytest.raises(subprocess.CalledProcessError):
         run_external_sql(database, "BEGIN IMMEDIATE")
     assert run_external_sql(database, "BEGIN IMMEDIATE") == []
 
 
 @pytest.mark.databases("sqlite")
-def test_who_waited_while_many_rows_were_loaded_writes_all_the_same(app: Flask, writer: FlaskClient) -> None:
+def test_a_write_succeeds_after_waiting_for_a_bulk_load(app: Flask, writer: FlaskClient) -> None:
     thread = ThreadPoolExecutor(1)
     with app.app_context(), db.engine.connect() as loading:
         loading.exec_driver_sql("BEGIN IMMEDIATE")
@@ -74,7 +74,7 @@ def test_who_waited_while_many_rows_were_loaded_writes_all_the_same(app: Flask, 
 
 
 @pytest.mark.databases("sqlite")
-def test_what_is_not_utf_8_hides_no_row(database: str, reader: FlaskClient, create_row: CreateRow) -> None:
+def test_a_row_with_invalid_utf8_is_listed(database: str, reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("contacts", id="x", name="John")
     run_external_sql(database, "UPDATE contacts SET name = CAST(x'4aff' AS TEXT)")
 
@@ -82,7 +82,7 @@ def test_what_is_not_utf_8_hides_no_row(database: str, reader: FlaskClient, crea
     assert [change["action"] for change in reader.get("/api/v1/changes").json] == ["created", "updated"]
 
 
-def test_a_writing_transaction_that_fails_leaves_nothing(app: Flask, query: Query) -> None:
+def test_a_failed_write_transaction_changes_nothing(app: Flask, query: Query) -> None:
     insert(query, "companies")
     with app.app_context(), pytest.raises(RuntimeError), write_transaction():
         connection().execute("DELETE FROM companies")
@@ -92,7 +92,7 @@ def test_a_writing_transaction_that_fails_leaves_nothing(app: Flask, query: Quer
     assert query("SELECT count(*) FROM changes") == [(1,)]
 
 
-def test_the_bundled_sqlite_is_used_where_there_is_one() -> None:
+def test_the_bundled_sqlite_is_used_if_it_is_installed() -> None:
     assert sqlite.__name__ == ("pysqlite3.dbapi2" if find_spec("pysqlite3") else "sqlite3")
 
 
@@ -110,7 +110,7 @@ def test_the_bundled_sqlite_is_used_where_there_is_one() -> None:
         ((3, 53, 4), False),
     ],
 )
-def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug: bool) -> None:
+def test_the_wal_reset_bug_is_detected_by_version(version: tuple[int, ...], has_bug: bool) -> None:
     assert has_wal_reset_bug(version) is has_bug
 
 
@@ -151,8 +151,10 @@ def test_the_wal_reset_bug_is_known_by_version(version: tuple[int, ...], has_bug
         ("conversations", "tags", json.dumps([str(number) for number in range(51)])),
     ],
 )
-def test_no_writer_gets_past_the_rules(database: str, query: Query, resource: str, column: str, value: object) -> None:
-    # PostgreSQL has other errors for what its types refuse already.
+def test_the_database_refuses_invalid_values(
+    database: str, query: Query, resource: str, column: str, value: object
+) -> None:
+    # PostgreSQL raises other errors for values that its types refuse.
     refused = IntegrityError if database.startswith("sqlite") else (IntegrityError, DataError, ProgrammingError)
     with pytest.raises(refused):
         insert(query, resource, **{column: value})
@@ -175,7 +177,7 @@ def test_no_writer_gets_past_the_rules(database: str, query: Query, resource: st
         ("last_contact", "2024-01-01T00:00:00+01:00"),
     ],
 )
-def test_what_sqlite_would_store_in_any_type_is_refused(query: Query, column: str, value: object) -> None:
+def test_sqlite_refuses_values_of_another_type(query: Query, column: str, value: object) -> None:
     with pytest.raises(IntegrityError):
         insert(query, "companies", **{column: value})
 
@@ -185,14 +187,14 @@ def test_what_sqlite_would_store_in_any_type_is_refused(query: Query, column: st
     ("column", "value"),
     [("deal_value", "NaN"), ("last_contact", "infinity"), ("last_contact", "10000-01-01"), ("created_at", "1-1-1 BC")],
 )
-def test_what_postgresqls_types_allow_and_the_api_does_not_is_refused(query: Query, column: str, value: object) -> None:
+def test_postgresql_refuses_values_that_the_api_refuses(query: Query, column: str, value: object) -> None:
     with pytest.raises(IntegrityError):
         insert(query, "companies", **{column: value})
 
 
 @pytest.mark.databases("postgresql")
 @pytest.mark.parametrize("table", ["contacts", "changes"])
-def test_nothing_is_truncated_past_the_log(query: Query, table: str) -> None:
+def test_truncate_is_refused(query: Query, table: str) -> None:
     insert(query, "contacts")
 
     with pytest.raises(IntegrityError):
@@ -200,7 +202,7 @@ def test_nothing_is_truncated_past_the_log(query: Query, table: str) -> None:
     assert query("SELECT seq FROM changes") == [(1,)]
 
 
-def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
+def test_the_change_log_has_each_row_as_the_api_returns_it(
     database: str, reader: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
     ids = {"companies": create_row("companies", dealValue=358976077017.13, isCustomer=True, lastContact=NOON)}
@@ -210,19 +212,19 @@ def test_the_log_tells_every_change_of_any_writer_as_the_api_shows_it(
     )
 
     for seq, (resource, row_id) in enumerate(ids.items(), 1):
-        shown = reader.get(f"/api/v1/{resource}/{row_id}").text
+        returned = reader.get(f"/api/v1/{resource}/{row_id}").text
         assert query(f"SELECT resource, row_id, action, data FROM changes WHERE seq = {seq}") == [
-            (resource, row_id, "created", shown)
+            (resource, row_id, "created", returned)
         ]
 
-    # A program that knows nothing of Cardfile: the standard library's SQLite.
+    # Another program writes, with the SQLite of the standard library.
     run_external_sql(database, "UPDATE contacts SET title = 'CEO'")
-    shown = reader.get(f"/api/v1/contacts/{ids['contacts']}").text
-    assert '"title":"CEO"' in shown
-    assert query("SELECT action, data FROM changes WHERE seq = 4") == [("updated", shown)]
+    returned = reader.get(f"/api/v1/contacts/{ids['contacts']}").text
+    assert '"title":"CEO"' in returned
+    assert query("SELECT action, data FROM changes WHERE seq = 4") == [("updated", returned)]
 
 
-def test_a_deleted_company_leaves_its_rows_and_a_log_of_what_became_of_them(query: Query) -> None:
+def test_deleting_a_company_clears_the_references_to_it_and_logs_every_change(query: Query) -> None:
     insert(query, "companies")
     insert(query, "contacts", company_id="a")
     insert(query, "conversations", company_id="a")
@@ -230,7 +232,7 @@ def test_a_deleted_company_leaves_its_rows_and_a_log_of_what_became_of_them(quer
 
     assert query("SELECT company_id FROM contacts UNION ALL SELECT company_id FROM conversations") == [(None,), (None,)]
     logged = query("SELECT seq, resource, row_id, action, data ->> 'companyId' FROM changes WHERE seq > 3 ORDER BY seq")
-    # Whoever follows the log and has foreign keys of his own needs the company last.
+    # A copy with foreign keys can be updated from the change log only if the company comes last.
     assert logged == [
         (4, "conversations", "c", "updated", None),
         (5, "contacts", "b", "updated", None),
@@ -241,7 +243,7 @@ def test_a_deleted_company_leaves_its_rows_and_a_log_of_what_became_of_them(quer
 @pytest.mark.parametrize(
     "sql", ["DELETE FROM changes", "UPDATE changes SET seq = 9", "UPDATE companies SET id = 'other'"]
 )
-def test_neither_the_log_nor_an_id_is_ever_changed(query: Query, sql: str) -> None:
+def test_the_change_log_and_ids_cannot_be_changed(query: Query, sql: str) -> None:
     insert(query, "companies")
 
     with pytest.raises(IntegrityError):
@@ -249,7 +251,7 @@ def test_neither_the_log_nor_an_id_is_ever_changed(query: Query, sql: str) -> No
     assert query("SELECT seq, row_id FROM changes") == [(1, "a")]
 
 
-def test_no_number_of_the_log_is_left_out(query: Query) -> None:
+def test_the_change_log_refuses_a_gap_in_its_numbers(query: Query) -> None:
     insert(query, "companies")
 
     with pytest.raises(IntegrityError):
@@ -269,7 +271,7 @@ def test_no_number_of_the_log_is_left_out(query: Query) -> None:
     ],
     ids=["a-change", "a-number", "an-id"],
 )
-def test_nothing_is_replaced_past_the_log(query: Query, sql: str) -> None:
+def test_replace_into_an_existing_row_is_refused(query: Query, sql: str) -> None:
     insert(query, "contacts")
 
     with pytest.raises(IntegrityError):
@@ -278,7 +280,7 @@ def test_nothing_is_replaced_past_the_log(query: Query, sql: str) -> None:
     assert query("SELECT id, name FROM contacts") == [("b", "John")]
 
 
-def test_a_shell_that_deletes_a_company_leaves_no_reference_to_it(
+def test_a_company_deleted_by_another_program_leaves_no_reference(
     database: str, create_row: CreateRow, reader: FlaskClient
 ) -> None:
     create_row("companies", id="gone")
@@ -313,7 +315,7 @@ def test_a_shell_that_deletes_a_company_leaves_no_reference_to_it(
         ("SELECT max(seq) FROM changes WHERE resource = 'contacts'", "ix_changes_resource_seq"),
     ],
 )
-def test_every_access_path_has_an_index(query: Query, sql: str, index: str) -> None:
+def test_every_frequent_query_uses_an_index(query: Query, sql: str, index: str) -> None:
     plan = " ".join(row[-1] for row in query(f"EXPLAIN QUERY PLAN {sql}"))
 
     assert index in plan
@@ -321,7 +323,7 @@ def test_every_access_path_has_an_index(query: Query, sql: str, index: str) -> N
 
 
 @pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
-def test_a_list_of_any_length_costs_the_same_number_of_queries(
+def test_a_list_of_any_length_takes_two_statements(
     reader: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement], resource: str
 ) -> None:
     for _number in range(20):
@@ -330,10 +332,10 @@ def test_a_list_of_any_length_costs_the_same_number_of_queries(
     for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{create_row(resource)}":
         statements.clear()
         assert reader.get(path).status_code == 200
-        # The key, then the version and the rows.
+        # One statement finds the key, one reads the version and the rows.
         assert [each.verb for each in statements] == ["SELECT", "SELECT"]
 
 
 @pytest.mark.databases("sqlite")
-def test_the_file_is_where_the_url_says(app: Flask, database: str) -> None:
+def test_the_database_file_has_the_path_of_the_url(app: Flask, database: str) -> None:
     assert Path(database.removeprefix("sqlite:///")).is_file()
