@@ -1,4 +1,4 @@
-"""The commands as a person types them: what they print, where, and how they refuse."""
+"""The commands: their output, errors and exit status."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.conftest import EXAMPLES, ROOT
 
 RunCommand = Callable[..., Result]
 
-NAME_ONE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
+NAME_A_DATABASE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
 
 
 def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
@@ -38,7 +38,7 @@ def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
 
 
 @pytest.mark.parametrize("script", [["service.py", "seed"], ["seed.py"]])
-def test_seed_loads_demo_data_from_either_script(tmp_path: Path, script: list[str]) -> None:
+def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> None:
     path, *command = script
 
     def run_script(*options: str) -> subprocess.CompletedProcess[str]:
@@ -53,12 +53,12 @@ def test_seed_loads_demo_data_from_either_script(tmp_path: Path, script: list[st
     assert (again.returncode, again.stderr) == (1, sentence)
 
 
-def test_reset_asks_before_it_deletes(run_command: RunCommand, tmp_path: Path) -> None:
+def test_reset_asks_for_confirmation(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("seed", "--from", str(EXAMPLES))
 
-    asked = run_command("seed", "--reset", input="n\n")
-    assert asked.exit_code == 1
-    assert "Delete 1 companies, 1 contacts, 1 conversations?" in asked.stdout
+    refused = run_command("seed", "--reset", input="n\n")
+    assert refused.exit_code == 1
+    assert "Delete 1 companies, 1 contacts, 1 conversations?" in refused.stdout
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         assert connection.execute("SELECT count(*) FROM companies").fetchone() == (1,)
     connection.close()
@@ -66,12 +66,17 @@ def test_reset_asks_before_it_deletes(run_command: RunCommand, tmp_path: Path) -
     assert "Loaded 50 companies" in run_command("seed", "--reset", "--yes").stderr
 
 
-def test_check_tells_the_versions_and_finds_damage(run_command: RunCommand, tmp_path: Path) -> None:
+def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("keys", "create", "a")
-    sound = run_command("check")
-    assert sound.exit_code == 0
-    assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "version"]
-    assert "integrity: ok" in sound.stdout
+    undamaged = run_command("check")
+    assert undamaged.exit_code == 0
+    assert [line.split(":")[0] for line in undamaged.stdout.splitlines()] == [
+        "database",
+        "integrity",
+        "schema",
+        "version",
+    ]
+    assert "integrity: ok" in undamaged.stdout
 
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         connection.execute(
@@ -98,11 +103,11 @@ def test_check_tells_the_versions_and_finds_damage(run_command: RunCommand, tmp_
         (["--port", f"{1:05000}"], {}, f"--port must be a whole number from 0 to 65535, not '{1:05000}'."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
-        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_ONE}, not 'a.db'."),
-        (["--database", "sqlite://"], {}, f"--database must {NAME_ONE}, not 'sqlite://'."),
+        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'a.db'."),
+        (["--database", "sqlite://"], {}, f"--database must {NAME_A_DATABASE}, not 'sqlite://'."),
     ],
 )  # fmt: skip
-def test_a_bad_setting_stops_the_start_with_one_sentence(
+def test_an_invalid_setting_is_an_error_of_one_line(
     run_command: RunCommand, arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     done = run_command("serve", *arguments, env=environment)
@@ -111,7 +116,7 @@ def test_a_bad_setting_stops_the_start_with_one_sentence(
     assert done.stderr == f"Error: {sentence}\n"
 
 
-def test_a_flag_wins_over_the_environment(run_command: RunCommand, tmp_path: Path) -> None:
+def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("keys", "create", "a", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
     run_command("keys", "create", "a", env={"DATABASE_URL": "sqlite:///variable.db"})
     run_command("keys", "create", "a", env={"DATABASE_URL": ""})
@@ -119,12 +124,12 @@ def test_a_flag_wins_over_the_environment(run_command: RunCommand, tmp_path: Pat
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["cardfile.db", "flag.db", "variable.db"]
 
 
-def test_an_unknown_command_or_option_names_itself(run_command: RunCommand) -> None:
+def test_the_error_for_an_unknown_command_or_option_names_it(run_command: RunCommand) -> None:
     assert "No such command 'sreve'" in run_command("sreve").stderr
     assert "No such option '--prot'" in run_command("--prot", "9").stderr
 
 
-def test_version_and_help_are_not_taken_for_serve(run_command: RunCommand) -> None:
+def test_version_and_help_do_not_start_the_server(run_command: RunCommand) -> None:
     assert re.match(
         r"cardfile \d+\.\d+\.\d+ \(SQLite 3\.\d+\.\d+, Python 3\.\d+\.\d+\)\n$", run_command("--version").stdout
     )
@@ -132,7 +137,7 @@ def test_version_and_help_are_not_taken_for_serve(run_command: RunCommand) -> No
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("", "Must not be empty."), ("a\x1bb", "Must be printable, ")])
-def test_a_key_has_a_name_that_a_terminal_can_show(run_command: RunCommand, name: str, sentence: str) -> None:
+def test_the_name_of_a_key_must_be_printable(run_command: RunCommand, name: str, sentence: str) -> None:
     refused = run_command("keys", "create", name)
 
     assert refused.exit_code == 2
@@ -140,7 +145,9 @@ def test_a_key_has_a_name_that_a_terminal_can_show(run_command: RunCommand, name
 
 
 @pytest.mark.parametrize("command", [["check"], ["backup", "copy.db"], ["keys", "list"], ["keys", "delete", "x"]])
-def test_only_what_writes_creates_a_file(run_command: RunCommand, tmp_path: Path, command: list[str]) -> None:
+def test_a_missing_database_is_refused_and_not_created(
+    run_command: RunCommand, tmp_path: Path, command: list[str]
+) -> None:
     refused = run_command(*command, "--database", "sqlite:///typo.db")
 
     assert (refused.exit_code, refused.stderr) == (1, f"Error: There is no database at {tmp_path}/typo.db.\n")
@@ -148,7 +155,7 @@ def test_only_what_writes_creates_a_file(run_command: RunCommand, tmp_path: Path
 
 
 @pytest.mark.parametrize("folder", ["a%41b", "why?x", "with space#1"])
-def test_a_folder_may_have_any_name(
+def test_the_commands_work_in_a_folder_with_special_characters(
     run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     (tmp_path / folder).mkdir()
@@ -159,21 +166,21 @@ def test_a_folder_may_have_any_name(
     assert [path.name for path in tmp_path.iterdir()] == [folder]
 
 
-def test_a_lost_trigger_or_index_is_a_fault(run_command: RunCommand, tmp_path: Path) -> None:
+def test_check_reports_a_missing_trigger_or_index(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("keys", "create", "a")
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         connection.execute("DROP TRIGGER contacts_log_updated")
         connection.execute("DROP INDEX ix_contacts_email_created_at_id")
     connection.close()
 
-    faults = [line for line in run_command("check").stderr.splitlines() if line.startswith("fault")]
-    assert sorted(faults) == [
+    errors = [line for line in run_command("check").stderr.splitlines() if line.startswith("fault")]
+    assert sorted(errors) == [
         "fault: contacts_log_updated is missing or changed",
         "fault: ix_contacts_email_created_at_id is missing or changed",
     ]
 
 
-def test_given_data_round_trips_through_the_file(run_command: RunCommand, tmp_path: Path) -> None:
+def test_seed_stores_the_rows_of_a_file(run_command: RunCommand, tmp_path: Path) -> None:
     assert run_command("seed", "--from", str(EXAMPLES)).stderr == "Loaded 1 companies, 1 contacts, 1 conversations.\n"
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         logged = [json.loads(row[0]) for row in connection.execute("SELECT data FROM changes ORDER BY seq")]
@@ -182,7 +189,7 @@ def test_given_data_round_trips_through_the_file(run_command: RunCommand, tmp_pa
     assert logged == [rows[0] for rows in json.loads(EXAMPLES.read_text(encoding="utf-8")).values()]
 
 
-def test_a_backup_is_a_whole_database_of_its_own(run_command: RunCommand, tmp_path: Path) -> None:
+def test_a_backup_is_a_complete_database(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("seed", "--from", str(EXAMPLES))
 
     assert run_command("backup", "copy.db").exit_code == 0
@@ -191,9 +198,9 @@ def test_a_backup_is_a_whole_database_of_its_own(run_command: RunCommand, tmp_pa
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (3,)
     connection.close()
 
-    again, nowhere = run_command("backup", "copy.db"), run_command("backup", "nowhere/copy.db")
+    again, missing_folder = run_command("backup", "copy.db"), run_command("backup", "nowhere/copy.db")
     assert (again.exit_code, again.stderr) == (1, "Error: copy.db exists: name a new file.\n")
-    assert (nowhere.exit_code, nowhere.stderr) == (
+    assert (missing_folder.exit_code, missing_folder.stderr) == (
         1,
         f"Error: {tmp_path}/cardfile.db can't be copied to nowhere/copy.db:"
         " unable to open database: nowhere/copy.db.part.\n",

@@ -1,4 +1,4 @@
-"""The OpenAPI document describes the running API completely, and nothing else."""
+"""The OpenAPI document and llms.txt describe the whole API and nothing else."""
 
 import json
 import re
@@ -20,8 +20,8 @@ from tests.conftest import EXAMPLES, CreateRow
 
 ROWS = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 Document = dict[str, Any]
-# The headers that HTTP itself needs.
-PLAIN_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
+# Headers of HTTP, which the document doesn't describe.
+STANDARD_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def example_in(part: Document) -> Any:
     return content["example"] if "example" in content else content["examples"]["one"]["value"]
 
 
-def test_every_route_is_an_operation_and_no_other_is(app: Flask, description: Description) -> None:
+def test_the_operations_are_the_routes_of_the_api(app: Flask, description: Description) -> None:
     routes = {
         (re.sub("<[^>]+>", "{id}", rule.rule), method)
         for rule in app.url_map.iter_rules()
@@ -78,26 +78,26 @@ def test_descriptions_name_the_resource_and_the_scope(description: Description) 
         assert operation["tags"] == ["keys"] or not re.search(r"\brows?\b|Raises", operation["description"])
 
 
-def known_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
-    """Return the parameters that an address knows, from its error for an unknown one."""
+def accepted_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
+    """Return the parameters that a path accepts, from its error for an unknown parameter."""
     response = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json={"name": "a"})
     assert response.status_code == 400
     return set(re.findall(r"\w+", response.json["detail"].partition("Known: ")[2]))
 
 
-def test_every_known_parameter_is_described_and_no_other(admin: FlaskClient, description: Description) -> None:
+def test_the_described_parameters_are_those_that_are_accepted(admin: FlaskClient, description: Description) -> None:
     for path, method, operation in description.operations:
         query = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-        known = known_parameters(admin, path, method)
+        accepted = accepted_parameters(admin, path, method)
         if "conversations" in path:
-            # Known, but conversations have no field to match on.
-            known.discard("matchOn")
+            # Accepted, but conversations have no field to match on.
+            accepted.discard("matchOn")
 
-        assert {name for name in query if "[" not in name} == known, (path, method)
+        assert {name for name in query if "[" not in name} == accepted, (path, method)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_every_operator_of_a_field_is_described_and_no_other(
+def test_the_described_operators_are_those_that_are_accepted(
     reader: FlaskClient, document: Document, resource: str
 ) -> None:
     values = {"integer": "1", "number": "1", "boolean": "true"}
@@ -149,8 +149,8 @@ def test_examples_are_the_rows_of_the_documentation(document: Document) -> None:
         assert json.dumps(response["content"]["application/json"]["example"]) == json.dumps(rows)
 
 
-def exchanges(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
-    """Send the example of every operation, deletions last, and yield the operation with the answer."""
+def send_examples(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
+    """Send the example of every operation, deletions last, and yield the operation with the response."""
     for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
         identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
         address = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
@@ -160,13 +160,13 @@ def exchanges(description: Description, client: FlaskClient) -> Iterator[tuple[D
         yield operation, client.open(address, method=method, **body)
 
 
-def test_each_example_gets_the_response_of_its_example(
+def test_each_example_request_returns_its_example_response(
     app: Flask, admin: FlaskClient, new_client: Callable[[str], FlaskClient], description: Description
 ) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
     new_client("read")
-    # The server sets these anew each time.
+    # These values differ in every response.
     generated = {
         "createdAt",
         "updatedAt",
@@ -180,7 +180,7 @@ def test_each_example_gets_the_response_of_its_example(
         "scope",
         "expiresAt",
     }
-    for operation, response in exchanges(description, admin):
+    for operation, response in send_examples(description, admin):
         documented = operation["responses"].get(str(response.status_code))
         assert documented and response.status_code < 300, (operation["operationId"], response.json)
         if response.status_code == 204:
@@ -197,13 +197,13 @@ def test_each_example_gets_the_response_of_its_example(
 def test_every_response_header_is_described(app: Flask, admin: FlaskClient, description: Description) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
-    for operation, response in exchanges(description, admin):
+    for operation, response in send_examples(description, admin):
         described = operation["responses"][str(response.status_code)]["headers"]
-        assert set(response.headers.keys()) - PLAIN_HEADERS <= set(described), operation["operationId"]
+        assert set(response.headers.keys()) - STANDARD_HEADERS <= set(described), operation["operationId"]
         assert {"X-Request-Id", "Dataset-Version"} <= set(response.headers.keys()) & set(described)
     page = admin.get(f"{API}/companies?limit=1", headers={"Prefer": "count=exact"})
     described = description.document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
-    assert set(page.headers.keys()) - PLAIN_HEADERS <= set(described)
+    assert set(page.headers.keys()) - STANDARD_HEADERS <= set(described)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_every_response_header_is_described(app: Flask, admin: FlaskClient, desc
         ("POST", "contacts", {"json": {}}, 422),
     ],
 )
-def test_each_error_looks_like_its_example(
+def test_each_error_equals_its_example(
     writer: FlaskClient,
     create_row: CreateRow,
     description: Description,
@@ -238,10 +238,10 @@ def test_each_error_looks_like_its_example(
 
     assert response.status_code == status
     assert response.json | {"requestId": ""} == example_in(documented) | {"requestId": ""}
-    assert set(response.headers.keys()) - PLAIN_HEADERS <= set(documented["headers"])
+    assert set(response.headers.keys()) - STANDARD_HEADERS <= set(documented["headers"])
 
 
-def test_a_missing_scope_is_403_where_the_document_says_so(reader: FlaskClient, description: Description) -> None:
+def test_a_missing_scope_is_403_as_documented(reader: FlaskClient, description: Description) -> None:
     for path, method, operation in description.operations:
         response = reader.open(path.replace("{id}", "nobody"), method=method)
         [scope] = operation["security"][0]["key"]

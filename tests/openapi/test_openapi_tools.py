@@ -1,4 +1,4 @@
-"""The OpenAPI document in other programs: a fuzzer, a linter and two client generators."""
+"""Other programs read the OpenAPI document: a fuzzer, a linter and two client generators."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def document(server: LiveServer, tmp_path: Path) -> Path:
-    """Return the path of the document in a file."""
+    """Return the path of a file with the OpenAPI document."""
     path = tmp_path / "openapi.json"
     path.write_bytes(send_request(server, "/openapi.json")[1])
     return path
@@ -65,7 +65,7 @@ def tool(tmp_path: Path) -> Tool:
 
 @pytest.fixture
 def node(tool: Tool) -> Tool:
-    """Return a function that runs one of the programs that npm installed."""
+    """Return a function that runs a program installed by npm."""
     return lambda name, *arguments: tool(TOOLS / "node_modules" / ".bin" / name, *arguments)
 
 
@@ -88,7 +88,7 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
     )
 
     assert "Tested: 22" in output
-    answered = {
+    received = {
         (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
         for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
     }
@@ -96,10 +96,10 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method != "parameters":
-                reached = {each[2] for each in answered if each[:2] == (method.upper(), path)}
-                assert reached & {200, 201, 204}, (method, path)
-                assert "422" not in operation["responses"] or {415, 422} <= reached, (method, path)
-                assert not operation["parameters"][1:] or 400 in reached, (method, path)
+                statuses = {each[2] for each in received if each[:2] == (method.upper(), path)}
+                assert statuses & {200, 201, 204}, (method, path)
+                assert "422" not in operation["responses"] or {415, 422} <= statuses, (method, path)
+                assert not operation["parameters"][1:] or 400 in statuses, (method, path)
 
 
 def test_a_linter_finds_no_problem(document: Path, node: Tool) -> None:
