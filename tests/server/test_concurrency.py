@@ -1,4 +1,4 @@
-"""Many at once, against a live server: nothing is lost, and the feed tells all of it in order."""
+"""Concurrent writers on a live server lose no write, and the change feed has every write in order."""
 
 import http.client
 import json
@@ -15,12 +15,12 @@ from tests.conftest import LiveServer, send_request
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 WRITERS = 8
-COUNTS = 50
+INCREMENTS = 50
 ROWS = 50
 
 
 class Client:
-    """A connection that stays open, with the server's key."""
+    """An open connection that sends the server's key."""
 
     def __init__(self, server: LiveServer) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -28,15 +28,15 @@ class Client:
         self.statuses: list[int] = []
 
     def request(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
-        """Return what was answered and its ETag; note the status."""
+        """Return the body of the response and its ETag; add its status code to `statuses`."""
         self.connection.request(method, f"/api/v1/{path}", body and json.dumps(body), {**self.headers, **headers})
         response = self.connection.getresponse()
         self.statuses.append(response.status)
         return json.loads(response.read() or b"null"), response.headers.get("ETag", "")
 
 
-def count(client: Client, path: str) -> None:
-    """Add 1 to a company's position by read, edit and PUT, until nobody came between."""
+def increment(client: Client, path: str) -> None:
+    """Add 1 to a company's position by GET and PUT with If-Match; repeat until the PUT succeeds."""
     while True:
         row, tag = client.request("GET", path)
         row["position"] += 1
@@ -46,19 +46,19 @@ def count(client: Client, path: str) -> None:
 
 
 def write(client: Client, number: int, counter: str) -> list[int]:
-    """Make 250 writes that last: rows of its own, created, changed twice and deleted, and counts of a shared one."""
+    """Make 250 writes: create, update and delete contacts, and increment the position of a shared company."""
     for turn in range(ROWS):
         row, tag = client.request("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
         path = f"contacts/{row['id']}"
         client.request("PATCH", path, {"title": f"turn {turn}"}, **{"If-Match": tag})
         client.request("PATCH", path, {"companyId": None})
         client.request("DELETE" if turn % 2 else "PATCH", path, None if turn % 2 else {"notes": "stays"})
-        count(client, f"companies/{counter}")
+        increment(client, f"companies/{counter}")
     return client.statuses
 
 
-def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: threading.Event) -> int:
-    """Apply the feed to the rows, while others write and until all they wrote has come; return the last number."""
+def apply_changes(client: Client, rows: dict[str, dict[str, Any]], since: int, done: threading.Event) -> int:
+    """Apply the change feed to the rows until the writers are done; return the number of the last change."""
     while True:
         last_round = done.is_set()
         changes, _tag = client.request("GET", f"changes?since={since}&limit=100")
@@ -72,7 +72,7 @@ def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: th
             return since
 
 
-def test_eight_writers_lose_nothing_while_the_feed_is_followed(
+def test_eight_writers_lose_no_write_and_the_change_feed_has_every_write(
     start_server: Callable[..., LiveServer], database: str
 ) -> None:
     server = start_server("serve", "--database", database)
@@ -82,15 +82,15 @@ def test_eight_writers_lose_nothing_while_the_feed_is_followed(
     done = threading.Event()
     clients = [Client(server) for _number in range(1 + WRITERS)]
     with ThreadPoolExecutor(len(clients)) as threads:
-        following = threads.submit(follow, clients[0], rows, 0, done)
+        following = threads.submit(apply_changes, clients[0], rows, 0, done)
         writing = [threads.submit(write, client, number, counter) for number, client in enumerate(clients[1:])]
         statuses = [status for each in writing for status in each.result()]
         done.set()
         last = following.result()
 
     assert set(statuses) <= {200, 201, 204, 412}
-    assert last == 1 + WRITERS * (4 * ROWS + COUNTS)
-    assert rows["companies"][counter]["position"] == WRITERS * COUNTS
+    assert last == 1 + WRITERS * (4 * ROWS + INCREMENTS)
+    assert rows["companies"][counter]["position"] == WRITERS * INCREMENTS
     assert len(rows["contacts"]) == WRITERS * ROWS // 2
     assert rows == {name: {row["id"]: row for row in clients[0].request("GET", name)[0]} for name in RESOURCES}
     for client in clients:

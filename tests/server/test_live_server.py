@@ -27,7 +27,7 @@ StartServer = Callable[..., LiveServer]
 
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Return one server for all tests that leave it as it was."""
+    """Return one server for all tests of a file that do not change it."""
     server = LiveServer(tmp_path_factory.mktemp("running"))
     server.read_first_key()
     yield server
@@ -35,17 +35,17 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServ
     server.close()
 
 
-def send_raw(server: LiveServer, request: bytes) -> bytes:
+def send_bytes(server: LiveServer, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         response = b""
-        while part := connection.recv(65536):
-            response += part
+        while chunk := connection.recv(65536):
+            response += chunk
     return response
 
 
-def test_the_first_start_prints_a_curl_line_that_works_when_pasted(start_server: StartServer) -> None:
+def test_the_first_start_prints_a_curl_command_that_works(start_server: StartServer) -> None:
     server = start_server("serve", "--demo")
     line = server.read_first_key()
 
@@ -53,7 +53,7 @@ def test_the_first_start_prints_a_curl_line_that_works_when_pasted(start_server:
     assert len(json.loads(pasted.stdout)) == 50
 
 
-def test_the_second_start_keeps_the_rows_and_shows_no_key(start_server: StartServer) -> None:
+def test_the_second_start_keeps_the_rows_and_prints_no_key(start_server: StartServer) -> None:
     first = start_server("serve", "--demo")
     first.read_first_key()
     assert first.stop(signal.SIGINT) == 0
@@ -69,7 +69,7 @@ def test_the_second_start_keeps_the_rows_and_shows_no_key(start_server: StartSer
     ("host", "is_shown"),
     [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)],  # noqa: S104
 )
-def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(
+def test_a_sign_in_link_is_printed_only_if_the_host_is_local(
     start_server: StartServer, host: str, is_shown: bool
 ) -> None:
     server = start_server("serve", "--host", host)
@@ -85,7 +85,7 @@ def test_a_link_that_signs_in_is_shown_where_only_this_machine_listens(
 
 
 @pytest.mark.parametrize("kind", ["304", "204", "chunked list"])
-def test_a_connection_outlasts_answers_without_a_length(start_server: StartServer, kind: str) -> None:
+def test_a_connection_stays_open_after_a_response_without_content_length(start_server: StartServer, kind: str) -> None:
     server = start_server("serve")
     server.read_first_key()
     send_request(server, "/api/v1/contacts", [{"name": f"number {number}"} for number in range(1000)])
@@ -96,7 +96,7 @@ def test_a_connection_outlasts_answers_without_a_length(start_server: StartServe
     tag = {"If-None-Match": '"1001"'} if kind == "304" else {}
     for _time in range(3):
         connection.request("OPTIONS" if kind == "204" else "GET", "/api/v1/contacts", headers=headers | tag)
-        # What comes on a connection that was closed and opened anew has another socket.
+        # A new connection would have another socket.
         socket_before = connection.sock
         response = connection.getresponse()
         body = response.read()
@@ -120,12 +120,12 @@ def test_serve_is_the_default_command(start_server: StartServer) -> None:
     assert send_request(server) == (200, b"[]")
 
 
-def test_the_greeting_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
+def test_the_first_line_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
     assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().first_line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_is_in_flight_finish(start_server: StartServer, number: int) -> None:
+def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, number: int) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
     body = json.dumps({"name": "in flight"}).encode()
@@ -150,7 +150,7 @@ def test_a_signal_lets_what_is_in_flight_finish(start_server: StartServer, numbe
     assert server.process.wait(timeout=20) == 0
 
 
-def test_a_second_ctrl_c_ends_it_at_once(start_server: StartServer) -> None:
+def test_a_second_ctrl_c_stops_the_server_at_once(start_server: StartServer) -> None:
     server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as busy:
         busy.sendall(b"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
@@ -164,12 +164,12 @@ def test_a_second_ctrl_c_ends_it_at_once(start_server: StartServer) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start_server: StartServer) -> None:
+def test_a_long_response_is_completed_before_the_server_stops(start_server: StartServer) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
     _status, whole = send_request(server, "/api/v1/conversations")
     with socket.socket() as slow:
-        # A small window, so that most of the answer still waits in the server when the signal comes.
+        # With a small receive buffer, most of the response is still in the server when the signal arrives.
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(20)
         slow.connect(("127.0.0.1", server.port))
@@ -185,7 +185,7 @@ def test_a_long_answer_is_sent_to_its_end_before_the_server_stops(start_server: 
     assert server.process.wait(timeout=20) == 0
 
 
-def test_a_long_list_takes_little_memory(start_server: StartServer) -> None:
+def test_a_long_list_needs_little_memory(start_server: StartServer) -> None:
     server = start_server()
     server.read_first_key()
     run_external_sql(
@@ -195,15 +195,15 @@ def test_a_long_list_takes_little_memory(start_server: StartServer) -> None:
         SELECT i, printf('%.2000c', 'x'), 'open', 0, 0, '[]', '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z' FROM n""",
     )
     send_request(server, "/api/v1/conversations?limit=1000")
-    before = largest_memory(server)
+    before = peak_memory(server)
     _status, body = send_request(server, "/api/v1/conversations")
 
     assert len(body) > 60_000_000
-    assert largest_memory(server) - before < 20_000
+    assert peak_memory(server) - before < 20_000
 
 
-def largest_memory(server: LiveServer) -> int:
-    """Return the most memory that a server has taken so far, in KB."""
+def peak_memory(server: LiveServer) -> int:
+    """Return the peak memory of a server so far, in KB."""
     status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0])
 
@@ -221,10 +221,10 @@ def largest_memory(server: LiveServer) -> int:
         pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n", 501, id="transfer-encoding"),
     ],
 )
-def test_what_never_reaches_the_app_is_answered_in_the_same_form(
+def test_a_request_refused_by_the_server_gets_a_problem_document(
     shared_server: LiveServer, request_text: str, status: int
 ) -> None:
-    head, _, body = send_raw(shared_server, f"{request_text}\r\n".encode()).decode().partition("\r\n\r\n")
+    head, _, body = send_bytes(shared_server, f"{request_text}\r\n".encode()).decode().partition("\r\n\r\n")
 
     assert int(head.split()[1]) == status
     assert "Content-Type: application/problem+json" in head
@@ -233,7 +233,7 @@ def test_what_never_reaches_the_app_is_answered_in_the_same_form(
     assert json.loads(body)["status"] == status
 
 
-def test_the_log_is_json_when_it_is_asked_for(start_server: StartServer) -> None:
+def test_log_format_json_logs_json(start_server: StartServer) -> None:
     server = start_server("serve", LOG_FORMAT="json")
     server.read_first_key()
     send_request(server, "/api/v1/contacts")
@@ -251,13 +251,13 @@ def test_the_log_is_json_when_it_is_asked_for(start_server: StartServer) -> None
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
 @pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
-def test_a_log_that_cannot_be_written_stops_nobody(
+def test_the_server_works_if_the_log_cannot_be_written(
     tmp_path: Path, to: str, arguments: tuple[str, ...], unbuffered: str
 ) -> None:
-    class Unlogged(LiveServer):
+    class ServerWithoutLog(LiveServer):
         program = ("sh", "-c", f'exec "$0" "$@" {to}', *LiveServer.program)
 
-    with closing(Unlogged(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
+    with closing(ServerWithoutLog(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
         server.read_first_key()
         wait_until_ready(server)
         assert [send_request(server)[0] for _time in range(200)] == [200] * 200
@@ -265,20 +265,22 @@ def test_a_log_that_cannot_be_written_stops_nobody(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
-@pytest.mark.parametrize("way", ["keep-alive", "close"])
-def test_an_answer_says_when_it_was_made_and_whether_it_is_the_last(
-    shared_server: LiveServer, path: str, way: str
+@pytest.mark.parametrize("connection_header", ["keep-alive", "close"])
+def test_a_response_has_the_date_and_connection_headers(
+    shared_server: LiveServer, path: str, connection_header: str
 ) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)) as connection:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {shared_server.key}", "Connection": way})
+        connection.request(
+            "GET", path, headers={"Authorization": f"Bearer {shared_server.key}", "Connection": connection_header}
+        )
         with connection.getresponse() as response:
             [date] = response.headers.get_all("Date", [])
             assert response.status == 200
             assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 5
-            assert response.headers.get("Connection") == ("close" if way == "close" else None)
+            assert response.headers.get("Connection") == ("close" if connection_header == "close" else None)
 
 
-def test_a_port_in_use_is_told_in_one_sentence(shared_server: LiveServer, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_of_one_line(shared_server: LiveServer, tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "service.py", "serve", "--port", str(shared_server.port)]
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
@@ -299,8 +301,8 @@ def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
 
 
 @pytest.fixture
-def descriptors() -> Iterator[int]:
-    """Raise the limit to this process's open files as far as 1,200 connections need; return what it is then."""
+def file_limit() -> Iterator[int]:
+    """Raise this process's limit on open files for 1,200 connections; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
@@ -308,20 +310,20 @@ def descriptors() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_1200_idle_connections_do_not_keep_the_next_one_out(tmp_path: Path, descriptors: int) -> None:
-    class Limited(LiveServer):
+def test_1200_idle_connections_do_not_block_a_new_connection(tmp_path: Path, file_limit: int) -> None:
+    class ServerWithFileLimit(LiveServer):
         program = ("sh", "-c", 'ulimit -S -n 1024; exec "$0" "$@"', *LiveServer.program)
 
-    # A hard limit of 1,024 is the server's, too: nearly as many connections as it allows are opened then.
-    count = min(1200, descriptors - 100)
-    with closing(Limited(tmp_path)) as server, ExitStack() as idle:
+    # With a hard limit of 1,024 open files, the test opens nearly as many connections as the limit allows.
+    count = min(1200, file_limit - 100)
+    with closing(ServerWithFileLimit(tmp_path)) as server, ExitStack() as idle:
         server.read_first_key()
         for _number in range(count):
             idle.enter_context(socket.create_connection(("127.0.0.1", server.port)))
         assert send_request(server)[0] == 200
 
 
-def test_eight_writers_at_once_all_succeed(start_server: StartServer) -> None:
+def test_the_requests_of_eight_concurrent_writers_all_succeed(start_server: StartServer) -> None:
     server = start_server()
     server.read_first_key()
     with ThreadPoolExecutor(8) as writers:
@@ -332,7 +334,7 @@ def test_eight_writers_at_once_all_succeed(start_server: StartServer) -> None:
     assert [status for status, _body in responses] == [201] * 80
 
 
-def test_the_standard_librarys_sqlite_does_where_no_other_is(start_server: StartServer, tmp_path: Path) -> None:
+def test_the_server_works_with_the_sqlite_of_the_standard_library(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "pysqlite3.py").write_text("raise ImportError", encoding="utf-8")
     server = start_server("serve", "--demo", PYTHONPATH=str(tmp_path))
     server.read_first_key()
@@ -346,7 +348,7 @@ def test_the_standard_librarys_sqlite_does_where_no_other_is(start_server: Start
     assert ("can corrupt a file" in server.first_line) is (sqlite3.sqlite_version_info < (3, 44, 6))
 
 
-def test_several_demo_starts_at_once_all_serve(start_server: StartServer) -> None:
+def test_several_servers_can_start_with_demo_data_at_once(start_server: StartServer) -> None:
     servers = [start_server("serve", "--demo") for _number in range(3)]
 
     assert all("/api/v1" in server.first_line for server in servers)
@@ -356,7 +358,7 @@ def test_several_demo_starts_at_once_all_serve(start_server: StartServer) -> Non
 
 
 @pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])
-def test_a_host_that_is_none_is_told_in_one_sentence(tmp_path: Path, host: str) -> None:
+def test_an_invalid_host_is_an_error_of_one_line(tmp_path: Path, host: str) -> None:
     command = [sys.executable, ROOT / "service.py", "serve", "--port", "0", "--host", host]
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
@@ -364,10 +366,10 @@ def test_a_host_that_is_none_is_told_in_one_sentence(tmp_path: Path, host: str) 
     assert refused.stderr.startswith(f"Error: Can't listen on {host} port 0: ")
 
 
-def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start_server: StartServer) -> None:
+def test_a_too_large_request_is_logged_with_its_request_id(start_server: StartServer) -> None:
     server = start_server()
     head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 8388609\r\n\r\n"
-    response, _, body = send_raw(server, head).decode().partition("\r\n\r\n")
+    response, _, body = send_bytes(server, head).decode().partition("\r\n\r\n")
     server.stop(signal.SIGTERM)
 
     assert (response.split()[1], "X-Request-Id: job-7" in response, body) == ("413", True, "")
@@ -375,7 +377,9 @@ def test_a_request_that_is_refused_unread_is_logged_under_its_own_id(start_serve
 
 
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
-def test_who_sends_too_much_sees_why_it_is_refused(start_server: StartServer, arguments: tuple[str, ...]) -> None:
+def test_a_client_that_sends_a_too_large_body_receives_413(
+    start_server: StartServer, arguments: tuple[str, ...]
+) -> None:
     server = start_server(*arguments)
     server.read_first_key()
     wait_until_ready(server)
@@ -383,7 +387,7 @@ def test_who_sends_too_much_sees_why_it_is_refused(start_server: StartServer, ar
         assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
 
 
-def test_an_unfinished_request_line_does_not_hold_up_the_end(start_server: StartServer) -> None:
+def test_an_unfinished_request_does_not_delay_the_stop(start_server: StartServer) -> None:
     server = start_server()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHos")
@@ -393,7 +397,7 @@ def test_an_unfinished_request_line_does_not_hold_up_the_end(start_server: Start
     assert time.monotonic() - began < 4
 
 
-def test_a_killed_server_keeps_every_row_that_it_answered_for(start_server: StartServer) -> None:
+def test_a_killed_server_keeps_every_row_that_it_confirmed(start_server: StartServer) -> None:
     server = start_server()
     server.read_first_key()
     confirmed: list[str] = []
@@ -420,7 +424,7 @@ def test_a_killed_server_keeps_every_row_that_it_answered_for(start_server: Star
     assert changes == list(range(1, len(kept) + 1))
 
 
-def test_a_cursor_with_a_very_long_text_can_be_followed(start_server: Callable[..., LiveServer]) -> None:
+def test_a_next_link_with_a_very_long_cursor_works(start_server: Callable[..., LiveServer]) -> None:
     server = start_server("serve")
     server.read_first_key()
     send_request(server, "/api/v1/companies", [{"name": name, "notes": "ж" * 10_000} for name in ("a", "b")])

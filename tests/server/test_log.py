@@ -1,4 +1,4 @@
-"""The access log: a line for every request, safe from secrets and forged lines."""
+"""The access log has one line for every request and contains no secrets."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from auth import new_key
 
 
-def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_access_log_has_a_line_for_every_response(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
     reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
     reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
 
@@ -19,7 +19,7 @@ def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys:
     assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
 
 
-def test_a_method_that_commands_a_terminal_is_logged_escaped(
+def test_control_characters_in_a_method_are_escaped_in_the_log(
     reader: FlaskClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
@@ -28,7 +28,7 @@ def test_a_method_that_commands_a_terminal_is_logged_escaped(
     assert " %1B%5B2KGET /api/v1/companies 405 " in line
 
 
-def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
+def test_errors_and_the_log_do_not_contain_keys(
     reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
