@@ -1,4 +1,4 @@
-"""The one binary, as somebody uses it who has no Python: in an empty environment, in an empty folder."""
+"""The binary, run in an empty environment and an empty folder."""
 
 import fcntl
 import http.client
@@ -30,7 +30,7 @@ BINARY = ROOT / "dist" / "cardfile"
 
 
 class BinaryServer(LiveServer):
-    """The one binary, serving."""
+    """A server started from the binary."""
 
     program = (BINARY,)
     environment: ClassVar[dict[str, str]] = {}
@@ -43,8 +43,8 @@ RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def binary() -> None:
-    """Build what is older than its sources; while one process of the tests does, the other waits."""
+def build_binary() -> None:
+    """Build the binary if it is older than its sources; only one test process builds at a time."""
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -61,14 +61,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
-    """Return the folder into which the binary unpacks itself."""
+    """Return the folder in which the binary unpacks itself."""
     (tmp_path / "unpacked").mkdir()
     return tmp_path / "unpacked"
 
 
 @pytest.fixture
 def start_server(folder: Path, unpacked: Path) -> Iterator[StartServer]:
-    """Return a function that starts a server; what still runs at the end is killed."""
+    """Return a function that starts a server; it is killed after the test."""
     servers: list[BinaryServer] = []
 
     def start_server(*arguments: str, **environment: str) -> BinaryServer:
@@ -82,7 +82,7 @@ def start_server(folder: Path, unpacked: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 def run_command(folder: Path) -> RunCommand:
-    """Return a function that runs a command to its end."""
+    """Return a function that runs a command of the binary."""
 
     def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -92,20 +92,22 @@ def run_command(folder: Path) -> RunCommand:
     return invoke
 
 
-def test_it_names_the_same_versions_as_the_checkout(run_command: RunCommand) -> None:
-    of_checkout = subprocess.run(
+def test_the_binary_prints_the_same_versions_as_the_source(run_command: RunCommand) -> None:
+    source = subprocess.run(
         [sys.executable, ROOT / "service.py", "--version"], capture_output=True, text=True, check=True, timeout=60
     )
 
-    assert run_command("--version").stdout == of_checkout.stdout
-    assert f"(SQLite {sqlite.driver.sqlite_version}, Python " in of_checkout.stdout
+    assert run_command("--version").stdout == source.stdout
+    assert f"(SQLite {sqlite.driver.sqlite_version}, Python " in source.stdout
 
 
-def test_it_is_smaller_than_40_megabytes() -> None:
+def test_the_binary_is_smaller_than_40_megabytes() -> None:
     assert BINARY.stat().st_size < 40_000_000
 
 
-def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start_server: StartServer, folder: Path) -> None:
+def test_the_binary_serves_demo_data_from_an_empty_folder_within_three_seconds(
+    start_server: StartServer, folder: Path
+) -> None:
     seconds = []
     for _time in range(3):
         for file in folder.iterdir():
@@ -122,7 +124,7 @@ def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start_ser
     assert min(seconds) < 3
 
 
-def test_every_address_answers_as_it_does_in_the_checkout(
+def test_every_path_has_the_same_status_code_as_from_the_source(
     start_server: StartServer, app: Flask, new_key_with_scope
 ) -> None:
     server = start_server()
@@ -145,7 +147,7 @@ def test_every_address_answers_as_it_does_in_the_checkout(
         expected.close()
 
 
-def test_every_command_works_in_it(run_command: RunCommand, folder: Path) -> None:
+def test_every_command_works(run_command: RunCommand, folder: Path) -> None:
     assert is_well_formed(run_command("keys", "create", "Nightly sync", "--scope", "write").stdout.strip())
     assert "Nightly sync" in run_command("keys", "list").stdout
     assert run_command("seed", "--companies", "3").stderr.startswith("Loaded 3 companies, ")
@@ -170,7 +172,7 @@ def test_every_command_works_in_it(run_command: RunCommand, folder: Path) -> Non
     ],
     ids=["option", "value", "granian", "postgresql"],
 )  # fmt: skip
-def test_what_it_can_not_do_it_says_in_one_sentence(
+def test_an_invalid_option_is_an_error_of_one_sentence(
     run_command: RunCommand, arguments: list[str], sentence: str
 ) -> None:
     refused = run_command(*arguments)
@@ -179,7 +181,7 @@ def test_what_it_can_not_do_it_says_in_one_sentence(
     assert sentence in refused.stderr.splitlines()[-1]
 
 
-def test_it_upgrades_an_older_file(run_command: RunCommand, folder: Path) -> None:
+def test_the_binary_upgrades_an_older_database(run_command: RunCommand, folder: Path) -> None:
     engine = create_engine(f"sqlite:///{folder}/cardfile.db", **sqlite.ENGINE_OPTIONS)
     with engine.begin() as connection:
         config = Config()
@@ -193,19 +195,19 @@ def test_it_upgrades_an_older_file(run_command: RunCommand, folder: Path) -> Non
     assert len(list(folder.glob("cardfile.db.0001-*.bak"))) == 1
 
 
-def test_it_greets_from_a_folder_of_any_name_in_any_locale(tmp_path: Path) -> None:
-    place = tmp_path / "Käse 卡"
-    place.mkdir()
-    server = BinaryServer(place, LC_ALL="C")
+def test_the_binary_starts_in_a_folder_of_any_name_and_in_any_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "Käse 卡"
+    folder.mkdir()
+    server = BinaryServer(folder, LC_ALL="C")
     line = server.read_first_key()
     server.stop(signal.SIGTERM)
     server.close()
 
-    assert f"from {place}/cardfile.db (SQLite 3." in server.first_line
+    assert f"from {folder}/cardfile.db (SQLite 3." in server.first_line
     assert "Bearer cfk_" in line
 
 
-def test_two_may_start_at_once(start_server: StartServer) -> None:
+def test_two_servers_can_start_at_once(start_server: StartServer) -> None:
     servers = [start_server("--demo"), start_server("--demo")]
 
     assert all("/api/v1" in server.first_line for server in servers)
@@ -214,8 +216,8 @@ def test_two_may_start_at_once(start_server: StartServer) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to it alone", "as a terminal does"])
-def test_a_signal_lets_what_is_in_flight_finish(
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the process", "to the process group"])
+def test_a_signal_stops_the_server_after_the_running_request(
     start_server: StartServer, unpacked: Path, number: int, send: Callable[[int, int], None]
 ) -> None:
     server = start_server()
@@ -238,18 +240,20 @@ def test_a_signal_lets_what_is_in_flight_finish(
     assert list(unpacked.iterdir()) == []
 
 
-def test_nobody_clears_up_what_it_still_uses(start_server: StartServer, unpacked: Path) -> None:
+def test_the_unpacked_folder_is_locked_while_the_server_runs(start_server: StartServer, unpacked: Path) -> None:
     assert "/api/v1" in start_server().first_line
-    [place] = unpacked.iterdir()
+    [folder] = unpacked.iterdir()
 
-    # As systemd-tmpfiles asks before it clears a folder of old files.
-    handle = os.open(place, os.O_RDONLY)
+    # systemd-tmpfiles takes this lock before it deletes old files in a folder.
+    handle = os.open(folder, os.O_RDONLY)
     with pytest.raises(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     os.close(handle)
 
 
-def test_nothing_stays_behind_when_its_first_process_is_killed(start_server: StartServer, unpacked: Path) -> None:
+def test_the_unpacked_folder_is_removed_after_the_first_process_is_killed(
+    start_server: StartServer, unpacked: Path
+) -> None:
     server = start_server()
     server.read_first_key()
     assert send_request(server) == (200, b"[]")

@@ -1,4 +1,4 @@
-"""Settings → Developer: the HTML of the keys and the overview; tests/pages/browser looks at the pages."""
+"""Developer settings: the HTML of the keys and the overview, without a browser."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -16,8 +16,8 @@ from tests.pages.conftest import form_token, session_token
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
-def rows_of(page: str, caption: str) -> list[list[str]]:
-    """Return the texts in the table that has this caption or words in its first row."""
+def table_rows(page: str, caption: str) -> list[list[str]]:
+    """Return the texts of the cells of the table that contains a caption, row by row."""
     [table] = [each for each in re.findall("<table.*?</table>", page, re.S) if caption in each]
     rows = re.findall("<tr>.*?</tr>", table.split("<tbody>")[1], re.S)
     cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.S) for row in rows]
@@ -25,12 +25,12 @@ def rows_of(page: str, caption: str) -> list[list[str]]:
     return [[text for text in row if text] for row in texts]
 
 
-def send(signed_in_client: FlaskClient, path: str, **form: str):
+def post_form(signed_in_client: FlaskClient, path: str, **form: str):
     return signed_in_client.post(HOME + path, data={"token": form_token(signed_in_client), **form})
 
 
 def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Query) -> None:
-    send(signed_in_client, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
+    post_form(signed_in_client, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
     query(
         "UPDATE api_keys SET last_used_at = '2024-05-06T07:08:00Z', expires_at = '2024-05-07T00:00:00Z'"
         " WHERE scope = 'write'"
@@ -41,7 +41,7 @@ def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Quer
         f"{datetime.now(UTC):%Y-%m-%d}",
         [row[0] for row in query("SELECT prefix FROM api_keys ORDER BY number")],
     )
-    newer, older = rows_of(signed_in_client.get(HOME).text, "Last used")
+    newer, older = table_rows(signed_in_client.get(HOME).text, "Last used")
     assert newer[:3] == ["<b>Newsletter</b>", f"{prefixes[1]}…", "write"]
     assert newer[3].startswith(today)
     assert newer[4:] == ["2024-05-06 07:08", "2024-05-07 00:00 expired", "Delete"]
@@ -52,7 +52,7 @@ def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Quer
 
 
 def test_a_created_key_is_shown_once_and_works(app: Flask, signed_in_client: FlaskClient, query: Query) -> None:
-    response = send(signed_in_client, "/keys/new", name=" Newsletter sync ", scope="read", days="90")
+    response = post_form(signed_in_client, "/keys/new", name=" Newsletter sync ", scope="read", days="90")
 
     assert response.status_code == 201
     [line] = re.findall('<code id="line">(.*?)</code>', response.text)
@@ -67,7 +67,7 @@ def test_a_created_key_is_shown_once_and_works(app: Flask, signed_in_client: Fla
 
 
 @pytest.mark.databases("sqlite")
-def test_the_command_to_paste_has_the_host_as_sent(app: Flask, signed_in_client: FlaskClient) -> None:
+def test_the_curl_command_has_the_requested_host(app: Flask, signed_in_client: FlaskClient) -> None:
     headers = {"Host": "my_host:8000", "Cookie": f"{COOKIE}={session_token(signed_in_client)}"}
     form = {"token": form_token(signed_in_client), "name": "CI", "scope": "read"}
     response = app.test_client(use_cookies=False).post(f"{HOME}/keys/new", data=form, headers=headers)
@@ -77,13 +77,13 @@ def test_the_command_to_paste_has_the_host_as_sent(app: Flask, signed_in_client:
 
 
 def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query: Query) -> None:
-    assert send(signed_in_client, "/keys/new", name="CI", scope="read", days="").status_code == 201
+    assert post_form(signed_in_client, "/keys/new", name="CI", scope="read", days="").status_code == 201
 
     assert query("SELECT expires_at FROM api_keys WHERE name = 'CI'") == [(None,)]
 
 
 @pytest.mark.parametrize(
-    ("form", "faults"),
+    ("form", "errors"),
     [
         pytest.param({"name": ""}, {"name": "Must not be empty."}, id="no-name"),
         pytest.param({"name": "  "}, {"name": "Must not be empty."}, id="only-spaces"),
@@ -93,7 +93,7 @@ def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query
         pytest.param({"scope": ""}, {"scope": "Must be one of read, write, admin."}, id="no-scope"),
         pytest.param({"days": "0"}, {"days": "Must be a whole number from 1 to 36500"}, id="no-days"),
         pytest.param({"days": "36501"}, {"days": "Must be a whole number from 1 to 36500"}, id="many-days"),
-        pytest.param({"days": "9" * 5000}, {"days": "Must be a whole number from 1 to 36500"}, id="countless-days"),
+        pytest.param({"days": "9" * 5000}, {"days": "Must be a whole number from 1 to 36500"}, id="5000-digits"),
         pytest.param({"days": "0365009999"}, {"days": "Must be a whole number from 1 to 36500"}, id="padded-days"),
         pytest.param({"days": "1.5"}, {"days": "Must be a whole number from 1 to 36500"}, id="half-days"),
         pytest.param({"days": "٣"}, {"days": "Must be a whole number from 1 to 36500"}, id="other-digits"),
@@ -105,15 +105,15 @@ def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query
     ],
 )
 def test_an_invalid_field_has_its_error_beside_it(
-    signed_in_client: FlaskClient, query: Query, form: dict[str, str], faults: dict[str, str]
+    signed_in_client: FlaskClient, query: Query, form: dict[str, str], errors: dict[str, str]
 ) -> None:
     typed = {"name": "CI", "scope": "write", "days": "7"} | form
-    response = send(signed_in_client, "/keys/new", **typed)
+    response = post_form(signed_in_client, "/keys/new", **typed)
 
     assert response.status_code == 422
-    said = dict(re.findall(r'<p class="fault" id="(\w+)-fault">(.*?)</p>', response.text))
-    assert said.keys() == faults.keys()
-    assert all(sentence in said[field] for field, sentence in faults.items())
+    shown = dict(re.findall(r'<p class="fault" id="(\w+)-fault">(.*?)</p>', response.text))
+    assert shown.keys() == errors.keys()
+    assert all(error in shown[field] for field, error in errors.items())
     kept = dict(re.findall(r'<input id="(\w+)" name="\w+" value="(.*?)"', response.text))
     assert {name: unescape(value) for name, value in kept.items()} == {
         "name": typed["name"].strip(),
@@ -123,21 +123,21 @@ def test_an_invalid_field_has_its_error_beside_it(
     assert query("SELECT count(*) FROM api_keys") == [(1,)]
 
 
-def test_a_deletion_is_confirmed_first(
+def test_a_deletion_needs_a_confirmation(
     app: Flask, signed_in_client: FlaskClient, new_key_with_scope, query: Query
 ) -> None:
     key = new_key_with_scope("read")
     [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'read'")
 
-    asked = signed_in_client.get(f"{HOME}/keys/{key_id}/delete")
-    assert "the read client&#39;s" in asked.text and "signs you out" not in asked.text
+    page = signed_in_client.get(f"{HOME}/keys/{key_id}/delete")
+    assert "the read client&#39;s" in page.text and "signs you out" not in page.text
     assert client_with_key(app, key).get("/api/v1/companies").status_code == 200
 
-    assert send(signed_in_client, f"/keys/{key_id}/delete").headers["Location"] == HOME
+    assert post_form(signed_in_client, f"/keys/{key_id}/delete").headers["Location"] == HOME
     assert client_with_key(app, key).get("/api/v1/companies").status_code == 401
     for response in (
         signed_in_client.get(f"{HOME}/keys/{key_id}/delete"),
-        send(signed_in_client, f"/keys/{key_id}/delete"),
+        post_form(signed_in_client, f"/keys/{key_id}/delete"),
     ):
         assert (response.status_code, "may have been deleted already" in response.text) == (404, True)
 
@@ -146,7 +146,7 @@ def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: F
     [[key_id]] = query("SELECT id FROM api_keys")
     assert "Deleting it signs you out" in signed_in_client.get(f"{HOME}/keys/{key_id}/delete").text
 
-    assert send(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
+    assert post_form(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
     assert signed_in_client.get(HOME).headers["Location"] == f"{HOME}/sign-in"
     assert query("SELECT * FROM sessions") == []
 
@@ -159,34 +159,36 @@ def test_the_overview_counts_rows_deals_and_statuses(signed_in_client: FlaskClie
     create_row("contacts")
     page = signed_in_client.get(HOME).text
 
-    assert rows_of(page, "Rows") == [["Companies", "5"], ["Contacts", "1"], ["Conversations", "3"]]
-    assert rows_of(page, "Deals by stage") == [
+    assert table_rows(page, "Rows") == [["Companies", "5"], ["Contacts", "1"], ["Conversations", "3"]]
+    assert table_rows(page, "Deals by stage") == [
         ["“”", "1", "100,000"],
         ["won", "2", "52,000"],
         ["No stage", "1", "7"],
         ["lead", "1", "0"],
     ]
-    assert rows_of(page, "Conversations by status") == [
+    assert table_rows(page, "Conversations by status") == [
         ["Open", "1"], ["Pending", "0"], ["Snoozed", "0"], ["Resolved", "0"], ["Closed", "2"],
     ]  # fmt: skip
     bars = re.findall('<rect width="([0-9.]+)" height="10"/>', page)
     assert [float(bar) for bar in bars] == [100, 20, 60, 50, 0, 0, 0, 100, 100, 52, 0.01, 0]
 
 
-def test_many_stages_are_summed_up(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
+def test_the_overview_sums_up_stages_after_the_first_eight(
+    signed_in_client: FlaskClient, create_row: CreateRow
+) -> None:
     for number in range(1, 12):
         create_row("companies", stageId=f"stage-{number}", dealValue=number)
-    found = rows_of(signed_in_client.get(HOME).text, "Deals by stage")
+    found = table_rows(signed_in_client.get(HOME).text, "Deals by stage")
 
     assert found[0] == ["stage-11", "1", "11"]
     assert found[8:] == [["3 others", "3", "6"]]
 
 
-def test_changes_are_counted_by_day(signed_in_client: FlaskClient, query: Query) -> None:
+def test_the_overview_counts_changes_by_day(signed_in_client: FlaskClient, query: Query) -> None:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days_ago = [45, 31, 30, 30, 29, 10, 10, 10, 1, 0, 0]
     for seq, days in enumerate(days_ago, 1):
-        # The first and last second of a day are of it.
+        # The first and the last second of a day belong to that day.
         at = today - timedelta(days=days) + timedelta(seconds=86_399 if days == 30 and seq % 2 else 0)
         query(
             "INSERT INTO changes (seq, resource, row_id, action, at)"
@@ -194,17 +196,19 @@ def test_changes_are_counted_by_day(signed_in_client: FlaskClient, query: Query)
         )
     page = signed_in_client.get(HOME).text
 
-    found = {(today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in rows_of(page, "Day (UTC)")}
+    found = {
+        (today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in table_rows(page, "Day (UTC)")
+    }
     assert list(found) == list(range(30))
     assert {days: number for days, number in found.items() if number} == {29: 1, 10: 3, 1: 1, 0: 2}
     assert "7 in total; most on" in page
 
 
-def test_an_empty_database_has_a_page(signed_in_client: FlaskClient) -> None:
+def test_the_overview_works_on_an_empty_database(signed_in_client: FlaskClient) -> None:
     page = signed_in_client.get(HOME).text
 
     assert "There are no companies yet." in page and "No changes yet." in page
-    assert {number for _day, number in rows_of(page, "Day (UTC)")} == {"0"}
+    assert {number for _day, number in table_rows(page, "Day (UTC)")} == {"0"}
 
 
 def test_the_overview_reads_one_snapshot(
@@ -217,11 +221,11 @@ def test_the_overview_reads_one_snapshot(
         return read_stages()
 
     monkeypatch.setattr("pages.overview.read_stages", write_meanwhile)
-    assert rows_of(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
-    assert rows_of(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
+    assert table_rows(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
+    assert table_rows(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
 
 
-def test_the_page_takes_six_statements_however_much_there_is(
+def test_the_overview_takes_six_statements_for_any_number_of_rows(
     signed_in_client: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement]
 ) -> None:
     for _number in range(20):
@@ -235,7 +239,7 @@ def test_the_page_takes_six_statements_however_much_there_is(
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("name", ["style.css", "copy.js", "icon.svg"])
-def test_static_files_need_no_key_and_are_kept_by_browsers(anonymous: FlaskClient, name: str) -> None:
+def test_static_files_need_no_key_and_are_cached_with_an_etag(anonymous: FlaskClient, name: str) -> None:
     response = anonymous.get(f"/static/{name}")
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
 
@@ -249,7 +253,7 @@ def test_static_files_need_no_key_and_are_kept_by_browsers(anonymous: FlaskClien
 @pytest.mark.parametrize(
     "path", ["nothing", "../service.py", "%2e%2e/service.py", "..%2f__init__.py", "%00", "%ff", "."]
 )
-def test_nothing_else_is_served_as_a_file(anonymous: FlaskClient, path: str) -> None:
+def test_other_files_are_404(anonymous: FlaskClient, path: str) -> None:
     response = anonymous.get(f"/static/{path}")
 
     assert (response.status_code, response.content_type) == (404, "application/problem+json")

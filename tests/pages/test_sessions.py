@@ -1,4 +1,4 @@
-"""Sessions: how they start and end, and which requests from other sites are refused."""
+"""Sessions of the developer settings: sign-in, links, cookies and sign-out."""
 
 import re
 import time
@@ -23,7 +23,7 @@ from tests.pages.conftest import SAME_ORIGIN, form_token, is_signed_in, post_key
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-REFUSED = "This is not a valid admin key."
+INVALID_KEY = "This is not a valid admin key."
 LONG_AGO = "2020-01-01T00:00:00Z"
 
 
@@ -43,7 +43,7 @@ def test_an_admin_key_starts_a_session(app: Flask, key: str) -> None:
     ("url", "origin", "secure"),
     [
         pytest.param("https://a", "", True, id="https"),
-        pytest.param("http://a", "https://a", True, id="https-until-the-proxy"),
+        pytest.param("http://a", "https://a", True, id="https-only-to-the-proxy"),
         pytest.param("http://a", "http://a", False, id="http"),
     ],
 )
@@ -53,7 +53,7 @@ def test_the_cookie_is_secure_over_https(app: Flask, key: str, url: str, origin:
     assert ("; Secure" in response.headers["Set-Cookie"]) is secure
 
 
-def test_only_the_tokens_sha_256_is_stored(signed_in_client: FlaskClient, link_token: str, query: Query) -> None:
+def test_only_the_sha_256_of_a_token_is_stored(signed_in_client: FlaskClient, link_token: str, query: Query) -> None:
     stored = query("SELECT sha256, kind FROM sessions ORDER BY kind")
 
     tokens = {"link": link_token, "session": session_token(signed_in_client)}
@@ -73,7 +73,7 @@ def test_every_other_key_is_refused_with_the_same_page(
     }
     response = post_key(app, keys.get(kind, lambda: {"malformed": "cfk_1", "empty": "", "not-ascii": "ß"}[kind])())
 
-    assert (response.status_code, REFUSED in response.text) == (403, True)
+    assert (response.status_code, INVALID_KEY in response.text) == (403, True)
     assert response.text == post_key(app, "anything").text
     assert "Set-Cookie" not in response.headers
     assert query("SELECT * FROM sessions") == []
@@ -91,7 +91,7 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
     monkeypatch.setattr("pages.sign_in.write_transaction", write_later)
     response = post_key(app, key)
 
-    assert (response.status_code, REFUSED in response.text) == (403, True)
+    assert (response.status_code, INVALID_KEY in response.text) == (403, True)
     assert "Set-Cookie" not in response.headers
 
 
@@ -100,13 +100,13 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
     [
         pytest.param("DELETE FROM api_keys", id="the-key-is-deleted"),
         pytest.param(f"UPDATE api_keys SET expires_at = '{LONG_AGO}'", id="the-key-has-expired"),
-        pytest.param("UPDATE api_keys SET scope = 'write'", id="the-key-can-do-less"),
-        pytest.param(f"UPDATE sessions SET expires_at = '{LONG_AGO}'", id="it-has-expired"),
-        pytest.param("UPDATE sessions SET kind = 'link'", id="it-is-a-link"),
-        pytest.param("DELETE FROM sessions", id="it-is-gone"),
+        pytest.param("UPDATE api_keys SET scope = 'write'", id="the-key-lost-the-admin-scope"),
+        pytest.param(f"UPDATE sessions SET expires_at = '{LONG_AGO}'", id="the-session-has-expired"),
+        pytest.param("UPDATE sessions SET kind = 'link'", id="the-session-is-a-link"),
+        pytest.param("DELETE FROM sessions", id="the-session-is-deleted"),
     ],
 )
-def test_a_session_ends_at_once_when(signed_in_client: FlaskClient, database: str, end: str) -> None:
+def test_a_session_ends_at_once_after_a_change(signed_in_client: FlaskClient, database: str, end: str) -> None:
     token = form_token(signed_in_client)
     assert is_signed_in(signed_in_client)
 
@@ -127,25 +127,25 @@ def test_a_session_ends_with_its_key_even_without_foreign_keys(signed_in_client:
 
 
 @pytest.mark.parametrize("token", ["", "x", "ß"])
-def test_a_cookie_that_is_no_session_is_refused(app: Flask, token: str) -> None:
+def test_an_invalid_session_cookie_is_refused(app: Flask, token: str) -> None:
     client = app.test_client()
     client.set_cookie("cardfile_session", token, path="/settings")
 
     assert not is_signed_in(client)
 
 
-def test_another_process_knows_the_session_and_its_end(
+def test_a_session_is_valid_in_another_process_until_it_ends(
     app: Flask, signed_in_client: FlaskClient, database: str, key: str
 ) -> None:
     other = create_app(load_settings({"database_url": database}, {}))
-    there = other.test_client()
-    there.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
-    assert is_signed_in(there)
+    other_client = other.test_client()
+    other_client.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
+    assert is_signed_in(other_client)
 
     [record] = client_with_key(app, key).get("/api/v1/keys").json
     assert client_with_key(app, key).delete(f"/api/v1/keys/{record['id']}").status_code == 204
 
-    assert not is_signed_in(there)
+    assert not is_signed_in(other_client)
     other.extensions["last_use"].stop()
     with other.app_context():
         close_database()
@@ -186,7 +186,7 @@ def test_signing_in_updates_the_last_use_of_the_key(app: Flask, signed_in_client
     assert used is not None
 
 
-def test_a_link_signs_in_once_and_survives_a_get(anonymous: FlaskClient, app: Flask, link_token: str) -> None:
+def test_a_link_signs_in_once_and_get_does_not_use_it(anonymous: FlaskClient, app: Flask, link_token: str) -> None:
     for method in "HEAD", "GET", "GET":
         shown = anonymous.open(f"{HOME}/link?token={link_token}", method=method)
         assert shown.status_code == 200
@@ -209,23 +209,23 @@ def test_an_invalid_link_is_refused(
     app: Flask, signed_in_client: FlaskClient, link_token: str, query: Query, token: str
 ) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}' WHERE kind = 'link'")
-    given = {"the session's": session_token(signed_in_client), "an old link's": link_token}.get(token, token)
+    sent = {"the session's": session_token(signed_in_client), "an old link's": link_token}.get(token, token)
     client = app.test_client()
 
-    assert client.get(f"{HOME}/link", query_string={"token": given}).status_code == 403
-    assert client.post(f"{HOME}/link", data={"token": given}, headers=SAME_ORIGIN).status_code == 403
+    assert client.get(f"{HOME}/link", query_string={"token": sent}).status_code == 403
+    assert client.post(f"{HOME}/link", data={"token": sent}, headers=SAME_ORIGIN).status_code == 403
     assert not is_signed_in(client)
     assert is_signed_in(signed_in_client)
 
 
-def test_a_links_token_is_no_session(app: Flask, link_token: str) -> None:
+def test_the_token_of_a_link_is_not_a_session_token(app: Flask, link_token: str) -> None:
     client = app.test_client()
     client.set_cookie("cardfile_session", link_token, path="/settings")
 
     assert not is_signed_in(client)
 
 
-def test_a_new_session_deletes_expired_ones_and_none_is_in_the_change_log(
+def test_a_new_session_deletes_expired_sessions_and_is_not_in_the_change_log(
     app: Flask, signed_in_client: FlaskClient, link_token: str, key: str, query: Query
 ) -> None:
     query(f"UPDATE sessions SET expires_at = '{LONG_AGO}'")
@@ -240,11 +240,11 @@ def test_every_page_except_sign_in_needs_a_session(app: Flask, anonymous: FlaskC
     assert len(routes) >= 12
     found = {f"{method} {path}": anonymous.open(path, method=method).status_code for method, path in routes}
 
-    # POST is refused all the same, because the form was not sent from this site.
-    entrances = {f"{method} {HOME}/sign-in": 200 for method in ("GET", "HEAD")}
-    entrances |= {f"{method} {HOME}/link": 403 for method in ("GET", "HEAD")}
-    needed = {route: 303 if route.startswith(("GET", "HEAD")) else 403 for route in found}
-    assert found == needed | entrances
+    # POST is refused on these pages, too, because the form was not sent from this site.
+    public_pages = {f"{method} {HOME}/sign-in": 200 for method in ("GET", "HEAD")}
+    public_pages |= {f"{method} {HOME}/link": 403 for method in ("GET", "HEAD")}
+    expected = {route: 303 if route.startswith(("GET", "HEAD")) else 403 for route in found}
+    assert found == expected | public_pages
 
 
 @pytest.mark.databases("sqlite")
@@ -268,16 +268,16 @@ def test_options_needs_no_session(
         assert sorted(response.headers["Allow"].split(", ")) == allowed.split(", ")
 
 
-@pytest.mark.parametrize("given", ["none", "empty", "another session's", "not-ascii"])
+@pytest.mark.parametrize("kind", ["none", "empty", "another session's", "not-ascii"])
 @pytest.mark.parametrize("path", ["/keys/new", "/keys/{id}/delete", "/sign-out"])
-def test_a_form_without_the_sessions_token_changes_nothing(
-    app: Flask, signed_in_client: FlaskClient, key: str, query: Query, path: str, given: str
+def test_a_form_without_the_token_of_the_session_changes_nothing(
+    app: Flask, signed_in_client: FlaskClient, key: str, query: Query, path: str, kind: str
 ) -> None:
     other = app.test_client()
     other.post(f"{HOME}/sign-in", data={"key": key}, headers=SAME_ORIGIN)
     tokens = {"none": {}, "empty": {"token": ""}, "not-ascii": {"token": "ß"}}
     [[key_id]] = query("SELECT id FROM api_keys")
-    form = {"name": "Mallory", "scope": "admin", **tokens.get(given, {"token": form_token(other)})}
+    form = {"name": "Mallory", "scope": "admin", **tokens.get(kind, {"token": form_token(other)})}
 
     response = signed_in_client.post(
         HOME + path.replace("{id}", key_id), data=form, headers={"Sec-Fetch-Site": "cross-site"}
@@ -291,21 +291,23 @@ def test_a_form_without_the_sessions_token_changes_nothing(
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        pytest.param({"Sec-Fetch-Site": "same-origin"}, 303, id="ours"),
-        pytest.param({"Origin": "http://a"}, 303, id="ours-by-its-origin"),
-        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 303, id="ours-without-a-referrer"),
-        pytest.param({}, 403, id="unsaid"),
+        pytest.param({"Sec-Fetch-Site": "same-origin"}, 303, id="same-origin"),
+        pytest.param({"Origin": "http://a"}, 303, id="same-origin-by-the-origin-header"),
+        pytest.param({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 303, id="same-origin-without-a-referrer"),
+        pytest.param({}, 403, id="no-headers"),
         pytest.param({"Sec-Fetch-Site": "cross-site", "Origin": "http://a"}, 403, id="cross-site"),
         pytest.param({"Sec-Fetch-Site": "same-site"}, 403, id="same-site"),
         pytest.param({"Sec-Fetch-Site": "none"}, 403, id="none"),
         pytest.param({"Origin": "null"}, 403, id="null"),
-        pytest.param({"Origin": "http://elsewhere.example"}, 403, id="elsewhere"),
+        pytest.param({"Origin": "http://elsewhere.example"}, 403, id="another-host"),
         pytest.param({"Origin": "http://a:8000"}, 403, id="another-port"),
-        pytest.param({"Origin": "http://[a"}, 403, id="unsound"),
+        pytest.param({"Origin": "http://[a"}, 403, id="invalid-origin"),
         pytest.param({"Origin": "ftp://a"}, 403, id="another-scheme"),
-        pytest.param({"Host": "my_host:8000", "Origin": "http://my_host:8000"}, 303, id="ours-with-an-underscore"),
+        pytest.param(
+            {"Host": "my_host:8000", "Origin": "http://my_host:8000"}, 303, id="same-origin-with-an-underscore"
+        ),
         pytest.param({"Host": "my_host:8000", "Origin": "null"}, 403, id="null-with-an-underscore"),
-        pytest.param({"Host": "my_host:8000"}, 403, id="unsaid-with-an-underscore"),
+        pytest.param({"Host": "my_host:8000"}, 403, id="no-headers-with-an-underscore"),
     ],
 )
 def test_another_site_cannot_sign_in(
@@ -317,7 +319,7 @@ def test_another_site_cannot_sign_in(
     assert query("SELECT count(*) FROM sessions WHERE kind = 'session'") == [(2 if status == 303 else 0,)]
 
 
-def test_an_address_has_ten_attempts_per_minute(
+def test_an_ip_address_has_ten_attempts_to_sign_in_per_minute(
     app: Flask, key: str, link_token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = [post_key(app, "cfk_guess").status_code for _number in range(10)]
@@ -334,7 +336,7 @@ def test_an_address_has_ten_attempts_per_minute(
     assert post_key(app, key).status_code == 303
 
 
-def test_no_key_and_no_token_is_logged(
+def test_keys_and_tokens_are_not_logged(
     app: Flask,
     signed_in_client: FlaskClient,
     link_token: str,
@@ -363,7 +365,7 @@ def test_no_key_and_no_token_is_logged(
     assert [secret for secret in secrets if secret in logged] == []
 
 
-ANSWERS = [
+PAGES = [
     pytest.param("GET", HOME, 200, id="keys"),
     pytest.param("GET", f"{HOME}/keys/new", 200, id="form"),
     pytest.param("POST", f"{HOME}/keys/new", 403, id="forged"),
@@ -376,7 +378,7 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
+@pytest.mark.parametrize(("method", "path", "status"), PAGES)
 def test_every_page_has_the_security_headers(
     signed_in_client: FlaskClient, method: str, path: str, status: int
 ) -> None:
@@ -394,7 +396,9 @@ def test_every_page_has_the_security_headers(
     assert status != 405 or response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-def test_a_bug_is_a_page_without_internals(signed_in_client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_is_a_500_page_without_its_message(
+    signed_in_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pages.overview.scale", lambda *_bars: {}["the secret"])
     response = signed_in_client.get(HOME)
 
