@@ -1,4 +1,4 @@
-"""The example programs work against a live server, while other programs write."""
+"""The example programs work with a live server while other programs write."""
 
 import json
 import subprocess
@@ -11,9 +11,7 @@ from schemas import RESOURCES
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 
-def test_keep_in_step_ends_with_a_copy_equal_to_the_source(
-    start_server: Callable[..., LiveServer], tmp_path: Path
-) -> None:
+def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
     base = f"http://127.0.0.1:{server.port}/api/v1"
