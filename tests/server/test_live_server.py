@@ -1,87 +1,26 @@
-"""The service as a process of its own, spoken to over a socket."""
+"""A live server: connections, concurrent requests, large requests and memory."""
 
 import http.client
 import json
 import resource
-import shlex
-import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import ROOT, LiveServer, run_external_sql, send_request, wait_until_ready
+from tests.conftest import LiveServer, run_external_sql, send_request, wait_until_ready
+from tests.server.conftest import send_bytes
 
 RunCommand = Callable[..., Result]
+
+
 StartServer = Callable[..., LiveServer]
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Return one server for all tests of a file that do not change it."""
-    server = LiveServer(tmp_path_factory.mktemp("running"))
-    server.read_first_key()
-    yield server
-    server.stop(signal.SIGKILL)
-    server.close()
-
-
-def send_bytes(server: LiveServer, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        response = b""
-        while chunk := connection.recv(65536):
-            response += chunk
-    return response
-
-
-def test_the_first_start_prints_a_curl_command_that_works(start_server: StartServer) -> None:
-    server = start_server("serve", "--demo")
-    line = server.read_first_key()
-
-    pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
-    assert len(json.loads(pasted.stdout)) == 50
-
-
-def test_the_second_start_keeps_the_rows_and_prints_no_key(start_server: StartServer) -> None:
-    first = start_server("serve", "--demo")
-    first.read_first_key()
-    assert first.stop(signal.SIGINT) == 0
-    second = start_server("serve", "--demo")
-    second.key = first.key
-
-    assert len(json.loads(send_request(second)[1])) == 50
-    assert second.stop(signal.SIGTERM) == 0
-    assert second.process.stdout and "cfk_" not in second.first_line + second.process.stdout.read()
-
-
-@pytest.mark.parametrize(
-    ("host", "is_shown"),
-    [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)],  # noqa: S104
-)
-def test_a_sign_in_link_is_printed_only_if_the_host_is_local(
-    start_server: StartServer, host: str, is_shown: bool
-) -> None:
-    server = start_server("serve", "--host", host)
-    server.read_first_key()
-    assert server.stop(signal.SIGTERM) == 0
-
-    assert server.process.stdout
-    line = f"Developer settings (one-time link, valid for 15 minutes): http://{host}:{server.port}/settings/developer/link?token="
-    assert server.process.stdout.read().startswith(f"\n{line}" if is_shown else "\n") is True
-    assert (
-        run_external_sql(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]
-    ) is is_shown
 
 
 @pytest.mark.parametrize("kind", ["304", "204", "chunked list"])
@@ -111,78 +50,6 @@ def test_a_connection_stays_open_after_a_response_without_content_length(start_s
         last.read()
         assert method == "HEAD" or last.headers["Connection"] == "close"
     connection.close()
-
-
-def test_serve_is_the_default_command(start_server: StartServer) -> None:
-    server = start_server("--threads", "2")
-    server.read_first_key()
-
-    assert send_request(server) == (200, b"[]")
-
-
-def test_the_first_line_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
-    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().first_line
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, number: int) -> None:
-    server = start_server("serve", "--demo")
-    server.read_first_key()
-    body = json.dumps({"name": "in flight"}).encode()
-    head = (
-        f"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with (
-        socket.create_connection(("127.0.0.1", server.port)) as idle,
-        socket.create_connection(("127.0.0.1", server.port), timeout=20) as busy,
-    ):
-        busy.sendall(head.encode() + body[:5])
-        time.sleep(0.3)
-        server.process.send_signal(number)
-        time.sleep(0.7)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port))
-        assert idle.recv(1) == b""
-        busy.sendall(body[5:])
-        assert busy.recv(65536).startswith(b"HTTP/1.1 201 ")
-
-    assert server.process.wait(timeout=20) == 0
-
-
-def test_a_second_ctrl_c_stops_the_server_at_once(start_server: StartServer) -> None:
-    server = start_server()
-    with socket.create_connection(("127.0.0.1", server.port)) as busy:
-        busy.sendall(b"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
-        time.sleep(0.3)
-        server.process.send_signal(signal.SIGINT)
-        time.sleep(1)
-        assert server.process.poll() is None
-        began = time.monotonic()
-        assert server.stop(signal.SIGINT) == 1
-
-    assert time.monotonic() - began < 4
-
-
-def test_a_long_response_is_completed_before_the_server_stops(start_server: StartServer) -> None:
-    server = start_server("serve", "--demo")
-    server.read_first_key()
-    _status, whole = send_request(server, "/api/v1/conversations")
-    with socket.socket() as slow:
-        # With a small receive buffer, most of the response is still in the server when the signal arrives.
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(20)
-        slow.connect(("127.0.0.1", server.port))
-        slow.sendall(
-            f"GET /api/v1/conversations HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode()
-        )
-        received = slow.recv(1024)
-        server.process.send_signal(signal.SIGTERM)
-        while part := slow.recv(4096):
-            received += part
-
-    assert received.partition(b"\r\n\r\n")[2] == whole
-    assert server.process.wait(timeout=20) == 0
 
 
 def test_a_long_list_needs_little_memory(start_server: StartServer) -> None:
@@ -233,37 +100,6 @@ def test_a_request_refused_by_the_server_gets_a_problem_document(
     assert json.loads(body)["status"] == status
 
 
-def test_log_format_json_logs_json(start_server: StartServer) -> None:
-    server = start_server("serve", LOG_FORMAT="json")
-    server.read_first_key()
-    send_request(server, "/api/v1/contacts")
-    server.stop(signal.SIGTERM)
-
-    [line] = [json.loads(line) for line in server.log.splitlines()]
-    assert (line["log"], line["method"], line["path"], line["status"]) == (
-        "cardfile.access",
-        "GET",
-        "/api/v1/contacts",
-        200,
-    )
-
-
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
-@pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
-def test_the_server_works_if_the_log_cannot_be_written(
-    tmp_path: Path, to: str, arguments: tuple[str, ...], unbuffered: str
-) -> None:
-    class ServerWithoutLog(LiveServer):
-        program = ("sh", "-c", f'exec "$0" "$@" {to}', *LiveServer.program)
-
-    with closing(ServerWithoutLog(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
-        server.read_first_key()
-        wait_until_ready(server)
-        assert [send_request(server)[0] for _time in range(200)] == [200] * 200
-        assert server.stop(signal.SIGTERM) == 0
-
-
 @pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
 @pytest.mark.parametrize("connection_header", ["keep-alive", "close"])
 def test_a_response_has_the_date_and_connection_headers(
@@ -278,14 +114,6 @@ def test_a_response_has_the_date_and_connection_headers(
             assert response.status == 200
             assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 5
             assert response.headers.get("Connection") == ("close" if connection_header == "close" else None)
-
-
-def test_a_port_in_use_is_an_error_of_one_line(shared_server: LiveServer, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "service.py", "serve", "--port", str(shared_server.port)]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {shared_server.port}: Address already in use.\n"
 
 
 def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
@@ -334,48 +162,6 @@ def test_the_requests_of_eight_concurrent_writers_all_succeed(start_server: Star
     assert [status for status, _body in responses] == [201] * 80
 
 
-def test_the_server_works_with_the_sqlite_of_the_standard_library(start_server: StartServer, tmp_path: Path) -> None:
-    (tmp_path / "pysqlite3.py").write_text("raise ImportError", encoding="utf-8")
-    server = start_server("serve", "--demo", PYTHONPATH=str(tmp_path))
-    server.read_first_key()
-
-    assert f"(SQLite {sqlite3.sqlite_version}" in server.first_line
-    assert len(json.loads(send_request(server)[1])) == 50
-    assert send_request(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
-    status, created = send_request(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
-    assert (status, json.loads(created)["dealValue"]) == (201, 358976077017.13)
-    assert server.stop(signal.SIGTERM) == 0
-    assert ("can corrupt a file" in server.first_line) is (sqlite3.sqlite_version_info < (3, 44, 6))
-
-
-def test_several_servers_can_start_with_demo_data_at_once(start_server: StartServer) -> None:
-    servers = [start_server("serve", "--demo") for _number in range(3)]
-
-    assert all("/api/v1" in server.first_line for server in servers)
-    for server in servers:
-        server.process.send_signal(signal.SIGTERM)
-    assert sum(bool(server.read_first_key()) for server in servers) == 1
-
-
-@pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])
-def test_an_invalid_host_is_an_error_of_one_line(tmp_path: Path, host: str) -> None:
-    command = [sys.executable, ROOT / "service.py", "serve", "--port", "0", "--host", host]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert refused.stderr.startswith(f"Error: Can't listen on {host} port 0: ")
-
-
-def test_a_too_large_request_is_logged_with_its_request_id(start_server: StartServer) -> None:
-    server = start_server()
-    head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 8388609\r\n\r\n"
-    response, _, body = send_bytes(server, head).decode().partition("\r\n\r\n")
-    server.stop(signal.SIGTERM)
-
-    assert (response.split()[1], "X-Request-Id: job-7" in response, body) == ("413", True, "")
-    assert "413 Request Entity Too Large job-7" in server.log
-
-
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
 def test_a_client_that_sends_a_too_large_body_receives_413(
     start_server: StartServer, arguments: tuple[str, ...]
@@ -385,43 +171,6 @@ def test_a_client_that_sends_a_too_large_body_receives_413(
     wait_until_ready(server)
     for megabytes in (2, 7) * 10:
         assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
-
-
-def test_an_unfinished_request_does_not_delay_the_stop(start_server: StartServer) -> None:
-    server = start_server()
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHos")
-        time.sleep(0.3)
-        began = time.monotonic()
-        assert server.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 4
-
-
-def test_a_killed_server_keeps_every_row_that_it_confirmed(start_server: StartServer) -> None:
-    server = start_server()
-    server.read_first_key()
-    confirmed: list[str] = []
-
-    def create_contacts(_number: int) -> None:
-        with suppress(OSError, http.client.HTTPException):
-            while True:
-                status, body = send_request(server, "/api/v1/contacts", {"name": "John"})
-                assert status == 201
-                confirmed.append(json.loads(body)["id"])
-
-    with ThreadPoolExecutor(4) as writers:
-        tasks = writers.map(create_contacts, range(4))
-        while len(confirmed) < 100:
-            time.sleep(0.01)
-        server.stop(signal.SIGKILL)
-        list(tasks)
-
-    second = start_server()
-    second.key = server.key
-    kept = {row["id"] for row in json.loads(send_request(second, "/api/v1/contacts")[1])}
-    changes = [each["seq"] for each in json.loads(send_request(second, "/api/v1/changes")[1])]
-    assert set(confirmed) <= kept
-    assert changes == list(range(1, len(kept) + 1))
 
 
 def test_a_next_link_with_a_very_long_cursor_works(start_server: Callable[..., LiveServer]) -> None:
