@@ -80,5 +80,5 @@ def test_only_the_first_100_errors_are_listed(writer: FlaskClient) -> None:
     assert (response.status_code, len(response.json["errors"])) == (422, 100)
     assert response.json["detail"].endswith("see errors. The first 100 of 2001 are listed.")
     details = [error["detail"] for error in response.json["errors"]]
-    # Only the first unknown fields have a list of known fields, because finding it takes long.
+    # Only the first 20 unknown fields are compared with the known ones, because that takes long.
     assert ["Known:" in detail for detail in details] == [False] + [True] * 20 + [False] * 79

@@ -19,7 +19,7 @@ from tests.conftest import EXAMPLES, CreateRow, Query
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 Rows = dict[str, list[dict[str, Any]]]
-# It is later than the last contact with its company, and its visitor is not a contact.
+# This conversation is later than the last contact with its company, and its visitor is not a contact.
 DOCUMENTED_CONVERSATION = "conv-123"
 
 

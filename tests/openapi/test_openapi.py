@@ -166,20 +166,9 @@ def test_each_example_request_returns_its_example_response(
     with app.app_context():
         load_file(str(EXAMPLES))
     new_client("read")
-    # These values differ in every response.
-    generated = {
-        "createdAt",
-        "updatedAt",
-        "id",
-        "key",
-        "prefix",
-        "at",
-        "lastUsedAt",
-        "name",
-        "seq",
-        "scope",
-        "expiresAt",
-    }
+    # These values depend on the time or on the requests before.
+    generated = {"createdAt", "updatedAt", "id", "key", "prefix", "at", "lastUsedAt"}
+    generated |= {"name", "seq", "scope", "expiresAt"}
     for operation, response in send_examples(description, admin):
         documented = operation["responses"].get(str(response.status_code))
         assert documented and response.status_code < 300, (operation["operationId"], response.json)

@@ -44,6 +44,18 @@ def create_key(page: Page, name: str, scope: str = "read") -> str:
     return page.locator("#key").inner_text()
 
 
+def submit_key_form(page: Page, name: str, days: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Expires after").fill(days)
+    page.get_by_role("button", name="Create").click()
+
+
+def add_three_keys(server: LiveServer) -> None:
+    for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
+        expires_at = format_time(now() + timedelta(days=days)) if days else None
+        send_request(server, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+
+
 def read_link(server: LiveServer) -> str:
     assert server.process.stdout
     return next(line.split()[-1] for line in server.process.stdout if "/settings/developer/link" in line)
@@ -157,33 +169,27 @@ def test_a_form_from_another_site_changes_nothing(page: Page, demo: LiveServer) 
 
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
 def test_every_page_fits_and_is_accessible(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
-    page, suffix = open_page(width, scheme), f"{scheme}-{width}"
+    page = open_page(width, scheme)
 
     def check(name: str) -> None:
-        check_layout(page, f"settings-{name}-{suffix}")
+        check_layout(page, f"settings-{name}-{scheme}-{width}")
 
     page.goto(settings_url(demo))
     check("sign-in")
     page.get_by_label("Admin key").fill("cfk_wrong")
     page.get_by_role("button", name="Sign in").click()
     check("refused")
-    for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
-        expires_at = format_time(now() + timedelta(days=days)) if days else None
-        send_request(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+    add_three_keys(demo)
     sign_in(page, demo)
     check("demo")
     page.get_by_text("Day by day").click()
     check("days")
     page.get_by_role("link", name="Create a key").click()
     check("new")
-    page.get_by_label("Name").fill("x" * 300)
-    page.get_by_label("Expires after").fill("soon")
-    page.get_by_role("button", name="Create").click()
+    submit_key_form(page, "x" * 300, "soon")
     expect(page.get_by_label("Name")).to_have_value("x" * 300)
     check("new-refused")
-    page.get_by_label("Name").fill(LONG_NAME)
-    page.get_by_label("Expires after").fill("90")
-    page.get_by_role("button", name="Create").click()
+    submit_key_form(page, LONG_NAME, "90")
     expect(page.get_by_role("heading", name="Key created")).to_be_visible()
     check("created")
     page.get_by_role("link", name="Done").click()
