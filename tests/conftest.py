@@ -281,8 +281,8 @@ def run_external_sql(database: str, sql: str) -> list[Any]:
         "connection.commit(); connection.close(); print(json.dumps(rows))"
     )
     command = [sys.executable, "-c", script, database.removeprefix("sqlite:///"), sql]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return [tuple(row) for row in json.loads(done.stdout)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [tuple(row) for row in json.loads(completed.stdout)]
 
 
 class LiveServer:

@@ -45,9 +45,9 @@ def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> 
         arguments = [sys.executable, ROOT / path, *command, *options]
         return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
-    done = run_script("--companies", "3")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("Loaded 3 companies, ")
+    completed = run_script("--companies", "3")
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert completed.stderr.startswith("Loaded 3 companies, ")
     again = run_script()
     sentence = "Error: The database has rows already: add --reset to delete them first.\n"
     assert (again.returncode, again.stderr) == (1, sentence)
@@ -110,10 +110,10 @@ def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp
 def test_an_invalid_setting_is_an_error_of_one_line(
     run_command: RunCommand, arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
-    done = run_command("serve", *arguments, env=environment)
+    completed = run_command("serve", *arguments, env=environment)
 
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {sentence}\n"
+    assert (completed.exit_code, completed.stdout) == (1, "")
+    assert completed.stderr == f"Error: {sentence}\n"
 
 
 def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:

@@ -48,22 +48,22 @@ def test_the_company_filter_returns_only_the_rows_of_that_company(
     reader: FlaskClient, resource: str, create_row: CreateRow
 ) -> None:
     other = create_row("companies")
-    mine = create_row(resource, companyId=other)
+    row_id = create_row(resource, companyId=other)
 
     assert reader.get(f"/api/v1/{resource}?companyId={COMPANY}").data == compact(DOCUMENTED[resource])
-    assert [row["id"] for row in reader.get(f"/api/v1/{resource}?companyId={other}").json] == [mine]
+    assert [row["id"] for row in reader.get(f"/api/v1/{resource}?companyId={other}").json] == [row_id]
 
 
 @pytest.mark.parametrize("resource", ["contacts", "conversations"])
 def test_the_company_filter_accepts_several_values_and_null(
     reader: FlaskClient, resource: str, create_row: CreateRow
 ) -> None:
-    alone = create_row(resource)
+    without_company = create_row(resource)
     create_row(resource, companyId=create_row("companies"))
 
     [example] = DOCUMENTED[resource]
     response = reader.get(f"/api/v1/{resource}?companyId=null&companyId={COMPANY}")
-    assert [row["id"] for row in response.json] == [example["id"], alone]
+    assert [row["id"] for row in response.json] == [example["id"], without_company]
 
 
 def test_an_unknown_company_has_no_contacts(reader: FlaskClient) -> None:
@@ -97,8 +97,8 @@ def test_text_is_returned_in_utf8_without_escapes(reader: FlaskClient, create_ro
 
 
 def test_1000_amounts_are_exact_in_responses_and_in_the_change_log(writer: FlaskClient) -> None:
-    dice = random.Random(7)
-    cents = [dice.randrange(10 ** dice.randrange(1, 15)) for _number in range(1000)]
+    generator = random.Random(7)
+    cents = [generator.randrange(10 ** generator.randrange(1, 15)) for _number in range(1000)]
     amounts = [f"{number // 100}.{number % 100:02}".rstrip("0").rstrip(".") for number in cents]
     body = ",".join(f'{{"name": "a", "dealValue": {amount}}}' for amount in amounts)
     seq = int(writer.get("/api/v1/companies").headers["Dataset-Version"])

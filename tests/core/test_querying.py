@@ -111,20 +111,20 @@ def test_embedded_rows_are_complete_and_in_order(reader: FlaskClient, create_row
     )
     second = create_row("contacts", companyId=acme, createdAt="2024-02-02T00:00:00Z")
     first = create_row("contacts", companyId=acme, createdAt="2024-02-01T00:00:00Z", isPrimary=True)
-    chat = create_row("conversations", companyId=acme, tags=["a"])
-    alone = create_row("contacts", createdAt="2024-02-03T00:00:00Z")
+    conversation = create_row("conversations", companyId=acme, tags=["a"])
+    without_company = create_row("contacts", createdAt="2024-02-03T00:00:00Z")
 
     rows = reader.get(f"{COMPANIES}?include=conversations,contacts").json
     assert list(rows[0])[-3:] == ["updatedAt", "contacts", "conversations"]
     assert rows[0]["contacts"] == [reader.get(f"/api/v1/contacts/{each}").json for each in (first, second)]
-    assert rows[0]["conversations"] == [reader.get(f"/api/v1/conversations/{chat}").json]
+    assert rows[0]["conversations"] == [reader.get(f"/api/v1/conversations/{conversation}").json]
     assert (rows[1]["id"], rows[1]["contacts"], rows[1]["conversations"]) == (empty, [], [])
 
     contacts = reader.get("/api/v1/contacts?include=company&fields=id").json
     assert [list(row) for row in contacts] == [["id", "company"]] * 3
     assert contacts[0]["company"] == reader.get(f"{COMPANIES}/{acme}").json
-    assert contacts[2] == {"id": alone, "company": None}
-    assert reader.get(f"/api/v1/conversations/{chat}?include=company").json["company"]["id"] == acme
+    assert contacts[2] == {"id": without_company, "company": None}
+    assert reader.get(f"/api/v1/conversations/{conversation}?include=company").json["company"]["id"] == acme
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_query_parameters_add_no_statements(
 
 def test_a_filter_with_1200_values_matches_any_of_them(reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("conversations", id="x", tags=["7"])
-    wanted = "&".join(f"tags={number}" for number in range(1200))
+    filters = "&".join(f"tags={number}" for number in range(1200))
 
-    assert [row["id"] for row in reader.get(f"/api/v1/conversations?{wanted}").json] == ["x"]
+    assert [row["id"] for row in reader.get(f"/api/v1/conversations?{filters}").json] == ["x"]
 
 
 @pytest.mark.parametrize("path", ["companies/%00", "companies/a%00b", "contacts/%00?include=company", "keys/%00"])

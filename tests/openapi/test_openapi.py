@@ -153,11 +153,11 @@ def send_examples(description: Description, client: FlaskClient) -> Iterator[tup
     """Send the example of every operation, deletions last, and yield the operation with the response."""
     for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
         identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
-        address = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
+        url = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
         body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
         if "keys/" in path:
-            address = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
-        yield operation, client.open(address, method=method, **body)
+            url = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
+        yield operation, client.open(url, method=method, **body)
 
 
 def test_each_example_request_returns_its_example_response(

@@ -47,7 +47,7 @@ def tool(tmp_path: Path) -> Tool:
     def run_tool(*command: str | Path, **environment: str) -> str:
         if shutil.which(command[0]) is None:
             pytest.skip(f"There is no {command[0]}: `make test-all` installs it where it can.")
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=tmp_path,
             env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
@@ -57,8 +57,8 @@ def tool(tmp_path: Path) -> Tool:
             check=False,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout[-8000:]
-        return done.stdout
+        assert completed.returncode == 0, completed.stdout[-8000:]
+        return completed.stdout
 
     return run_tool
 

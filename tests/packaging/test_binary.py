@@ -112,11 +112,11 @@ def test_the_binary_serves_demo_data_from_an_empty_folder_within_three_seconds(
     for _time in range(3):
         for file in folder.iterdir():
             file.unlink()
-        began = time.monotonic()
+        started_at = time.monotonic()
         server = start_server("--demo")
         line = server.read_first_key()
         pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
-        seconds.append(time.monotonic() - began)
+        seconds.append(time.monotonic() - started_at)
         assert len(json.loads(pasted.stdout)) == 50
         assert server.stop(signal.SIGTERM) == 0
         assert [file.name for file in folder.iterdir()] == ["cardfile.db"]

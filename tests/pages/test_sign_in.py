@@ -71,12 +71,12 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
     app: Flask, key: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def write_later() -> Iterator[None]:
+    def delete_key_and_begin() -> Iterator[None]:
         run_external_sql(database, "DELETE FROM api_keys")
         with write_transaction():
             yield
 
-    monkeypatch.setattr("pages.sign_in.write_transaction", write_later)
+    monkeypatch.setattr("pages.sign_in.write_transaction", delete_key_and_begin)
     response = post_key(app, key)
 
     assert (response.status_code, INVALID_KEY in response.text) == (403, True)
@@ -87,13 +87,13 @@ def test_a_key_deleted_during_sign_in_is_refused_like_an_unknown_one(
 def test_signing_in_again_ends_the_previous_session(
     app: Flask, signed_in_client: FlaskClient, key: str, link_token: str, by: str
 ) -> None:
-    elsewhere, older = app.test_client(), app.test_client()
-    elsewhere.post(f"{HOME}/sign-in", data={"key": key}, headers=SAME_ORIGIN)
-    older.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
+    other_client, previous_client = app.test_client(), app.test_client()
+    other_client.post(f"{HOME}/sign-in", data={"key": key}, headers=SAME_ORIGIN)
+    previous_client.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
     path, form = {"key": ("/sign-in", {"key": key}), "link": ("/link", {"token": link_token})}[by]
     assert signed_in_client.post(HOME + path, data=form, headers=SAME_ORIGIN).status_code == 303
 
-    assert [is_signed_in(each) for each in (signed_in_client, older, elsewhere)] == [True, False, True]
+    assert [is_signed_in(each) for each in (signed_in_client, previous_client, other_client)] == [True, False, True]
 
 
 def test_a_failed_sign_in_keeps_the_session(signed_in_client: FlaskClient) -> None:

@@ -95,11 +95,13 @@ def check_response(documented: str, actual: str) -> None:
 def test_every_example_prints_the_documented_response(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed.")
-    greeting = next(text for _kind, text in code_blocks() if "Your admin key" in text)
+    documented_output = next(text for _kind, text in code_blocks() if "Your admin key" in text)
     server = start_server("serve", "--demo")
     assert server.process.stdout
-    printed = server.first_line + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
-    check_response(greeting, printed)
+    printed = server.first_line + "".join(
+        server.process.stdout.readline() for _line in documented_output.splitlines()[1:]
+    )
+    check_response(documented_output, printed)
 
     key, port = re.findall("cfk_[A-Za-z0-9]+", printed)[0], server.port
     variables, *rest = [

@@ -43,9 +43,9 @@ def project_copy(tmp_path: Path) -> Path:
 
 def run_command(folder: Path, *command: str) -> str:
     """Run a command in a copy; return what it prints."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
+    assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr[-3000:]
+    return completed.stdout
 
 
 def run_tests(folder: Path, *paths: str) -> str:

@@ -57,10 +57,12 @@ def write(client: Client, number: int, counter: str) -> list[int]:
     return client.statuses
 
 
-def apply_changes(client: Client, rows: dict[str, dict[str, Any]], since: int, done: threading.Event) -> int:
+def apply_changes(
+    client: Client, rows: dict[str, dict[str, Any]], since: int, writers_are_done: threading.Event
+) -> int:
     """Apply the change feed to the rows until the writers are done; return the number of the last change."""
     while True:
-        last_round = done.is_set()
+        last_round = writers_are_done.is_set()
         changes, _tag = client.request("GET", f"changes?since={since}&limit=100")
         for change in changes:
             assert change["seq"] == since + 1
@@ -79,13 +81,13 @@ def test_eight_writers_lose_no_write_and_the_change_feed_has_every_write(
     server.read_first_key()
     rows: dict[str, dict[str, Any]] = {name: {} for name in RESOURCES}
     counter = json.loads(send_request(server, body={"name": "counter"})[1])["id"]
-    done = threading.Event()
+    writers_are_done = threading.Event()
     clients = [Client(server) for _number in range(1 + WRITERS)]
     with ThreadPoolExecutor(len(clients)) as threads:
-        following = threads.submit(apply_changes, clients[0], rows, 0, done)
+        following = threads.submit(apply_changes, clients[0], rows, 0, writers_are_done)
         writing = [threads.submit(write, client, number, counter) for number, client in enumerate(clients[1:])]
         statuses = [status for each in writing for status in each.result()]
-        done.set()
+        writers_are_done.set()
         last = following.result()
 
     assert set(statuses) <= {200, 201, 204, 412}

@@ -68,12 +68,12 @@ def test_log_format_json_logs_json(start_server: StartServer) -> None:
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
-@pytest.mark.parametrize("to", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
 def test_the_server_works_if_the_log_cannot_be_written(
-    tmp_path: Path, to: str, arguments: tuple[str, ...], unbuffered: str
+    tmp_path: Path, redirection: str, arguments: tuple[str, ...], unbuffered: str
 ) -> None:
     class ServerWithoutLog(LiveServer):
-        program = ("sh", "-c", f'exec "$0" "$@" {to}', *LiveServer.program)
+        program = ("sh", "-c", f'exec "$0" "$@" {redirection}', *LiveServer.program)
 
     with closing(ServerWithoutLog(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
         server.read_first_key()

@@ -50,10 +50,10 @@ def test_a_second_ctrl_c_stops_the_server_at_once(start_server: StartServer) -> 
         server.process.send_signal(signal.SIGINT)
         time.sleep(1)
         assert server.process.poll() is None
-        began = time.monotonic()
+        started_at = time.monotonic()
         assert server.stop(signal.SIGINT) == 1
 
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - started_at < 4
 
 
 def test_a_long_response_is_completed_before_the_server_stops(start_server: StartServer) -> None:
@@ -82,9 +82,9 @@ def test_an_unfinished_request_does_not_delay_the_stop(start_server: StartServer
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHos")
         time.sleep(0.3)
-        began = time.monotonic()
+        started_at = time.monotonic()
         assert server.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - started_at < 4
 
 
 def test_a_killed_server_keeps_every_row_that_it_confirmed(start_server: StartServer) -> None:

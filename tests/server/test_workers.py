@@ -37,7 +37,7 @@ def test_a_row_written_by_one_process_is_read_by_all(workers: LiveServer) -> Non
 
 
 def test_a_session_starts_and_ends_in_all_processes(workers: LiveServer) -> None:
-    def visit(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+    def request_settings(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=20)
         with closing(connection):
             form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
@@ -46,12 +46,12 @@ def test_a_session_starts_and_ends_in_all_processes(workers: LiveServer) -> None
             response.read()
             return response
 
-    sign_in = visit("POST", "/sign-in", f"key={workers.key}")
+    sign_in = request_settings("POST", "/sign-in", f"key={workers.key}")
     cookie = str(sign_in.headers["Set-Cookie"]).split(";")[0]
-    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {200}
+    assert {request_settings("GET", "", Cookie=cookie).status for _time in range(20)} == {200}
 
     run_external_sql(f"sqlite:///{workers.folder}/cardfile.db", "DELETE FROM api_keys")
-    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {303}
+    assert {request_settings("GET", "", Cookie=cookie).status for _time in range(20)} == {303}
 
 
 def test_errors_of_all_processes_are_problem_documents_and_are_logged(workers: LiveServer) -> None:
