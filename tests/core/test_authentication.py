@@ -1,4 +1,4 @@
-"""Who may do what, and how the others are told (RFC 6750)."""
+"""Authentication with API keys: headers, scopes, errors and stored keys (RFC 6750)."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from flask.testing import FlaskClient
 
 from auth import API, checksum, is_well_formed, new_key, public
 from models import now
-from tests.conftest import Query, Ran, client_with
+from tests.conftest import ExecutedStatement, Query, client_with_key
 
 NewKey = Callable[..., str]
 
 NO_CREDENTIALS = 'Bearer realm="cardfile"'
-INVALID = 'Bearer realm="cardfile", error="invalid_token"'
+INVALID_KEY = 'Bearer realm="cardfile", error="invalid_token"'
 
 
 def every_route(app: Flask) -> list[tuple[str, str]]:
@@ -31,18 +31,20 @@ def test_every_route_under_api_v1_needs_a_key(app: Flask, anonymous: FlaskClient
     assert len(routes) >= 15
 
     for method, path in routes:
-        answer = anonymous.open(path, method=method)
-        assert (path, answer.status_code) == (path, 401)
-        assert answer.headers["WWW-Authenticate"] == NO_CREDENTIALS
+        response = anonymous.open(path, method=method)
+        assert (path, response.status_code) == (path, 401)
+        assert response.headers["WWW-Authenticate"] == NO_CREDENTIALS
 
 
 @pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/companies/x/y"])
-def test_an_unknown_path_is_401_before_it_is_404(anonymous: FlaskClient, reader: FlaskClient, path: str) -> None:
+def test_an_unknown_path_is_401_without_a_key_and_404_with_one(
+    anonymous: FlaskClient, reader: FlaskClient, path: str
+) -> None:
     assert anonymous.get(path).status_code == 401
     assert reader.get(path).status_code == 404
 
 
-def test_a_new_view_is_refused_unless_it_is_marked_public(app: Flask, anonymous: FlaskClient) -> None:
+def test_a_view_needs_a_key_unless_it_is_marked_public(app: Flask, anonymous: FlaskClient) -> None:
     app._got_first_request = False
     app.add_url_rule("/report", "report", lambda: "everything")
     app.add_url_rule("/api/v1/status", "status", public(lambda: "up"))
@@ -52,10 +54,12 @@ def test_a_new_view_is_refused_unless_it_is_marked_public(app: Flask, anonymous:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_of: NewKey, scheme: str) -> None:
-    answer = anonymous.get("/api/v1/companies", headers={"Authorization": f"{scheme} {new_key_of('read')}"})
+def test_the_authorization_scheme_is_case_insensitive(
+    anonymous: FlaskClient, new_key_with_scope: NewKey, scheme: str
+) -> None:
+    response = anonymous.get("/api/v1/companies", headers={"Authorization": f"{scheme} {new_key_with_scope('read')}"})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -63,19 +67,19 @@ def test_the_scheme_is_taken_in_any_case(anonymous: FlaskClient, new_key_of: New
     [
         pytest.param("", NO_CREDENTIALS, id="empty"),
         pytest.param("Basic dXNlcjpwYXNz", NO_CREDENTIALS, id="another-scheme"),
-        pytest.param("Bearer", INVALID, id="no-key"),
-        pytest.param("Bearer nonsense", INVALID, id="malformed"),
-        pytest.param(f"Bearer {new_key()}", INVALID, id="unknown"),
-        pytest.param(f"Bearer {new_key()}, Bearer {new_key()}", INVALID, id="two-headers"),
-        pytest.param("Bearer cfk_é", INVALID, id="not-ascii"),
+        pytest.param("Bearer", INVALID_KEY, id="no-key"),
+        pytest.param("Bearer nonsense", INVALID_KEY, id="malformed"),
+        pytest.param(f"Bearer {new_key()}", INVALID_KEY, id="unknown"),
+        pytest.param(f"Bearer {new_key()}, Bearer {new_key()}", INVALID_KEY, id="two-headers"),
+        pytest.param("Bearer cfk_é", INVALID_KEY, id="not-ascii"),
     ],
 )
-def test_what_is_not_a_key_is_refused(anonymous: FlaskClient, header: str, challenge: str) -> None:
-    answer = anonymous.get("/api/v1/companies", headers={"Authorization": header})
+def test_an_invalid_authorization_header_is_401(anonymous: FlaskClient, header: str, challenge: str) -> None:
+    response = anonymous.get("/api/v1/companies", headers={"Authorization": header})
 
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == challenge
-    assert "cfk_" not in answer.text
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == challenge
+    assert "cfk_" not in response.text
 
 
 def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClient) -> None:
@@ -84,17 +88,17 @@ def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClien
 
     assert admin.delete(f"/api/v1/keys/{record['id']}").status_code == 204
 
-    answer = writer.get("/api/v1/companies")
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
+    response = writer.get("/api/v1/companies")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID_KEY)
 
 
-def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_of: NewKey) -> None:
-    past = new_key_of("read", now() - timedelta(seconds=1))
-    future = new_key_of("read", now() + timedelta(minutes=1))
+def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_with_scope: NewKey) -> None:
+    past = new_key_with_scope("read", now() - timedelta(seconds=1))
+    future = new_key_with_scope("read", now() + timedelta(minutes=1))
 
-    answer = client_with(app, past).get("/api/v1/companies")
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, INVALID)
-    assert client_with(app, future).get("/api/v1/companies").status_code == 200
+    response = client_with_key(app, past).get("/api/v1/companies")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID_KEY)
+    assert client_with_key(app, future).get("/api/v1/companies").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def test_an_expired_key_is_refused_like_an_unknown_one(app: Flask, new_key_of: N
         ("admin", {"GET": 200, "POST": 422, "DELETE": 404}),
     ],
 )
-def test_keys_are_managed_with_an_admin_key_only(
+def test_only_an_admin_key_can_manage_keys(
     new_client: Callable[[str], FlaskClient], scope: str, statuses: dict[str, int]
 ) -> None:
     client = new_client(scope)
@@ -115,14 +119,14 @@ def test_keys_are_managed_with_an_admin_key_only(
     assert client.delete("/api/v1/keys/nobody").status_code == statuses["DELETE"]
 
 
-def test_too_small_a_scope_is_named(reader: FlaskClient) -> None:
-    answer = reader.get("/api/v1/keys")
+def test_the_error_for_a_missing_scope_names_the_required_scope(reader: FlaskClient) -> None:
+    response = reader.get("/api/v1/keys")
 
-    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
-    assert answer.json["detail"] == "This API key lacks the required scope: it has read, and admin is needed."
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="insufficient_scope", scope="admin"'
+    assert response.json["detail"] == "This API key lacks the required scope: it has read, and admin is needed."
 
 
-def test_a_view_that_writes_needs_the_scope_write(app: Flask, reader: FlaskClient, writer: FlaskClient) -> None:
+def test_a_view_that_writes_needs_the_write_scope(app: Flask, reader: FlaskClient, writer: FlaskClient) -> None:
     app._got_first_request = False
     app.add_url_rule("/api/v1/write", "write", lambda: "written", methods=["POST"])
 
@@ -130,7 +134,7 @@ def test_a_view_that_writes_needs_the_scope_write(app: Flask, reader: FlaskClien
     assert writer.post("/api/v1/write").status_code == 200
 
 
-def test_a_new_key_is_well_formed_and_no_two_are_alike() -> None:
+def test_new_keys_are_well_formed_and_unique() -> None:
     keys = [new_key() for _number in range(200)]
 
     assert all(len(key) == 40 and key.startswith("cfk_") and is_well_formed(key) for key in keys)
@@ -138,11 +142,13 @@ def test_a_new_key_is_well_formed_and_no_two_are_alike() -> None:
 
 
 def test_the_checksum_is_the_crc_32_in_base62() -> None:
-    # The check value that catalogues of CRCs give: 0xCBF43926, which is 3 45 35 27 22 14 in base 62.
+    # The check value in CRC catalogues: 0xCBF43926, which has the digits 3 45 35 27 22 14 in base 62.
     assert checksum("123456789") == "3jZRME"
 
 
-def test_a_mistyped_key_costs_no_query(anonymous: FlaskClient, statements: list[Ran]) -> None:
+def test_a_mistyped_key_is_refused_without_a_statement(
+    anonymous: FlaskClient, statements: list[ExecutedStatement]
+) -> None:
     key = new_key()
     mistyped = key[:10] + ("a" if key[10] != "a" else "b") + key[11:]
 
@@ -152,8 +158,8 @@ def test_a_mistyped_key_costs_no_query(anonymous: FlaskClient, statements: list[
     assert [each.verb for each in statements] == ["SELECT"]
 
 
-def test_only_the_keys_sha_256_is_stored(new_key_of: NewKey, query: Query) -> None:
-    key = new_key_of("read")
+def test_only_the_sha_256_of_a_key_is_stored(new_key_with_scope: NewKey, query: Query) -> None:
+    key = new_key_with_scope("read")
 
     [stored] = query("SELECT * FROM api_keys")
     assert sha256(key.encode()).hexdigest() in stored
@@ -161,7 +167,7 @@ def test_only_the_keys_sha_256_is_stored(new_key_of: NewKey, query: Query) -> No
     assert key[8:] not in str(stored)
 
 
-def test_the_last_use_is_kept_to_the_minute(app: Flask, reader: FlaskClient, query: Query) -> None:
+def test_the_last_use_is_stored_to_the_minute(app: Flask, reader: FlaskClient, query: Query) -> None:
     before = now().replace(second=0)
     reader.get("/api/v1/companies")
     app.extensions["last_use"].stop()
@@ -171,7 +177,7 @@ def test_the_last_use_is_kept_to_the_minute(app: Flask, reader: FlaskClient, que
     assert before <= datetime.fromisoformat(used) <= now()
 
 
-def test_a_last_use_that_cannot_be_written_costs_a_log_line_and_not_the_answer(
+def test_a_failure_to_store_the_last_use_is_logged_and_the_response_is_200(
     app: Flask, reader: FlaskClient, query: Query, caplog: pytest.LogCaptureFixture
 ) -> None:
     query("ALTER TABLE api_keys RENAME COLUMN last_used_at TO gone")

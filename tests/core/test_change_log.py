@@ -1,4 +1,4 @@
-"""Versions, ETags and the feed: all from the one log."""
+"""Dataset versions, ETags and the change feed."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from seed import load_demo
-from tests.conftest import Make, Query, Ran, shell
+from tests.conftest import CreateRow, ExecutedStatement, Query, run_external_sql
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 RESOURCES = ("companies", "contacts", "conversations")
 
 
-def follow(client: FlaskClient, rows: dict[tuple[str, str], Any], since: int = 0) -> int:
-    """Apply every change after a number to the rows; return the number of the last."""
+def apply_changes(client: FlaskClient, rows: dict[tuple[str, str], Any], since: int = 0) -> int:
+    """Apply every change after `since` to the rows; return the number of the last change."""
     while True:
         page = client.get(f"/api/v1/changes?since={since}&limit=100").json
         if not page:
@@ -30,11 +30,11 @@ def follow(client: FlaskClient, rows: dict[tuple[str, str], Any], since: int = 0
                 rows[change["resource"], change["id"]] = change["data"]
 
 
-def current(client: FlaskClient) -> dict[tuple[str, str], Any]:
+def all_rows(client: FlaskClient) -> dict[tuple[str, str], Any]:
     return {(name, row["id"]): row for name in RESOURCES for row in client.get(f"/api/v1/{name}").json}
 
 
-def test_a_change_tells_what_happened_when_and_what_was_left(writer: FlaskClient) -> None:
+def test_a_change_has_its_number_resource_action_time_and_row(writer: FlaskClient) -> None:
     created = writer.post("/api/v1/contacts", json={"name": "John"}).json
     changed = writer.patch(f"/api/v1/contacts/{created['id']}", json={"title": "CEO"}).json
     writer.delete(f"/api/v1/contacts/{created['id']}")
@@ -49,22 +49,22 @@ def test_a_change_tells_what_happened_when_and_what_was_left(writer: FlaskClient
     assert {(change["resource"], change["id"]) for change in feed} == {("contacts", created["id"])}
 
 
-def test_following_the_feed_from_0_rebuilds_the_data(app: Flask, reader: FlaskClient, query: Query) -> None:
+def test_applying_all_changes_rebuilds_the_data(app: Flask, reader: FlaskClient, query: Query) -> None:
     with app.app_context():
         load_demo(40)
     rows: dict[tuple[str, str], Any] = {}
-    last = follow(reader, rows)
-    assert rows == current(reader)
+    last = apply_changes(reader, rows)
+    assert rows == all_rows(reader)
 
     query("DELETE FROM companies WHERE position > 0")
     query("UPDATE contacts SET title = 'CEO' WHERE is_primary")
-    follow(reader, rows, last)
-    assert rows == current(reader)
+    apply_changes(reader, rows, last)
+    assert rows == all_rows(reader)
 
 
-def test_a_long_feed_comes_in_pages(app: Flask, reader: FlaskClient, make: Make) -> None:
+def test_the_change_feed_is_paginated(app: Flask, reader: FlaskClient, create_row: CreateRow) -> None:
     for _number in range(5):
-        make("contacts")
+        create_row("contacts")
 
     first = reader.get("/api/v1/changes?limit=2")
     assert first.headers["Link"] == '<http://localhost/api/v1/changes?since=2&limit=2>; rel="next"'
@@ -73,32 +73,32 @@ def test_a_long_feed_comes_in_pages(app: Flask, reader: FlaskClient, make: Make)
     assert reader.get("/api/v1/changes?since=99").json == []
 
 
-def test_deleting_a_company_logs_what_becomes_of_its_thousand_contacts(writer: FlaskClient) -> None:
+def test_deleting_a_company_logs_the_update_of_each_of_its_1000_contacts(writer: FlaskClient) -> None:
     company = writer.post("/api/v1/companies", json={"name": "Acme"}).json["id"]
     writer.post("/api/v1/contacts", json=[{"name": "John", "companyId": company}] * 1000)
     rows: dict[tuple[str, str], Any] = {}
-    last = follow(writer, rows)
+    last = apply_changes(writer, rows)
 
     deleted = writer.delete(f"/api/v1/companies/{company}")
     assert int(deleted.headers["Dataset-Version"]) == last + 1001
-    follow(writer, rows, last)
-    assert rows == current(writer)
+    apply_changes(writer, rows, last)
+    assert rows == all_rows(writer)
     assert {row["companyId"] for row in rows.values()} == {None}
 
 
 @pytest.mark.parametrize(
     "path", ["companies", "companies/x", "contacts?companyId=x", "companies/x?include=contacts", "changes"]
 )
-def test_what_is_unchanged_is_304_from_one_small_query(
-    reader: FlaskClient, make: Make, statements: list[Ran], path: str
+def test_an_unchanged_response_is_304_after_one_query_of_the_change_log(
+    reader: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement], path: str
 ) -> None:
-    make("companies", id="x")
-    make("contacts", companyId="x")
+    create_row("companies", id="x")
+    create_row("contacts", companyId="x")
     tag = reader.get(f"/api/v1/{path}").headers["ETag"]
     statements.clear()
 
-    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
-    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
+    response = reader.get(f"/api/v1/{path}", headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag)
     _key, version = statements
     assert "FROM changes" in version.sql and "FROM companies" not in version.sql
 
@@ -106,8 +106,10 @@ def test_what_is_unchanged_is_304_from_one_small_query(
 @pytest.mark.parametrize(
     ("path", "status"), [("companies", 304), ("companies/x", 304), ("companies/neverwas", 404), ("changes", 304)]
 )
-def test_any_state_is_unchanged_to_who_asks_for_none(reader: FlaskClient, make: Make, path: str, status: int) -> None:
-    make("companies", id="x")
+def test_if_none_match_with_an_asterisk_matches_any_existing_row(
+    reader: FlaskClient, create_row: CreateRow, path: str, status: int
+) -> None:
+    create_row("companies", id="x")
 
     assert reader.get(f"/api/v1/{path}", headers={"If-None-Match": "*"}).status_code == status
 
@@ -124,34 +126,34 @@ def test_any_state_is_unchanged_to_who_asks_for_none(reader: FlaskClient, make: 
         ("changes", "UPDATE contacts SET name = 'b'"),
     ],
 )
-def test_a_write_by_any_program_changes_the_etag(
-    database: str, reader: FlaskClient, make: Make, path: str, sql: str
+def test_a_write_by_another_program_changes_the_etag(
+    database: str, reader: FlaskClient, create_row: CreateRow, path: str, sql: str
 ) -> None:
-    make("companies", id="x")
-    make("contacts", id="y", companyId="x")
+    create_row("companies", id="x")
+    create_row("contacts", id="y", companyId="x")
     tag = reader.get(f"/api/v1/{path}").headers["ETag"]
-    shell(database, sql)
+    run_external_sql(database, sql)
 
-    answer = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
-    assert answer.status_code == 200
-    assert answer.headers["ETag"] != tag
+    response = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
+    assert response.status_code == 200
+    assert response.headers["ETag"] != tag
 
 
 @pytest.mark.parametrize(("path", "tag"), [("neverwas", "0"), ("gone", "2"), ("neverwas?include=contacts", "0")])
-def test_what_is_not_there_is_never_unchanged(
-    reader: FlaskClient, make: Make, query: Query, path: str, tag: str
+def test_a_missing_row_is_404_even_if_its_etag_matches(
+    reader: FlaskClient, create_row: CreateRow, query: Query, path: str, tag: str
 ) -> None:
-    make("companies", id="gone")
+    create_row("companies", id="gone")
     query("DELETE FROM companies")
 
     assert reader.get(f"/api/v1/companies/{path}", headers={"If-None-Match": f'"{tag}"'}).status_code == 404
 
 
-def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Make) -> None:
-    make("companies", id="x")
+def test_a_change_of_another_row_keeps_the_etag(reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("companies", id="x")
     tag = reader.get("/api/v1/companies/x").headers["ETag"]
-    make("companies", id="y")
-    make("contacts", companyId="x")
+    create_row("companies", id="y")
+    create_row("contacts", companyId="x")
 
     assert reader.get("/api/v1/companies/x", headers={"If-None-Match": tag}).status_code == 304
 
@@ -167,12 +169,14 @@ def test_another_rows_change_leaves_the_etag_alone(reader: FlaskClient, make: Ma
         ("keys", 200),
     ],
 )
-def test_every_answer_says_which_version_it_reflects(admin: FlaskClient, make: Make, path: str, status: int) -> None:
-    make("contacts")
-    make("contacts")
-    answer = admin.get(f"/api/v1/{path}")
+def test_every_response_has_the_dataset_version(
+    admin: FlaskClient, create_row: CreateRow, path: str, status: int
+) -> None:
+    create_row("contacts")
+    create_row("contacts")
+    response = admin.get(f"/api/v1/{path}")
 
-    assert (answer.status_code, answer.headers["Dataset-Version"]) == (status, "2")
+    assert (response.status_code, response.headers["Dataset-Version"]) == (status, "2")
 
 
 def test_an_empty_dataset_has_version_0(reader: FlaskClient) -> None:

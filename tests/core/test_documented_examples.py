@@ -1,4 +1,4 @@
-"""The objects of the API's documentation, loaded from a file, come back byte for byte."""
+"""The example objects of the documentation, loaded from a file, are returned byte for byte."""
 
 import json
 import random
@@ -9,11 +9,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from seed import load_file
-from tests.conftest import EXAMPLES, Make
+from tests.conftest import EXAMPLES, CreateRow
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-GIVEN = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+DOCUMENTED = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 COMPANY = "123e4567-e89b-12d3-a456-426614174000"
 
 
@@ -22,79 +22,83 @@ def compact(value: object) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def given(app: Flask) -> None:
+def load_examples(app: Flask) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
 
 
-@pytest.mark.parametrize("resource", GIVEN)
-def test_a_list_answers_the_documented_bytes(reader: FlaskClient, resource: str) -> None:
-    answer = reader.get(f"/api/v1/{resource}")
+@pytest.mark.parametrize("resource", DOCUMENTED)
+def test_a_list_returns_the_documented_bytes(reader: FlaskClient, resource: str) -> None:
+    response = reader.get(f"/api/v1/{resource}")
 
-    assert answer.status_code == 200
-    assert answer.content_type == "application/json"
-    assert answer.data == compact(GIVEN[resource])
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert response.data == compact(DOCUMENTED[resource])
 
 
-@pytest.mark.parametrize("resource", GIVEN)
-def test_a_single_read_answers_the_documented_bytes(reader: FlaskClient, resource: str) -> None:
-    [example] = GIVEN[resource]
+@pytest.mark.parametrize("resource", DOCUMENTED)
+def test_a_single_row_returns_the_documented_bytes(reader: FlaskClient, resource: str) -> None:
+    [example] = DOCUMENTED[resource]
 
     assert reader.get(f"/api/v1/{resource}/{example['id']}").data == compact(example)
 
 
 @pytest.mark.parametrize("resource", ["contacts", "conversations"])
-def test_the_company_filter_answers_only_that_companys_rows(reader: FlaskClient, resource: str, make: Make) -> None:
-    other = make("companies")
-    mine = make(resource, companyId=other)
+def test_the_company_filter_returns_only_the_rows_of_that_company(
+    reader: FlaskClient, resource: str, create_row: CreateRow
+) -> None:
+    other = create_row("companies")
+    row_id = create_row(resource, companyId=other)
 
-    assert reader.get(f"/api/v1/{resource}?companyId={COMPANY}").data == compact(GIVEN[resource])
-    assert [row["id"] for row in reader.get(f"/api/v1/{resource}?companyId={other}").json] == [mine]
+    assert reader.get(f"/api/v1/{resource}?companyId={COMPANY}").data == compact(DOCUMENTED[resource])
+    assert [row["id"] for row in reader.get(f"/api/v1/{resource}?companyId={other}").json] == [row_id]
 
 
 @pytest.mark.parametrize("resource", ["contacts", "conversations"])
-def test_the_company_filter_takes_several_values_and_null(reader: FlaskClient, resource: str, make: Make) -> None:
-    alone = make(resource)
-    make(resource, companyId=make("companies"))
+def test_the_company_filter_accepts_several_values_and_null(
+    reader: FlaskClient, resource: str, create_row: CreateRow
+) -> None:
+    without_company = create_row(resource)
+    create_row(resource, companyId=create_row("companies"))
 
-    [example] = GIVEN[resource]
-    answer = reader.get(f"/api/v1/{resource}?companyId=null&companyId={COMPANY}")
-    assert [row["id"] for row in answer.json] == [example["id"], alone]
+    [example] = DOCUMENTED[resource]
+    response = reader.get(f"/api/v1/{resource}?companyId=null&companyId={COMPANY}")
+    assert [row["id"] for row in response.json] == [example["id"], without_company]
 
 
 def test_an_unknown_company_has_no_contacts(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/contacts?companyId=nobody").data == b"[]"
 
 
-def test_lists_are_in_order_of_creation_then_id(reader: FlaskClient, make: Make) -> None:
+def test_lists_are_sorted_by_time_of_creation_and_id(reader: FlaskClient, create_row: CreateRow) -> None:
     for row_id, created in ("z", "2023-01-01T00:00:00Z"), ("b", "2024-06-01T00:00:00Z"), ("a", "2024-06-01T00:00:00Z"):
-        make("companies", id=row_id, createdAt=created)
+        create_row("companies", id=row_id, createdAt=created)
 
     assert [row["id"] for row in reader.get("/api/v1/companies").json] == ["z", COMPANY, "a", "b"]
 
 
-@pytest.mark.parametrize(("given", "shown"), [(50000, "50000"), (1999.5, "1999.5"), (0, "0"), (0.29, "0.29")])
-def test_amounts_come_back_as_they_were_given(reader: FlaskClient, given: float, shown: str, make: Make) -> None:
-    company = make("companies", dealValue=given)
+@pytest.mark.parametrize(("sent", "returned"), [(50000, "50000"), (1999.5, "1999.5"), (0, "0"), (0.29, "0.29")])
+def test_amounts_are_returned_unchanged(reader: FlaskClient, sent: float, returned: str, create_row: CreateRow) -> None:
+    company = create_row("companies", dealValue=sent)
 
-    assert f'"dealValue":{shown},' in reader.get(f"/api/v1/companies/{company}").text
+    assert f'"dealValue":{returned},' in reader.get(f"/api/v1/companies/{company}").text
 
 
-def test_the_largest_amount_is_exact(reader: FlaskClient, make: Make) -> None:
-    company = make("companies", dealValue=999999999999.99)
+def test_the_largest_amount_is_exact(reader: FlaskClient, create_row: CreateRow) -> None:
+    company = create_row("companies", dealValue=999999999999.99)
 
     assert '"dealValue":999999999999.99,' in reader.get(f"/api/v1/companies/{company}").text
 
 
-def test_text_comes_back_in_utf8_as_it_is(reader: FlaskClient, make: Make) -> None:
-    company = make("companies", name='Zoë "Z" 🦊 \u2028\t')
+def test_text_is_returned_in_utf8_without_escapes(reader: FlaskClient, create_row: CreateRow) -> None:
+    company = create_row("companies", name='Zoë "Z" 🦊 \u2028\t')
 
     assert '"name":"Zoë \\"Z\\" 🦊 \u2028\\t"'.encode() in reader.get(f"/api/v1/companies/{company}").data
 
 
-def test_a_thousand_amounts_come_back_exactly_from_reads_and_from_the_log(writer: FlaskClient) -> None:
-    dice = random.Random(7)
-    cents = [dice.randrange(10 ** dice.randrange(1, 15)) for _number in range(1000)]
+def test_1000_amounts_are_exact_in_responses_and_in_the_change_log(writer: FlaskClient) -> None:
+    generator = random.Random(7)
+    cents = [generator.randrange(10 ** generator.randrange(1, 15)) for _number in range(1000)]
     amounts = [f"{number // 100}.{number % 100:02}".rstrip("0").rstrip(".") for number in cents]
     body = ",".join(f'{{"name": "a", "dealValue": {amount}}}' for amount in amounts)
     seq = int(writer.get("/api/v1/companies").headers["Dataset-Version"])

@@ -4,25 +4,27 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import client_with
+from tests.conftest import client_with_key
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
 def test_a_created_key_is_shown_once_and_works(app: Flask, admin: FlaskClient) -> None:
-    answer = admin.post("/api/v1/keys", json={"name": "CI", "scope": "admin", "expiresAt": "2999-01-01T01:00:00+01:00"})
+    response = admin.post(
+        "/api/v1/keys", json={"name": "CI", "scope": "admin", "expiresAt": "2999-01-01T01:00:00+01:00"}
+    )
 
-    assert answer.status_code == 201
-    assert list(answer.json) == ["id", "name", "scope", "prefix", "createdAt", "expiresAt", "lastUsedAt", "key"]
-    assert answer.json["expiresAt"] == "2999-01-01T00:00:00Z"
-    assert answer.json["key"].startswith(answer.json["prefix"])
-    assert answer.headers["Cache-Control"] == "no-store"
-    listed = client_with(app, answer.json["key"]).get("/api/v1/keys")
+    assert response.status_code == 201
+    assert list(response.json) == ["id", "name", "scope", "prefix", "createdAt", "expiresAt", "lastUsedAt", "key"]
+    assert response.json["expiresAt"] == "2999-01-01T00:00:00Z"
+    assert response.json["key"].startswith(response.json["prefix"])
+    assert response.headers["Cache-Control"] == "no-store"
+    listed = client_with_key(app, response.json["key"]).get("/api/v1/keys")
     assert [each["name"] for each in listed.json] == ["the admin client's", "CI"]
-    assert answer.json["key"] not in listed.text
+    assert response.json["key"] not in listed.text
 
 
-def test_a_key_reads_only_and_never_expires_unless_it_is_said_otherwise(admin: FlaskClient) -> None:
+def test_a_key_has_the_read_scope_and_no_expiry_by_default(admin: FlaskClient) -> None:
     created = admin.post("/api/v1/keys", json={"name": "CI"}).json
 
     assert (created["scope"], created["expiresAt"], created["lastUsedAt"]) == ("read", None, None)
@@ -46,11 +48,11 @@ def test_a_key_reads_only_and_never_expires_unless_it_is_said_otherwise(admin: F
         pytest.param([], "", "Must be an object.", id="array"),
     ],
 )
-def test_a_wrong_key_is_refused_with_a_pointer(admin: FlaskClient, body: object, pointer: str, detail: str) -> None:
-    answer = admin.post("/api/v1/keys", json=body)
+def test_an_invalid_key_is_refused_with_a_pointer(admin: FlaskClient, body: object, pointer: str, detail: str) -> None:
+    response = admin.post("/api/v1/keys", json=body)
 
-    assert answer.status_code == 422
-    assert answer.json["errors"] == [{"pointer": pointer, "detail": detail}]
+    assert response.status_code == 422
+    assert response.json["errors"] == [{"pointer": pointer, "detail": detail}]
     assert len(admin.get("/api/v1/keys").json) == 1
 
 
@@ -66,30 +68,30 @@ def test_a_wrong_key_is_refused_with_a_pointer(admin: FlaskClient, body: object,
         pytest.param(b"1e99999999999999999999", "A number in the text is too long.", id="large-exponent"),
     ],
 )
-def test_what_is_not_json_is_400(admin: FlaskClient, body: bytes, detail: str) -> None:
-    answer = admin.post("/api/v1/keys", data=body, content_type="application/json")
+def test_invalid_json_is_400(admin: FlaskClient, body: bytes, detail: str) -> None:
+    response = admin.post("/api/v1/keys", data=body, content_type="application/json")
 
-    assert (answer.status_code, answer.json["detail"]) == (400, detail)
-
-
-def test_a_name_that_stands_twice_is_refused(admin: FlaskClient) -> None:
-    answer = admin.post("/api/v1/keys", data=b'{"name": "a", "name": "b"}', content_type="application/json")
-
-    assert answer.status_code == 422
-    assert answer.json["errors"] == [{"pointer": "/name", "detail": "Must not appear twice."}]
+    assert (response.status_code, response.json["detail"]) == (400, detail)
 
 
-def test_a_body_of_another_type_is_415(admin: FlaskClient) -> None:
+def test_a_duplicate_field_is_refused(admin: FlaskClient) -> None:
+    response = admin.post("/api/v1/keys", data=b'{"name": "a", "name": "b"}', content_type="application/json")
+
+    assert response.status_code == 422
+    assert response.json["errors"] == [{"pointer": "/name", "detail": "Must not appear twice."}]
+
+
+def test_a_body_of_another_content_type_is_415(admin: FlaskClient) -> None:
     assert admin.post("/api/v1/keys", data=b'{"name": "a"}', content_type="text/plain").status_code == 415
 
 
 def test_a_body_over_1_mib_is_413(admin: FlaskClient) -> None:
-    answer = admin.post("/api/v1/keys", data=b" " * (1024 * 1024 + 1), content_type="application/json")
+    response = admin.post("/api/v1/keys", data=b" " * (1024 * 1024 + 1), content_type="application/json")
 
-    assert (answer.status_code, answer.content_type) == (413, "application/problem+json")
+    assert (response.status_code, response.content_type) == (413, "application/problem+json")
 
 
 def test_an_unknown_key_cannot_be_deleted(admin: FlaskClient) -> None:
-    answer = admin.delete("/api/v1/keys/nobody")
+    response = admin.delete("/api/v1/keys/nobody")
 
-    assert (answer.status_code, answer.json["detail"]) == (404, "There is no key with the id nobody.")
+    assert (response.status_code, response.json["detail"]) == (404, "There is no key with the id nobody.")

@@ -1,4 +1,4 @@
-"""A file's schema is created, upgraded or refused at start, and never half of it."""
+"""At start, the schema of a database is created, upgraded or refused."""
 
 import json
 import re
@@ -16,9 +16,9 @@ from database.schema import UnusableDatabase, revisions
 from database.sqlite import driver as sqlite
 from service import create_app
 from settings import load_settings
-from tests.conftest import ROOT, Make, Query
+from tests.conftest import ROOT, CreateRow, Query
 
-LATER = '''
+NEXT_REVISION = '''
 """Give companies a colour."""
 
 import sqlalchemy as sa
@@ -29,51 +29,53 @@ down_revision = "{newest}"
 
 
 def upgrade() -> None:
-    triggers = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'"
-    lost = op.get_bind().exec_driver_sql(triggers).scalars().all()
+    query = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'"
+    triggers = op.get_bind().exec_driver_sql(query).scalars().all()
     with op.batch_alter_table("companies", recreate="always") as companies:
         companies.add_column(sa.Column("colour", sa.String(16)))
     {more}
-    for sql in lost:
+    for sql in triggers:
         op.execute(sql)
 '''
 
 
 SCHEMA_0004 = ROOT / "tests" / "core" / "schema_0004.json"
-OPEN = (
+OPEN_DATABASE = (
     "import sys; from service import create_app; from settings import load_settings;"
     "create_app(load_settings({'database_url': sys.argv[1]}, {}))"
 )
 
 
-def open_file(url: str) -> Flask:
+def open_database(url: str) -> Flask:
     return create_app(load_settings({"database_url": url}, {}))
 
 
 def schema_of(path: str) -> dict[str, list[str]]:
-    """Return every table and index of a file with the lines of its definition, whatever their order."""
+    """Return the sorted lines of the definition of every table and index, by its name."""
     with sqlite.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type <> 'trigger'")
-        found = {name: sorted(re.sub(r",?\s*$", "", line.strip()) for line in sql.splitlines()) for name, sql in rows}
+        definitions = {
+            name: sorted(re.sub(r",?\s*$", "", line.strip()) for line in sql.splitlines()) for name, sql in rows
+        }
     connection.close()
-    return found
+    return definitions
 
 
 @pytest.fixture
-def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Return a function that adds a revision to the project's, in a copy of them."""
+def add_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that adds a revision to a copy of the migrations."""
 
     def add(more: str = "") -> None:
         folder = tmp_path / "later"
         shutil.copytree(ROOT / "migrations", folder)
-        revision = LATER.strip().format(newest=revisions()[-1], more=more)
+        revision = NEXT_REVISION.strip().format(newest=revisions()[-1], more=more)
         (folder / "versions" / "9999_colour.py").write_text(revision, encoding="utf-8")
         monkeypatch.setattr("database.schema.MIGRATIONS", folder)
 
     return add
 
 
-def test_a_new_file_has_just_the_schema_that_the_models_declare(app: Flask, database: str, tmp_path: Path) -> None:
+def test_a_new_database_has_the_schema_of_the_models(app: Flask, database: str, tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path}/declared.db")
     Base.metadata.create_all(engine)
     engine.dispose()
@@ -85,19 +87,21 @@ def test_a_new_file_has_just_the_schema_that_the_models_declare(app: Flask, data
     )
 
 
-def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later, make: Make, query: Query) -> None:
-    company = make("companies")
-    make("contacts", companyId=company)
+def test_an_older_database_is_copied_and_upgraded(
+    app: Flask, database: str, add_revision, create_row: CreateRow, query: Query
+) -> None:
+    company = create_row("companies")
+    create_row("contacts", companyId=company)
     before = revisions()[-1]
-    later()
+    add_revision()
 
-    open_file(database)
+    open_database(database)
 
     assert query("SELECT version_num FROM alembic_version") == [("9999",)]
     assert query("SELECT id, colour FROM companies") == [(company, None)]
-    # Rebuilding the table of companies must not have emptied what refers to it.
+    # Rebuilding the companies table must not clear the references to it.
     assert query("SELECT company_id FROM contacts") == [(company,)]
-    make("companies", id="new")
+    create_row("companies", id="new")
     assert query("SELECT row_id FROM changes WHERE seq = 3") == [("new",)]
     path = Path(database.removeprefix("sqlite:///"))
     [copy] = path.parent.glob(f"cardfile.db.{before}-*.bak")
@@ -107,50 +111,50 @@ def test_an_older_file_is_copied_then_upgraded(app: Flask, database: str, later,
     connection.close()
 
 
-def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
-    app: Flask, database: str, later, make: Make, query: Query
+def test_a_failed_upgrade_leaves_the_database_unchanged(
+    app: Flask, database: str, add_revision, create_row: CreateRow, query: Query
 ) -> None:
-    company = make("companies")
+    company = create_row("companies")
     before = revisions()[-1]
-    later("raise RuntimeError('the power fails')")
+    add_revision("raise RuntimeError('the power fails')")
 
     with pytest.raises(RuntimeError, match="the power fails"):
-        open_file(database)
+        open_database(database)
 
     assert query("SELECT version_num FROM alembic_version") == [(before,)]
     assert query("SELECT id, name FROM companies") == [(company, "Acme")]
     assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
 
 
-def test_an_upgrade_that_would_lose_the_log_is_refused(app: Flask, database: str, later, query: Query) -> None:
-    later("lost = []")
+def test_an_upgrade_that_drops_a_trigger_is_refused(app: Flask, database: str, add_revision, query: Query) -> None:
+    add_revision("triggers = []")
 
     with pytest.raises(UnusableDatabase, match=r"The upgrade would lose the trigger companies_"):
-        open_file(database)
+        open_database(database)
     assert query("SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'companies'") == [(9,)]
 
 
 def test_a_database_of_the_first_schema_opens_unchanged(first_revision: None, database: str) -> None:
-    """The schema as the unreleased revisions 0001 to 0004 made it, which are one revision now."""
+    """The unreleased revisions 0001 to 0004, now one revision, created this schema."""
     path = database.removeprefix("sqlite:///")
     declared = json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["sqlite"]
     # FTS5 creates its own tables.
-    own = [sql for name, sql in declared.items() if "_search_" not in name or sql.startswith("CREATE TRIGGER")]
+    statements = [sql for name, sql in declared.items() if "_search_" not in name or sql.startswith("CREATE TRIGGER")]
     order = ["TABLE", "VIRTUAL", "INDEX", "TRIGGER"]
     with sqlite.connect(path) as connection:
-        for sql in sorted(own, key=lambda sql: order.index(sql.split()[1])):
+        for sql in sorted(statements, key=lambda sql: order.index(sql.split()[1])):
             connection.execute(sql)
         connection.execute("INSERT INTO alembic_version VALUES ('0004')")
     connection.close()
     before = schema_of(path)
 
-    open_file(database)
+    open_database(database)
     assert schema_of(path) == before
     assert not list(Path(path).parent.glob("*.bak"))
 
 
-def test_a_new_file_has_the_first_schema_exactly(first_revision: None, database: str) -> None:
-    with open_file(database).app_context():
+def test_a_new_database_has_exactly_the_first_schema(first_revision: None, database: str) -> None:
+    with open_database(database).app_context():
         with db.engine.connect() as connection:
             assert backend().schema_of(connection) == json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["sqlite"]
         close_database()
@@ -162,50 +166,50 @@ def test_an_unreleased_schema_is_refused(app: Flask, database: str, query: Query
     with pytest.raises(
         UnusableDatabase, match=r"is of an older, unreleased Cardfile \(schema 0003, known here: 0004 to "
     ):
-        open_file(database)
+        open_database(database)
 
 
-def test_a_newer_file_is_refused_untouched(app: Flask, database: str, query: Query) -> None:
+def test_a_newer_database_is_refused_and_unchanged(app: Flask, database: str, query: Query) -> None:
     query("UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(UnusableDatabase, match=r"is of a newer Cardfile \(schema 9999, known here: 0004 to "):
-        open_file(database)
+        open_database(database)
     assert query("SELECT version_num FROM alembic_version") == [("9999",)]
 
 
-def test_another_programs_file_is_refused_untouched(database: str) -> None:
+def test_the_database_of_another_program_is_refused_and_unchanged(database: str) -> None:
     with sqlite.connect(database.removeprefix("sqlite:///")) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")
     connection.close()
 
     with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
-        open_file(database)
+        open_database(database)
     assert list(schema_of(database.removeprefix("sqlite:///"))) == ["bookmarks"]
 
 
-def test_another_program_that_uses_alembic_is_refused_too(database: str) -> None:
+def test_the_database_of_another_program_with_alembic_is_refused(database: str) -> None:
     with sqlite.connect(database.removeprefix("sqlite:///")) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num)")
     connection.close()
 
     with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
-        open_file(database)
+        open_database(database)
 
 
-def test_a_file_that_is_no_database_is_refused(database: str) -> None:
+def test_a_file_that_is_not_a_database_is_refused(database: str) -> None:
     Path(database.removeprefix("sqlite:///")).write_text("Dear diary, " * 100, encoding="utf-8")
 
     with pytest.raises(UnusableDatabase, match="can't be opened: file is not a database"):
-        open_file(database)
+        open_database(database)
 
 
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableDatabase, match="can't be opened: unable to open database file"):
-        open_file(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
+        open_database(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
 
 
-def test_several_processes_may_create_the_same_file_at_once(database: str) -> None:
-    starts = [subprocess.Popen([sys.executable, "-c", OPEN, database], cwd=ROOT) for _number in range(4)]
+def test_several_processes_can_create_the_same_database_at_once(database: str) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN_DATABASE, database], cwd=ROOT) for _number in range(4)]
 
-    assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
     assert "companies" in schema_of(database.removeprefix("sqlite:///"))

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: its schema, its lock, its losses, and the way there from a file and back."""
+"""PostgreSQL only: schema, commands, snapshots, locks and lost connections."""
 
 import json
 import subprocess
@@ -20,16 +20,16 @@ from database.postgresql import BEGIN_WRITING, LOCK, schema_of
 from database.schema import UnusableDatabase
 from service import create_app
 from settings import load_settings
-from tests.conftest import EXAMPLES, ROOT, LiveServer, Make, Query, shell
-from tests.core.test_migrations import OPEN, SCHEMA_0004
+from tests.conftest import EXAMPLES, ROOT, CreateRow, LiveServer, Query, run_external_sql
+from tests.core.test_migrations import OPEN_DATABASE, SCHEMA_0004
 
 pytestmark = [pytest.mark.databases("postgresql"), pytest.mark.tools]
 
-Run = Callable[..., Result]
+RunCommand = Callable[..., Result]
 
 
 def connect(database: str) -> Any:
-    """Return a connection of another program's."""
+    """Return a connection of another program."""
     psycopg = pytest.importorskip("psycopg")
     return psycopg.connect(database.replace("+psycopg", ""))
 
@@ -38,7 +38,7 @@ def open_database(url: str) -> None:
     create_app(load_settings({"database_url": url}, {}))
 
 
-def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) -> None:
+def test_a_new_database_has_the_schema_of_the_models(app: Flask) -> None:
     with app.app_context():
         # A room's function, imported here because the core's tests run without rooms.
         from operate.check import empty_database
@@ -54,7 +54,7 @@ def test_a_new_database_has_just_the_schema_that_the_models_declare(app: Flask) 
     assert {name: sql for name, sql in migrated.items() if name not in own} == declared
 
 
-def test_a_new_database_has_the_first_schema_exactly(first_revision: None, new_database: Callable[[], str]) -> None:
+def test_a_new_database_has_exactly_the_first_schema(first_revision: None, new_database: Callable[[], str]) -> None:
     app = create_app(load_settings({"database_url": new_database()}, {}))
     with app.app_context():
         with db.engine.connect() as connection:
@@ -63,100 +63,102 @@ def test_a_new_database_has_the_first_schema_exactly(first_revision: None, new_d
     assert migrated == json.loads(SCHEMA_0004.read_text(encoding="utf-8"))["postgresql"]
 
 
-def test_several_processes_may_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
+def test_several_processes_can_create_the_schema_at_once(new_database: Callable[[], str]) -> None:
     url = new_database()
-    starts = [subprocess.Popen([sys.executable, "-c", OPEN, url], cwd=ROOT) for _number in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN_DATABASE, url], cwd=ROOT) for _number in range(4)]
 
-    assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
-    assert shell(url, "SELECT count(*) FROM companies") == [(0,)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
+    assert run_external_sql(url, "SELECT count(*) FROM companies") == [(0,)]
 
 
-def test_another_programs_database_is_refused_untouched(new_database: Callable[[], str]) -> None:
+def test_the_database_of_another_program_is_refused_and_unchanged(new_database: Callable[[], str]) -> None:
     url = new_database()
-    shell(url, "CREATE TABLE bookmarks (url text)")
+    run_external_sql(url, "CREATE TABLE bookmarks (url text)")
 
     with pytest.raises(UnusableDatabase, match="is not Cardfile's"):
         open_database(url)
-    assert shell(url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname !~ '^(pg|sql)_'") == [
+    assert run_external_sql(url, "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname !~ '^(pg|sql)_'") == [
         ("bookmarks",)
     ]
 
 
-def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
+def test_the_error_for_an_unreachable_server_hides_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(
         UnusableDatabase, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/cards can't be opened: "
-    ) as told:
+    ) as refused:
         open_database("postgresql://me:secret@127.0.0.1:1/cards")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(refused.value)
 
 
-def test_a_password_in_a_bad_url_is_not_shown(run: Run) -> None:
-    refused = run("check", "--database", "postgresql://me:secret@server")
+def test_the_error_for_an_invalid_url_hides_the_password(run_command: RunCommand) -> None:
+    refused = run_command("check", "--database", "postgresql://me:secret@server")
 
     assert refused.exit_code == 1
     assert "must name a file" in refused.stderr and "secret" not in refused.stderr
 
 
-def test_a_missing_driver_is_named_with_what_installs_it(
-    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+def test_the_error_for_a_missing_driver_has_the_install_command(
+    run_command: RunCommand, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "psycopg", None)
-        refused = run("check", "--database", database)
+        refused = run_command("check", "--database", database)
     assert refused.exit_code == 1
     assert "pip install -r requirements-postgresql.txt" in refused.stderr
 
 
-def test_the_commands_work_on_it(run: Run, database: str, app: Flask) -> None:
-    assert run("keys", "create", "a", "--database", database).stdout.startswith("cfk_")
-    assert len(run("keys", "list", "--database", database).stdout.splitlines()) == 2
-    checked = run("check", "--database", database)
+def test_the_commands_work_on_postgresql(run_command: RunCommand, database: str, app: Flask) -> None:
+    assert run_command("keys", "create", "a", "--database", database).stdout.startswith("cfk_")
+    assert len(run_command("keys", "list", "--database", database).stdout.splitlines()) == 2
+    checked = run_command("check", "--database", database)
     assert (checked.exit_code, checked.stderr) == (0, "")
     assert "version: PostgreSQL" in checked.stdout
-    assert "pg_dump" in run("backup", "copy.db", "--database", database).stderr
+    assert "pg_dump" in run_command("backup", "copy.db", "--database", database).stderr
 
 
-def test_a_lost_trigger_or_index_is_a_fault(run: Run, new_database: Callable[[], str]) -> None:
+def test_check_reports_a_missing_trigger_or_index(run_command: RunCommand, new_database: Callable[[], str]) -> None:
     url = new_database()
     open_database(url)
-    shell(url, "DROP TRIGGER contacts_log_updated ON contacts")
-    shell(url, "DROP INDEX ix_contacts_email_created_at_id")
+    run_external_sql(url, "DROP TRIGGER contacts_log_updated ON contacts")
+    run_external_sql(url, "DROP INDEX ix_contacts_email_created_at_id")
 
-    faults = [line for line in run("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
-    assert sorted(faults) == [
+    errors = [line for line in run_command("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
+    assert sorted(errors) == [
         "fault: contacts_log_updated is missing or changed",
         "fault: ix_contacts_email_created_at_id is missing or changed",
     ]
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_a_files_rows_move_to_it_and_back_byte_for_byte(run: Run, tmp_path: Path, database: str, form: str) -> None:
-    run("seed", "--companies", "20")
-    run("seed", "--from", str(EXAMPLES))
-    run("export", "first", "--format", form)
-    assert run("import", "first", "--database", database).exit_code == 0
-    run("export", "second", "--format", form, "--database", database)
+def test_exported_rows_of_sqlite_are_the_same_after_an_import_into_postgresql(
+    run_command: RunCommand, tmp_path: Path, database: str, form: str
+) -> None:
+    run_command("seed", "--companies", "20")
+    run_command("seed", "--from", str(EXAMPLES))
+    run_command("export", "first", "--format", form)
+    assert run_command("import", "first", "--database", database).exit_code == 0
+    run_command("export", "second", "--format", form, "--database", database)
 
     for name in "companies", "contacts", "conversations":
         assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
-    again = run("import", "first", "--database", database)
+    again = run_command("import", "first", "--database", database)
     assert again.exit_code == 0
     count = sum(
         len((tmp_path / f"first/{name}.{form}").read_text(encoding="utf-8").splitlines())
         for name in ("companies", "contacts")
     )
-    assert shell(database, "SELECT count(*) FROM changes WHERE resource <> 'conversations'") == [
+    assert run_external_sql(database, "SELECT count(*) FROM changes WHERE resource <> 'conversations'") == [
         (count - (2 if form == "csv" else 0),)
     ]
 
 
-def test_a_file_with_a_wrong_line_stores_nothing(run: Run, tmp_path: Path, database: str) -> None:
+def test_a_file_with_an_invalid_line_stores_nothing(run_command: RunCommand, tmp_path: Path, database: str) -> None:
     (tmp_path / "contacts.ndjson").write_text('{"name": "a"}\n{"name": "b", "companyId": "x"}\n', encoding="utf-8")
 
-    refused = run("import", "contacts.ndjson", "--database", database)
+    refused = run_command("import", "contacts.ndjson", "--database", database)
     assert "line 2: companyId: Is not the id of a company." in refused.stderr
-    assert shell(database, "SELECT count(*) FROM changes") == [(0,)]
+    assert run_external_sql(database, "SELECT count(*) FROM changes") == [(0,)]
 
 
 def last_change() -> int:
@@ -164,12 +166,12 @@ def last_change() -> int:
     return int(seq)
 
 
-def test_a_reader_sees_one_snapshot(app: Flask, database: str, make: Make) -> None:
-    make("contacts", id="x")
+def test_a_snapshot_does_not_include_later_writes(app: Flask, database: str, create_row: CreateRow) -> None:
+    create_row("contacts", id="x")
     with app.app_context():
         begin_snapshot()
         seen = [last_change()]
-        shell(database, "UPDATE contacts SET name = 'b'")
+        run_external_sql(database, "UPDATE contacts SET name = 'b'")
         seen.append(last_change())
         assert connection().execute("SELECT name FROM contacts").fetchone() == ("Acme",)
         connection().end()
@@ -178,79 +180,79 @@ def test_a_reader_sees_one_snapshot(app: Flask, database: str, make: Make) -> No
     assert seen == [1, 1, 2]
 
 
-def test_a_write_waits_for_another_programs_and_is_numbered_after_it(
-    database: str, writer: FlaskClient, make: Make
+def test_a_write_waits_for_the_transaction_of_another_program(
+    database: str, writer: FlaskClient, create_row: CreateRow
 ) -> None:
-    make("contacts", id="x")
+    create_row("contacts", id="x")
     with connect(database) as other:
         other.execute("UPDATE contacts SET name = 'theirs'")
-        answers: list[Any] = []
+        responses: list[Any] = []
         writing = threading.Thread(
-            target=lambda: answers.append(writer.patch("/api/v1/contacts/x", json={"title": "ours"}))
+            target=lambda: responses.append(writer.patch("/api/v1/contacts/x", json={"title": "ours"}))
         )
         writing.start()
         time.sleep(0.3)
-        assert answers == []
+        assert responses == []
         other.commit()
         writing.join()
 
-    assert (answers[0].json["name"], answers[0].headers["Dataset-Version"]) == ("theirs", "3")
+    assert (responses[0].json["name"], responses[0].headers["Dataset-Version"]) == ("theirs", "3")
 
 
-def test_a_transaction_that_is_undone_leaves_no_gap(database: str, query: Query, make: Make) -> None:
-    make("contacts", id="x")
+def test_a_rolled_back_transaction_leaves_no_gap_in_the_change_log(
+    database: str, query: Query, create_row: CreateRow
+) -> None:
+    create_row("contacts", id="x")
     with connect(database) as other:
         other.execute("UPDATE contacts SET name = 'theirs'")
         other.rollback()
-    make("contacts", id="y")
+    create_row("contacts", id="y")
 
     assert query("SELECT seq, row_id FROM changes ORDER BY seq") == [(1, "x"), (2, "y")]
 
 
-def test_a_transaction_that_cannot_see_the_last_number_is_told_to_begin_again(database: str, make: Make) -> None:
+def test_a_write_in_an_outdated_snapshot_is_refused(database: str, create_row: CreateRow) -> None:
     from psycopg.errors import SerializationFailure
 
-    make("contacts", id="x")
+    create_row("contacts", id="x")
     with connect(database) as other:
         other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         other.execute("SELECT 1 FROM contacts")
-        make("contacts", id="y")
+        create_row("contacts", id="y")
         with pytest.raises(SerializationFailure, match="begin it again"):
             other.execute("UPDATE contacts SET name = 'theirs' WHERE id = 'x'")
         other.rollback()
 
 
-def test_a_lock_that_is_not_had_in_time_is_503(
-    database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_timeout_is_503(database: str, app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "database.postgresql.BEGIN_WRITING", (BEGIN_WRITING[0], "SET LOCAL lock_timeout = '50ms'", LOCK)
     )
     with connect(database) as other:
         other.execute(LOCK)
-        answer = writer.post("/api/v1/contacts", json={"name": "a"})
+        response = writer.post("/api/v1/contacts", json={"name": "a"})
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert writer.post("/api/v1/contacts", json={"name": "a"}).status_code == 201
 
 
-def test_a_lost_connection_is_503_and_the_next_request_has_a_new_one(
-    start: Callable[..., LiveServer], database: str, app: Flask, reader: FlaskClient
+def test_a_lost_connection_is_503_and_is_replaced(
+    start_server: Callable[..., LiveServer], database: str, app: Flask, reader: FlaskClient
 ) -> None:
     assert reader.get("/api/v1/contacts").status_code == 200
-    shell(
+    run_external_sql(
         database,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
 
-    answers = [reader.get("/api/v1/contacts") for _time in range(10)]
-    assert {answer.status_code for answer in answers} == {200, 503}
-    assert answers[-1].status_code == 200
+    responses = [reader.get("/api/v1/contacts") for _time in range(10)]
+    assert {response.status_code for response in responses} == {200, 503}
+    assert responses[-1].status_code == 200
 
 
-def test_serve_greets_without_the_password(start: Callable[..., LiveServer], database: str) -> None:
-    server = start("serve", "--demo", "--database", database.replace("postgres:@", "postgres:secret@"))
+def test_serve_does_not_print_the_password(start_server: Callable[..., LiveServer], database: str) -> None:
+    server = start_server("serve", "--demo", "--database", database.replace("postgres:@", "postgres:secret@"))
 
-    assert "(PostgreSQL " in server.greeting and "secret" not in server.greeting
+    assert "(PostgreSQL " in server.first_line and "secret" not in server.first_line
     assert "curl" in server.read_first_key()

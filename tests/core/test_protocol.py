@@ -1,4 +1,4 @@
-"""What every exchange has, and how every error looks (RFC 9110, RFC 9457)."""
+"""Status codes, headers and problem documents of every response (RFC 9110, RFC 9457)."""
 
 import re
 
@@ -8,9 +8,9 @@ from flask.testing import FlaskClient
 
 from auth import new_key
 from database import close_database, db
-from tests.conftest import Make, Query
+from tests.conftest import CreateRow, Query
 
-MEMBERS = ["type", "title", "status", "detail", "requestId"]
+PROBLEM_FIELDS = ["type", "title", "status", "detail", "requestId"]
 
 
 @pytest.mark.parametrize(
@@ -37,23 +37,23 @@ MEMBERS = ["type", "title", "status", "detail", "requestId"]
     ],
 )
 def test_every_error_is_a_problem_document(admin: FlaskClient, method: str, path: str, status: int) -> None:
-    answer = admin.open(path, method=method)
+    response = admin.open(path, method=method)
 
-    assert answer.status_code == status
-    assert answer.content_type == "application/problem+json"
-    assert list(answer.json) == MEMBERS
-    assert answer.json["status"] == status
-    assert answer.json["requestId"] == answer.headers["X-Request-Id"]
-    assert len(answer.json["detail"]) > 10 and answer.json["detail"].endswith(".")
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    assert list(response.json) == PROBLEM_FIELDS
+    assert response.json["status"] == status
+    assert response.json["requestId"] == response.headers["X-Request-Id"]
+    assert len(response.json["detail"]) > 10 and response.json["detail"].endswith(".")
 
 
-def test_a_missing_row_is_named(reader: FlaskClient) -> None:
+def test_the_error_for_a_missing_row_names_its_id(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/contacts/nobody").json["detail"] == "There is no contact with the id nobody."
 
 
 @pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
-def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, make: Make) -> None:
-    row_id = make(resource)
+def test_head_returns_the_length_of_get_and_no_body(reader: FlaskClient, resource: str, create_row: CreateRow) -> None:
+    row_id = create_row(resource)
     for path in f"/api/v1/{resource}", f"/api/v1/{resource}/{row_id}":
         got, head = reader.get(path), reader.head(path)
 
@@ -70,7 +70,9 @@ def test_head_answers_as_get_without_a_body(reader: FlaskClient, resource: str, 
         ("/api/v1/keys/x", "DELETE, OPTIONS"),
     ],
 )
-def test_options_and_405_name_the_methods(anonymous: FlaskClient, admin: FlaskClient, path: str, allowed: str) -> None:
+def test_options_and_405_list_the_allowed_methods(
+    anonymous: FlaskClient, admin: FlaskClient, path: str, allowed: str
+) -> None:
     options = anonymous.options(path)
     assert (options.status_code, options.data, "Content-Type" in options.headers) == (204, b"", False)
     assert sorted(options.headers["Allow"].split(", ")) == allowed.split(", ")
@@ -80,40 +82,42 @@ def test_options_and_405_name_the_methods(anonymous: FlaskClient, admin: FlaskCl
 
 
 @pytest.mark.parametrize("host", ["", "a,b", "a b", "a/b", "user@a", "a:port", "a\tb", "a..b", "...", "a" * 64])
-def test_an_unsound_host_is_refused(reader: FlaskClient, host: str) -> None:
-    answer = reader.get("/api/v1/companies", headers={"Host": host})
+def test_an_invalid_host_header_is_400(reader: FlaskClient, host: str) -> None:
+    response = reader.get("/api/v1/companies", headers={"Host": host})
 
-    assert (answer.status_code, answer.content_type) == (400, "application/problem+json")
+    assert (response.status_code, response.content_type) == (400, "application/problem+json")
 
 
 @pytest.mark.parametrize("host", ["crm.example", "127.0.0.1:8000", "[::1]:8000", "under_score.local"])
-def test_a_sound_host_is_taken(reader: FlaskClient, host: str) -> None:
+def test_a_valid_host_header_is_accepted(reader: FlaskClient, host: str) -> None:
     assert reader.get("/api/v1/companies", headers={"Host": host}).status_code == 200
 
 
-def test_a_sane_request_id_is_taken_over(reader: FlaskClient) -> None:
-    answer = reader.get("/api/v1/companies/nobody", headers={"X-Request-Id": "job-7_a.b"})
+def test_a_valid_request_id_is_returned(reader: FlaskClient) -> None:
+    response = reader.get("/api/v1/companies/nobody", headers={"X-Request-Id": "job-7_a.b"})
 
-    assert answer.headers["X-Request-Id"] == answer.json["requestId"] == "job-7_a.b"
-
-
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é", pytest.param(new_key(), id="a-key")])
-def test_any_other_request_id_is_replaced(reader: FlaskClient, given: str) -> None:
-    made = reader.get("/api/v1/companies", headers={"X-Request-Id": given}).headers["X-Request-Id"]
-
-    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", made)
+    assert response.headers["X-Request-Id"] == response.json["requestId"] == "job-7_a.b"
 
 
-def test_a_bug_is_500_without_internals(app: Flask, reader: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("sent", ["", "a b", "x" * 129, "é", pytest.param(new_key(), id="a-key")])
+def test_an_invalid_request_id_is_replaced(reader: FlaskClient, sent: str) -> None:
+    returned = reader.get("/api/v1/companies", headers={"X-Request-Id": sent}).headers["X-Request-Id"]
+
+    assert re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", returned)
+
+
+def test_an_unexpected_exception_is_500_without_its_message(
+    app: Flask, reader: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> None:
         raise RuntimeError("the secret of the house")
 
     app._got_first_request = False
     app.add_url_rule("/api/v1/bug", "bug", fail)
-    answer = reader.get("/api/v1/bug")
+    response = reader.get("/api/v1/bug")
 
-    assert (answer.status_code, list(answer.json)) == (500, MEMBERS)
-    assert "secret" not in answer.text
+    assert (response.status_code, list(response.json)) == (500, PROBLEM_FIELDS)
+    assert "secret" not in response.text
     assert "the secret of the house" in caplog.text
 
 
@@ -126,24 +130,24 @@ def test_a_locked_database_is_503_with_retry_after(
         db.engine.dispose()
         with db.engine.connect() as other:
             other.exec_driver_sql("BEGIN IMMEDIATE")
-            answer = admin.post(path, json={"name": "late"})
+            response = admin.post(path, json={"name": "late"})
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert answer.json["detail"] == "The database is busy or out of reach: try again."
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert response.json["detail"] == "The database is busy or out of reach: try again."
     assert admin.post(path, json={"name": "later"}).status_code == 201
 
 
 @pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/contacts"])
-def test_a_full_disk_is_507_and_nothing_is_half_written(
+def test_a_full_disk_is_507_and_stores_nothing(
     app: Flask, admin: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    # Otherwise its thread may keep a connection from before the quota.
+    # The thread that stores the last use of keys could keep a connection without the quota.
     monkeypatch.setattr(app.extensions["last_use"], "note", lambda key_id: None)
     before = len(admin.get(path).json)
     [[pages]] = query("PRAGMA page_count")
     with app.app_context():
         close_database()
-        # SQLite answers a full disk and a full page quota by the same code.
+        # SQLite reports a full disk and a reached page limit with the same error code.
         db.event.listen(db.engine, "connect", lambda raw, _record: raw.execute(f"PRAGMA max_page_count = {pages}"))
     statuses = [admin.post(path, json={"name": "x" * 255}).status_code for _number in range(40)]
 

@@ -1,4 +1,4 @@
-"""Demo data is the same for everybody and makes sense; given data is loaded as it is, or not at all."""
+"""Demo data is reproducible and coherent; a file is loaded completely or not at all."""
 
 import json
 from collections import Counter
@@ -14,13 +14,13 @@ from flask.testing import FlaskClient
 
 from schemas import RESOURCES
 from seed import UNTIL, InvalidData, load_demo, load_file
-from tests.conftest import EXAMPLES, Make, Query
+from tests.conftest import EXAMPLES, CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 Rows = dict[str, list[dict[str, Any]]]
-# The document's chat is later than the last contact with its company, and of a visitor who is not a contact.
-DOCUMENTED_CHAT = "conv-123"
+# This conversation is later than the last contact with its company, and its visitor is not a contact.
+DOCUMENTED_CONVERSATION = "conv-123"
 
 
 def read_all(client: FlaskClient) -> dict[str, bytes]:
@@ -34,7 +34,7 @@ def demo(app: Flask, reader: FlaskClient) -> Rows:
     return {name: json.loads(text) for name, text in read_all(reader).items()}
 
 
-def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reader: FlaskClient) -> None:
+def test_demo_data_is_the_same_on_every_machine(app: Flask, reader: FlaskClient) -> None:
     with app.app_context():
         loaded = load_demo()
 
@@ -44,7 +44,7 @@ def test_the_same_arguments_give_the_same_bytes_on_any_machine(app: Flask, reade
 
 
 @pytest.mark.parametrize("until", [UNTIL, "2025-03-01", "2000-01-01"])
-def test_the_demo_holds_the_documents_own_three_objects(app: Flask, reader: FlaskClient, until: str) -> None:
+def test_demo_data_contains_the_documented_examples(app: Flask, reader: FlaskClient, until: str) -> None:
     with app.app_context():
         load_demo(5, until=until)
 
@@ -53,7 +53,7 @@ def test_the_demo_holds_the_documents_own_three_objects(app: Flask, reader: Flas
 
 
 @pytest.mark.parametrize("companies", [0, 1, 2])
-def test_the_example_company_is_one_of_the_number_asked_for(app: Flask, companies: int) -> None:
+def test_the_documented_company_is_included_in_the_number_of_companies(app: Flask, companies: int) -> None:
     with app.app_context():
         loaded = load_demo(companies)
 
@@ -62,7 +62,7 @@ def test_the_example_company_is_one_of_the_number_asked_for(app: Flask, companie
         assert loaded == {"companies": 1, "contacts": 1, "conversations": 1}
 
 
-def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -> None:
+def test_another_seed_or_day_creates_other_data(app: Flask, reader: FlaskClient) -> None:
     seen = set()
     for arguments in {"number": 42}, {"number": 43}, {"number": 42, "until": "2026-06-01"}:
         with app.app_context():
@@ -72,7 +72,7 @@ def test_another_seed_or_day_gives_other_data(app: Flask, reader: FlaskClient) -
     assert len(seen) == 3
 
 
-def test_until_moves_the_last_day(app: Flask, reader: FlaskClient) -> None:
+def test_until_sets_the_last_day(app: Flask, reader: FlaskClient) -> None:
     with app.app_context():
         load_demo(20, until="2030-03-01")
 
@@ -80,13 +80,13 @@ def test_until_moves_the_last_day(app: Flask, reader: FlaskClient) -> None:
     assert "2029-12" < max(times) <= "2030-03-01T00:00:00Z"
 
 
-def test_every_demo_row_is_one_that_the_api_would_take(demo: Rows) -> None:
+def test_every_demo_row_is_valid_in_the_api(demo: Rows) -> None:
     for name, rows in demo.items():
         for row in rows:
             assert RESOURCES[name].dump(RESOURCES[name].load(row)) == row
 
 
-def test_the_demo_spreads_over_two_years_and_about_five_contacts_and_two_conversations(demo: Rows) -> None:
+def test_demo_data_covers_two_years_with_five_contacts_and_two_conversations_per_company(demo: Rows) -> None:
     times = sorted(datetime.fromisoformat(row["createdAt"]) for row in demo["companies"])
 
     assert times[-1] - times[0] > timedelta(days=650)
@@ -95,7 +95,7 @@ def test_the_demo_spreads_over_two_years_and_about_five_contacts_and_two_convers
     assert 1.5 < len(demo["conversations"]) / 200 < 2.5
 
 
-def test_the_demo_is_coherent(demo: Rows) -> None:
+def test_demo_data_is_coherent(demo: Rows) -> None:
     companies = {row["id"]: row for row in demo["companies"]}
     assert len({row["name"] for row in companies.values()}) == len(companies)
     for company in companies.values():
@@ -106,7 +106,7 @@ def test_the_demo_is_coherent(demo: Rows) -> None:
         assert contact["email"].endswith("@" + company["website"].removeprefix("https://"))
         assert company["createdAt"] <= contact["createdAt"] <= contact["updatedAt"]
     assert Counter(row["companyId"] for row in demo["contacts"] if row["isPrimary"]) == dict.fromkeys(companies, 1)
-    conversations = [row for row in demo["conversations"] if row["id"] != DOCUMENTED_CHAT]
+    conversations = [row for row in demo["conversations"] if row["id"] != DOCUMENTED_CONVERSATION]
     for conversation in conversations:
         company = companies[conversation["companyId"]]
         assert company["createdAt"] <= conversation["createdAt"]
@@ -124,22 +124,22 @@ def test_the_demo_is_coherent(demo: Rows) -> None:
     assert max(last["closed"]) < min(last["resolved"]) <= max(last["resolved"]) < min(last["open"])
 
 
-def test_every_stage_counts_its_positions_from_0(demo: Rows) -> None:
+def test_the_positions_of_every_stage_start_at_0(demo: Rows) -> None:
     for stage in {row["stageId"] for row in demo["companies"]}:
-        places = sorted(row["position"] for row in demo["companies"] if row["stageId"] == stage)
-        assert places == list(range(len(places)))
+        positions = sorted(row["position"] for row in demo["companies"] if row["stageId"] == stage)
+        assert positions == list(range(len(positions)))
 
 
-def test_demo_data_is_not_mixed_into_a_database_with_rows(app: Flask, make: Make, query: Query) -> None:
-    make("contacts")
+def test_demo_data_is_refused_in_a_database_with_rows(app: Flask, create_row: CreateRow, query: Query) -> None:
+    create_row("contacts")
 
     with app.app_context(), pytest.raises(InvalidData, match="has rows already: add --reset"):
         load_demo()
     assert query("SELECT count(*) FROM contacts") == [(1,)]
 
 
-def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query: Query) -> None:
-    make("companies", id="old")
+def test_reset_deletes_the_stored_rows_and_logs_it(app: Flask, create_row: CreateRow, query: Query) -> None:
+    create_row("companies", id="old")
     with app.app_context():
         load_demo(3, reset=True)
 
@@ -147,23 +147,23 @@ def test_reset_deletes_what_was_there_and_logs_it(app: Flask, make: Make, query:
     assert query("SELECT action FROM changes WHERE row_id = 'old' ORDER BY seq") == [("created",), ("deleted",)]
 
 
-def test_a_day_that_is_none_is_refused(app: Flask) -> None:
+def test_an_invalid_day_is_refused(app: Flask) -> None:
     for until in "soon", "2026-01-01T12:00:00+05:00", "2026-02-30", "1950-12-31":
         with app.app_context(), pytest.raises(InvalidData, match="--until must be a day"):
             load_demo(until=until)
 
 
 COMPANY = {"id": "a", "name": "Acme"}
-ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
+REQUIRED_ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "There is no JSON: the text is empty."),
-        ("[]", f"It must {ARRAYS}."),
-        ('{"companies": {}}', f"It must {ARRAYS}."),
-        ('{"contacts": [], "contacts": []}', f"It must {ARRAYS}."),
+        ("[]", f"It must {REQUIRED_ARRAYS}."),
+        ('{"companies": {}}', f"It must {REQUIRED_ARRAYS}."),
+        ('{"contacts": [], "contacts": []}', f"It must {REQUIRED_ARRAYS}."),
         ('{"company": []}', "There are no company here. Did you mean companies?"),
         ('{"companies": [{"name": "a"}, {"nam": "b"}]}', "/companies/1/name: Is required."),
         ('{"companies": [{"name": "a", "dealValue": "1"}]}', "/companies/0/dealValue: Must be a number."),
@@ -175,11 +175,11 @@ ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
         ('{"companies": [7]}', "/companies/0: Must be an object."),
     ],
 )  # fmt: skip
-def test_a_file_with_a_wrong_record_loads_nothing(
-    app: Flask, make: Make, query: Query, tmp_path: Path, text: str, message: str
+def test_a_file_with_an_invalid_record_loads_nothing(
+    app: Flask, create_row: CreateRow, query: Query, tmp_path: Path, text: str, message: str
 ) -> None:
-    make("companies", id="there")
-    path = tmp_path / "given.json"
+    create_row("companies", id="there")
+    path = tmp_path / "data.json"
     path.write_text(text, encoding="utf-8")
 
     with app.app_context(), pytest.raises(InvalidData) as refused:
@@ -188,11 +188,11 @@ def test_a_file_with_a_wrong_record_loads_nothing(
     assert query("SELECT count(*) FROM changes") == [(1,)]
 
 
-def test_a_file_may_refer_to_its_own_and_to_stored_companies(
-    app: Flask, make: Make, query: Query, tmp_path: Path
+def test_a_file_can_refer_to_its_own_and_to_stored_companies(
+    app: Flask, create_row: CreateRow, query: Query, tmp_path: Path
 ) -> None:
-    make("companies", id="there")
-    path = tmp_path / "given.json"
+    create_row("companies", id="there")
+    path = tmp_path / "data.json"
     contacts = [{"name": "John", "companyId": company} for company in ("a", "there", None)]
     path.write_text(json.dumps({"contacts": contacts, "companies": [COMPANY]}), encoding="utf-8")
 

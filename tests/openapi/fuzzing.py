@@ -19,13 +19,15 @@ def before_call(_context: Any, case: Any, _arguments: Any) -> None:
     if case.method == "DELETE" and case.path_parameters.get("id") in PROTECTED:
         case.path_parameters["id"] = "nobody"
     is_positive = case.meta.generation.mode.is_positive
-    broken = None if is_positive else getattr(case.meta.phase.data, "parameter_location", None)
+    invalid_location = None if is_positive else getattr(case.meta.phase.data, "parameter_location", None)
     for name in "If-Match", "If-None-Match":
-        if case.headers.get(name) in {"0", ""} and broken != ParameterLocation.HEADER:
-            # The placeholder of Schemathesis if it generates no value of this pattern; every request would be refused.
+        if case.headers.get(name) in {"0", ""} and invalid_location != ParameterLocation.HEADER:
+            # Schemathesis sends these placeholders if it can't generate a valid value; every request would be refused.
             del case.headers[name]
     matched = str((case.query or {}).get("matchOn"))
-    if broken != ParameterLocation.QUERY and any(None in (row.get("name"), row.get(matched)) for row in rows_of(case)):
+    if invalid_location != ParameterLocation.QUERY and any(
+        None in (row.get("name"), row.get(matched)) for row in rows_of(case)
+    ):
         # A row that matches may omit required fields, a new row may not.
         (case.query or {}).pop("matchOn", None)
     if is_positive:

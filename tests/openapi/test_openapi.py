@@ -1,4 +1,4 @@
-"""The OpenAPI document describes the running API completely, and nothing else."""
+"""The OpenAPI document and llms.txt describe the whole API and nothing else."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from schemas import RESOURCES, KeySchema
 from seed import load_file
 from service import create_app
 from settings import load_settings
-from tests.conftest import EXAMPLES, Make
+from tests.conftest import EXAMPLES, CreateRow
 
 ROWS = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 Document = dict[str, Any]
-# The headers that HTTP itself needs.
-PLAIN_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
+# Headers of HTTP, which the document doesn't describe.
+STANDARD_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def example_in(part: Document) -> Any:
     return content["example"] if "example" in content else content["examples"]["one"]["value"]
 
 
-def test_every_route_is_an_operation_and_no_other_is(app: Flask, description: Description) -> None:
+def test_the_operations_are_the_routes_of_the_api(app: Flask, description: Description) -> None:
     routes = {
         (re.sub("<[^>]+>", "{id}", rule.rule), method)
         for rule in app.url_map.iter_rules()
@@ -78,26 +78,26 @@ def test_descriptions_name_the_resource_and_the_scope(description: Description) 
         assert operation["tags"] == ["keys"] or not re.search(r"\brows?\b|Raises", operation["description"])
 
 
-def known_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
-    """Return the parameters that an address knows, from its error for an unknown one."""
-    answer = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json={"name": "a"})
-    assert answer.status_code == 400
-    return set(re.findall(r"\w+", answer.json["detail"].partition("Known: ")[2]))
+def accepted_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
+    """Return the parameters that a path accepts, from its error for an unknown parameter."""
+    response = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json={"name": "a"})
+    assert response.status_code == 400
+    return set(re.findall(r"\w+", response.json["detail"].partition("Known: ")[2]))
 
 
-def test_every_known_parameter_is_described_and_no_other(admin: FlaskClient, description: Description) -> None:
+def test_the_described_parameters_are_those_that_are_accepted(admin: FlaskClient, description: Description) -> None:
     for path, method, operation in description.operations:
         query = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-        known = known_parameters(admin, path, method)
+        accepted = accepted_parameters(admin, path, method)
         if "conversations" in path:
-            # Known, but conversations have no field to match on.
-            known.discard("matchOn")
+            # Accepted, but conversations have no field to match on.
+            accepted.discard("matchOn")
 
-        assert {name for name in query if "[" not in name} == known, (path, method)
+        assert {name for name in query if "[" not in name} == accepted, (path, method)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_every_operator_of_a_field_is_described_and_no_other(
+def test_the_described_operators_are_those_that_are_accepted(
     reader: FlaskClient, document: Document, resource: str
 ) -> None:
     values = {"integer": "1", "number": "1", "boolean": "true"}
@@ -105,8 +105,12 @@ def test_every_operator_of_a_field_is_described_and_no_other(
     for name, value in ROWS[resource][0].items():
         text = values.get(type(value).__name__) or str(value[0] if isinstance(value, list) else value)
         for operator in "gte", "gt", "lte", "lt", "ne", "eq", "like":
-            answer = reader.get(f"{API}/{resource}", query_string={f"{name}[{operator}]": text})
-            assert (answer.status_code == 200) is (f"{name}[{operator}]" in described), (name, operator, answer.json)
+            response = reader.get(f"{API}/{resource}", query_string={f"{name}[{operator}]": text})
+            assert (response.status_code == 200) is (f"{name}[{operator}]" in described), (
+                name,
+                operator,
+                response.json,
+            )
 
 
 def test_every_field_has_a_description_and_an_example() -> None:
@@ -140,52 +144,55 @@ def test_a_schema_has_the_rules_of_its_field(document: Document, schema: str, fi
 
 def test_examples_are_the_rows_of_the_documentation(document: Document) -> None:
     for resource, rows in ROWS.items():
-        answer = document["paths"][f"{API}/{resource}"]["get"]["responses"]["200"]
+        response = document["paths"][f"{API}/{resource}"]["get"]["responses"]["200"]
 
-        assert json.dumps(answer["content"]["application/json"]["example"]) == json.dumps(rows)
+        assert json.dumps(response["content"]["application/json"]["example"]) == json.dumps(rows)
 
 
-def exchanges(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
-    """Send the example of every operation, deletions last, and yield the operation with the answer."""
+def send_examples(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
+    """Send the example of every operation, deletions last, and yield the operation with the response."""
     for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
         identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
-        address = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
+        url = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
         body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
         if "keys/" in path:
-            address = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
-        yield operation, client.open(address, method=method, **body)
+            url = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
+        yield operation, client.open(url, method=method, **body)
 
 
-def test_each_example_gets_the_response_of_its_example(
+def test_each_example_request_returns_its_example_response(
     app: Flask, admin: FlaskClient, new_client: Callable[[str], FlaskClient], description: Description
 ) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
     new_client("read")
-    # The server sets these anew each time.
-    made = {"createdAt", "updatedAt", "id", "key", "prefix", "at", "lastUsedAt", "name", "seq", "scope", "expiresAt"}
-    for operation, answer in exchanges(description, admin):
-        response = operation["responses"].get(str(answer.status_code))
-        assert response and answer.status_code < 300, (operation["operationId"], answer.json)
-        if answer.status_code == 204:
+    # These values depend on the time or on the requests before.
+    generated = {"createdAt", "updatedAt", "id", "key", "prefix", "at", "lastUsedAt"}
+    generated |= {"name", "seq", "scope", "expiresAt"}
+    for operation, response in send_examples(description, admin):
+        documented = operation["responses"].get(str(response.status_code))
+        assert documented and response.status_code < 300, (operation["operationId"], response.json)
+        if response.status_code == 204:
             continue
         is_exact = operation["operationId"].startswith(("get", "replace", "update"))
-        first, expected = (each[0] if isinstance(each, list) else each for each in (answer.json, example_in(response)))
+        first, expected = (
+            each[0] if isinstance(each, list) else each for each in (response.json, example_in(documented))
+        )
         assert list(first) == list(expected)
-        drop = set() if is_exact else made
+        drop = set() if is_exact else generated
         assert {k: v for k, v in first.items() if k not in drop} == {k: v for k, v in expected.items() if k not in drop}
 
 
 def test_every_response_header_is_described(app: Flask, admin: FlaskClient, description: Description) -> None:
     with app.app_context():
         load_file(str(EXAMPLES))
-    for operation, answer in exchanges(description, admin):
-        described = operation["responses"][str(answer.status_code)]["headers"]
-        assert set(answer.headers.keys()) - PLAIN_HEADERS <= set(described), operation["operationId"]
-        assert {"X-Request-Id", "Dataset-Version"} <= set(answer.headers.keys()) & set(described)
+    for operation, response in send_examples(description, admin):
+        described = operation["responses"][str(response.status_code)]["headers"]
+        assert set(response.headers.keys()) - STANDARD_HEADERS <= set(described), operation["operationId"]
+        assert {"X-Request-Id", "Dataset-Version"} <= set(response.headers.keys()) & set(described)
     page = admin.get(f"{API}/companies?limit=1", headers={"Prefer": "count=exact"})
     described = description.document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
-    assert set(page.headers.keys()) - PLAIN_HEADERS <= set(described)
+    assert set(page.headers.keys()) - STANDARD_HEADERS <= set(described)
 
 
 @pytest.mark.parametrize(
@@ -201,36 +208,42 @@ def test_every_response_header_is_described(app: Flask, admin: FlaskClient, desc
         ("POST", "contacts", {"json": {}}, 422),
     ],
 )
-def test_each_error_looks_like_its_example(
-    writer: FlaskClient, make: Make, description: Description, method: str, path: str, options: Any, status: int
+def test_each_error_equals_its_example(
+    writer: FlaskClient,
+    create_row: CreateRow,
+    description: Description,
+    method: str,
+    path: str,
+    options: Any,
+    status: int,
 ) -> None:
-    make("contacts", id="x")
+    create_row("contacts", id="x")
     for name in "acme-1", "acme-2":
-        make("companies", id=name, name="twice")
-    answer = writer.open(f"{API}/{path}", method=method, **options)
+        create_row("companies", id=name, name="twice")
+    response = writer.open(f"{API}/{path}", method=method, **options)
     route = f"{API}/{re.split('[?/]', path)[0]}{'/{id}' if '/' in path else ''}"
     [operation] = [each[2] for each in description.operations if each[:2] == (route, method)]
-    response = operation["responses"][str(status)]
+    documented = operation["responses"][str(status)]
 
-    assert answer.status_code == status
-    assert answer.json | {"requestId": ""} == example_in(response) | {"requestId": ""}
-    assert set(answer.headers.keys()) - PLAIN_HEADERS <= set(response["headers"])
+    assert response.status_code == status
+    assert response.json | {"requestId": ""} == example_in(documented) | {"requestId": ""}
+    assert set(response.headers.keys()) - STANDARD_HEADERS <= set(documented["headers"])
 
 
-def test_a_missing_scope_is_403_where_the_document_says_so(reader: FlaskClient, description: Description) -> None:
+def test_a_missing_scope_is_403_as_documented(reader: FlaskClient, description: Description) -> None:
     for path, method, operation in description.operations:
-        answer = reader.open(path.replace("{id}", "nobody"), method=method)
+        response = reader.open(path.replace("{id}", "nobody"), method=method)
         [scope] = operation["security"][0]["key"]
-        assert (answer.status_code == 403) is (scope != "read") is ("403" in operation["responses"])
+        assert (response.status_code == 403) is (scope != "read") is ("403" in operation["responses"])
 
 
 @pytest.mark.parametrize("name", ["openapi.json", "llms.txt"])
 def test_a_document_needs_no_key_and_is_cached_with_an_etag(anonymous: FlaskClient, name: str) -> None:
-    answer = anonymous.get(f"/{name}")
-    again = anonymous.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+    response = anonymous.get(f"/{name}")
+    again = anonymous.get(f"/{name}", headers={"If-None-Match": response.headers["ETag"]})
 
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-cache")
-    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", answer.headers["ETag"])
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", response.headers["ETag"])
     assert anonymous.post(f"/{name}").status_code == 405
 
 

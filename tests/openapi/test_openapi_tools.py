@@ -1,4 +1,4 @@
-"""The OpenAPI document in other programs: a fuzzer, a linter and two client generators."""
+"""Other programs read the OpenAPI document: a fuzzer, a linter and two client generators."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, LiveServer, ask
+from tests.conftest import ROOT, LiveServer, send_request
 
 pytestmark = pytest.mark.tools
 
@@ -34,9 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def document(server: LiveServer, tmp_path: Path) -> Path:
-    """Return the path of the document in a file."""
+    """Return the path of a file with the OpenAPI document."""
     path = tmp_path / "openapi.json"
-    path.write_bytes(ask(server, "/openapi.json")[1])
+    path.write_bytes(send_request(server, "/openapi.json")[1])
     return path
 
 
@@ -44,10 +44,10 @@ def document(server: LiveServer, tmp_path: Path) -> Path:
 def tool(tmp_path: Path) -> Tool:
     """Return a function that runs a program in a temporary folder and returns its output."""
 
-    def run(*command: str | Path, **environment: str) -> str:
+    def run_tool(*command: str | Path, **environment: str) -> str:
         if shutil.which(command[0]) is None:
             pytest.skip(f"There is no {command[0]}: `make test-all` installs it where it can.")
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=tmp_path,
             env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environment},
@@ -57,22 +57,30 @@ def tool(tmp_path: Path) -> Tool:
             check=False,
             timeout=300,
         )
-        assert done.returncode == 0, done.stdout[-8000:]
-        return done.stdout
+        assert completed.returncode == 0, completed.stdout[-8000:]
+        return completed.stdout
 
-    return run
+    return run_tool
 
 
 @pytest.fixture
 def node(tool: Tool) -> Tool:
-    """Return a function that runs one of the programs that npm installed."""
+    """Return a function that runs a program installed by npm."""
     return lambda name, *arguments: tool(TOOLS / "node_modules" / ".bin" / name, *arguments)
 
 
-def test_a_fuzzer_finds_no_undocumented_response(start: Callable[..., LiveServer], tool: Tool) -> None:
-    server = start("serve", "--demo")
+def logged_statuses(server: LiveServer) -> set[tuple[str, str, int]]:
+    """Return method, path and status code of the logged requests, with {id} for ids."""
+    return {
+        (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
+        for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
+    }
+
+
+def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., LiveServer], tool: Tool) -> None:
+    server = start_server("serve", "--demo")
     server.read_first_key()
-    [own_key] = json.loads(ask(server, "/api/v1/keys")[1])
+    [own_key] = json.loads(send_request(server, "/api/v1/keys")[1])
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         connection.request("PUT", "/api/v1/companies/acme", '{"name": "Acme"}', headers)
@@ -88,18 +96,15 @@ def test_a_fuzzer_finds_no_undocumented_response(start: Callable[..., LiveServer
     )
 
     assert "Tested: 22" in output
-    answered = {
-        (method, re.sub(r"/[^/]+$", "/{id}", path) if path.count("/") > 3 else path, int(status))
-        for method, path, status in re.findall(r"(GET|POST|PUT|PATCH|DELETE) (/api/v1/\S+) (\d{3}) ", server.log)
-    }
-    document = json.loads(ask(server, "/openapi.json")[1])
+    logged = logged_statuses(server)
+    document = json.loads(send_request(server, "/openapi.json")[1])
     for path, item in document["paths"].items():
         for method, operation in item.items():
             if method != "parameters":
-                reached = {each[2] for each in answered if each[:2] == (method.upper(), path)}
-                assert reached & {200, 201, 204}, (method, path)
-                assert "422" not in operation["responses"] or {415, 422} <= reached, (method, path)
-                assert not operation["parameters"][1:] or 400 in reached, (method, path)
+                statuses = {each[2] for each in logged if each[:2] == (method.upper(), path)}
+                assert statuses & {200, 201, 204}, (method, path)
+                assert "422" not in operation["responses"] or {415, 422} <= statuses, (method, path)
+                assert not operation["parameters"][1:] or 400 in statuses, (method, path)
 
 
 def test_a_linter_finds_no_problem(document: Path, node: Tool) -> None:

@@ -1,4 +1,4 @@
-"""The one binary, as somebody uses it who has no Python: in an empty environment, in an empty folder."""
+"""The binary, run in an empty environment and an empty folder."""
 
 import fcntl
 import http.client
@@ -21,13 +21,13 @@ from flask import Flask
 from auth import is_well_formed
 from database import sqlite
 from database.schema import revisions
-from tests.conftest import ROOT, LiveServer, ask, shell
+from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 BINARY = ROOT / "dist" / "cardfile"
 
 
 class BinaryServer(LiveServer):
-    """The one binary, serving."""
+    """A server started from the binary."""
 
     program = (BINARY,)
     environment: ClassVar[dict[str, str]] = {}
@@ -35,13 +35,13 @@ class BinaryServer(LiveServer):
 
 pytestmark = pytest.mark.tools
 
-Start = Callable[..., BinaryServer]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+StartServer = Callable[..., BinaryServer]
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def binary() -> None:
-    """Build what is older than its sources; while one process of the tests does, the other waits."""
+def build_binary() -> None:
+    """Build the binary if it is older than its sources; only one test process builds at a time."""
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -58,14 +58,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> Path:
-    """Return the folder into which the binary unpacks itself."""
+    """Return the folder in which the binary unpacks itself."""
     (tmp_path / "unpacked").mkdir()
     return tmp_path / "unpacked"
 
 
 @pytest.fixture
-def start(folder: Path, unpacked: Path) -> Iterator[Start]:
-    """Return a function that starts a server; what still runs at the end is killed."""
+def start_server(folder: Path, unpacked: Path) -> Iterator[StartServer]:
+    """Return a function that starts a server; it is killed after the test."""
     servers: list[BinaryServer] = []
 
     def start_server(*arguments: str, **environment: str) -> BinaryServer:
@@ -78,40 +78,42 @@ def start(folder: Path, unpacked: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def run(folder: Path) -> Run:
-    """Return a function that runs a command to its end."""
+def run_command(folder: Path) -> RunCommand:
+    """Return a function that runs a command of the binary."""
 
-    def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def invoke(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [BINARY, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
 
-    return run_command
+    return invoke
 
 
-def test_it_names_the_same_versions_as_the_checkout(run: Run) -> None:
-    of_checkout = subprocess.run(
+def test_the_binary_prints_the_same_versions_as_the_source(run_command: RunCommand) -> None:
+    source = subprocess.run(
         [sys.executable, ROOT / "service.py", "--version"], capture_output=True, text=True, check=True, timeout=60
     )
 
-    assert run("--version").stdout == of_checkout.stdout
-    assert f"(SQLite {sqlite.driver.sqlite_version}, Python " in of_checkout.stdout
+    assert run_command("--version").stdout == source.stdout
+    assert f"(SQLite {sqlite.driver.sqlite_version}, Python " in source.stdout
 
 
-def test_it_is_smaller_than_40_megabytes() -> None:
+def test_the_binary_is_smaller_than_40_megabytes() -> None:
     assert BINARY.stat().st_size < 40_000_000
 
 
-def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start: Start, folder: Path) -> None:
+def test_the_binary_serves_demo_data_from_an_empty_folder_within_three_seconds(
+    start_server: StartServer, folder: Path
+) -> None:
     seconds = []
     for _time in range(3):
         for file in folder.iterdir():
             file.unlink()
-        began = time.monotonic()
-        server = start("--demo")
+        started_at = time.monotonic()
+        server = start_server("--demo")
         line = server.read_first_key()
         pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
-        seconds.append(time.monotonic() - began)
+        seconds.append(time.monotonic() - started_at)
         assert len(json.loads(pasted.stdout)) == 50
         assert server.stop(signal.SIGTERM) == 0
         assert [file.name for file in folder.iterdir()] == ["cardfile.db"]
@@ -119,10 +121,12 @@ def test_in_an_empty_folder_it_is_a_working_api_in_under_three_seconds(start: St
     assert min(seconds) < 3
 
 
-def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Flask, new_key_of) -> None:
-    server = start()
+def test_every_path_has_the_same_status_code_as_from_the_source(
+    start_server: StartServer, app: Flask, new_key_with_scope
+) -> None:
+    server = start_server()
     server.read_first_key()
-    client, key = app.test_client(), new_key_of("admin")
+    client, key = app.test_client(), new_key_with_scope("admin")
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or set()) and not rule.arguments}
     paths |= {f"/static/{file.name}" for file in (ROOT / "pages" / "static").iterdir()}
     assert {"/api/v1/companies", "/docs", "/static/style.css"} <= paths
@@ -131,25 +135,27 @@ def test_every_address_answers_as_it_does_in_the_checkout(start: Start, app: Fla
         expected = client.get(path, headers={"Authorization": f"Bearer {key}"})
         with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
             connection.request("GET", path, headers={"Authorization": f"Bearer {server.key}"})
-            answer = connection.getresponse()
-            body = answer.read()
-        assert (answer.status, answer.headers["Content-Type"]) == (expected.status_code, expected.content_type), path
+            response = connection.getresponse()
+            body = response.read()
+        assert (response.status, response.headers["Content-Type"]) == (expected.status_code, expected.content_type), (
+            path
+        )
         assert bool(body) == bool(expected.data), path
         expected.close()
 
 
-def test_every_command_works_in_it(run: Run, folder: Path) -> None:
-    assert is_well_formed(run("keys", "create", "Nightly sync", "--scope", "write").stdout.strip())
-    assert "Nightly sync" in run("keys", "list").stdout
-    assert run("seed", "--companies", "3").stderr.startswith("Loaded 3 companies, ")
-    assert run("export", "first").stderr.startswith("Wrote 3 companies, ")
-    stored = run("import", "first", "--database", "sqlite:///second.db")
+def test_every_command_works(run_command: RunCommand, folder: Path) -> None:
+    assert is_well_formed(run_command("keys", "create", "Nightly sync", "--scope", "write").stdout.strip())
+    assert "Nightly sync" in run_command("keys", "list").stdout
+    assert run_command("seed", "--companies", "3").stderr.startswith("Loaded 3 companies, ")
+    assert run_command("export", "first").stderr.startswith("Wrote 3 companies, ")
+    stored = run_command("import", "first", "--database", "sqlite:///second.db")
     assert (stored.returncode, stored.stderr[:19]) == (0, "Stored 3 companies,")
-    assert run("export", "second", DATABASE_URL="sqlite:///second.db").returncode == 0
+    assert run_command("export", "second", DATABASE_URL="sqlite:///second.db").returncode == 0
     for file in (folder / "first").iterdir():
         assert (folder / "second" / file.name).read_bytes() == file.read_bytes() != b""
-    assert run("backup", "copy.db").returncode == 0
-    checked = run("check", "--database", "sqlite:///copy.db")
+    assert run_command("backup", "copy.db").returncode == 0
+    checked = run_command("check", "--database", "sqlite:///copy.db")
     assert (checked.returncode, f"schema: {revisions()[-1]}" in checked.stdout) == (0, True)
 
 
@@ -163,50 +169,50 @@ def test_every_command_works_in_it(run: Run, folder: Path) -> None:
     ],
     ids=["option", "value", "granian", "postgresql"],
 )  # fmt: skip
-def test_what_it_can_not_do_it_says_in_one_sentence(run: Run, arguments: list[str], sentence: str) -> None:
-    refused = run(*arguments)
+def test_an_invalid_option_is_an_error_of_one_sentence(
+    run_command: RunCommand, arguments: list[str], sentence: str
+) -> None:
+    refused = run_command(*arguments)
 
     assert (refused.returncode > 0, refused.stdout) == (True, "")
     assert sentence in refused.stderr.splitlines()[-1]
 
 
-def test_it_refuses_an_unreleased_schema_in_one_sentence(run: Run, folder: Path) -> None:
-    run("keys", "create", "a")
-    shell(f"sqlite:///{folder}/cardfile.db", "UPDATE alembic_version SET version_num = '0003'")
-    refused = run("check")
+def test_the_binary_refuses_an_unreleased_schema_in_one_sentence(run_command: RunCommand, folder: Path) -> None:
+    run_command("keys", "create", "a")
+    run_external_sql(f"sqlite:///{folder}/cardfile.db", "UPDATE alembic_version SET version_num = '0003'")
+    refused = run_command("check")
 
     assert refused.returncode == 1
-    assert refused.stderr.startswith(
-        "Error: This database is of an older, unreleased Cardfile (schema 0003, known here: "
-    )
+    assert "Error: This database is of an older, unreleased Cardfile (schema 0003" in refused.stderr
 
 
-def test_it_greets_from_a_folder_of_any_name_in_any_locale(tmp_path: Path) -> None:
-    place = tmp_path / "Käse 卡"
-    place.mkdir()
-    server = BinaryServer(place, LC_ALL="C")
+def test_the_binary_starts_in_a_folder_of_any_name_and_in_any_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "Käse 卡"
+    folder.mkdir()
+    server = BinaryServer(folder, LC_ALL="C")
     line = server.read_first_key()
     server.stop(signal.SIGTERM)
     server.close()
 
-    assert f"from {place}/cardfile.db (SQLite 3." in server.greeting
+    assert f"from {folder}/cardfile.db (SQLite 3." in server.first_line
     assert "Bearer cfk_" in line
 
 
-def test_two_may_start_at_once(start: Start) -> None:
-    servers = [start("--demo"), start("--demo")]
+def test_two_servers_can_start_at_once(start_server: StartServer) -> None:
+    servers = [start_server("--demo"), start_server("--demo")]
 
-    assert all("/api/v1" in server.greeting for server in servers)
+    assert all("/api/v1" in server.first_line for server in servers)
     assert [server.stop(signal.SIGTERM) for server in servers] == [0, 0]
     assert sum(bool(server.read_first_key()) for server in servers) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to it alone", "as a terminal does"])
-def test_a_signal_lets_what_is_in_flight_finish(
-    start: Start, unpacked: Path, number: int, send: Callable[[int, int], None]
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the process", "to the process group"])
+def test_a_signal_stops_the_server_after_the_running_request(
+    start_server: StartServer, unpacked: Path, number: int, send: Callable[[int, int], None]
 ) -> None:
-    server = start()
+    server = start_server()
     server.read_first_key()
     assert len(list(unpacked.iterdir())) == 1
     body = json.dumps({"name": "in flight"}).encode()
@@ -226,21 +232,23 @@ def test_a_signal_lets_what_is_in_flight_finish(
     assert list(unpacked.iterdir()) == []
 
 
-def test_nobody_clears_up_what_it_still_uses(start: Start, unpacked: Path) -> None:
-    assert "/api/v1" in start().greeting
-    [place] = unpacked.iterdir()
+def test_the_unpacked_folder_is_locked_while_the_server_runs(start_server: StartServer, unpacked: Path) -> None:
+    assert "/api/v1" in start_server().first_line
+    [folder] = unpacked.iterdir()
 
-    # As systemd-tmpfiles asks before it clears a folder of old files.
-    handle = os.open(place, os.O_RDONLY)
+    # systemd-tmpfiles takes this lock before it deletes old files in a folder.
+    handle = os.open(folder, os.O_RDONLY)
     with pytest.raises(BlockingIOError):
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     os.close(handle)
 
 
-def test_nothing_stays_behind_when_its_first_process_is_killed(start: Start, unpacked: Path) -> None:
-    server = start()
+def test_the_unpacked_folder_is_removed_after_the_first_process_is_killed(
+    start_server: StartServer, unpacked: Path
+) -> None:
+    server = start_server()
     server.read_first_key()
-    assert ask(server) == (200, b"[]")
+    assert send_request(server) == (200, b"[]")
 
     server.process.kill()
     deadline = time.monotonic() + 20
@@ -248,4 +256,4 @@ def test_nothing_stays_behind_when_its_first_process_is_killed(start: Start, unp
         time.sleep(0.1)
     assert list(unpacked.iterdir()) == []
     with pytest.raises(ConnectionRefusedError):
-        ask(server)
+        send_request(server)

@@ -1,4 +1,4 @@
-"""/docs: it shows the whole description, and its code samples run as pasted, with a key filled in."""
+"""/docs shows the whole OpenAPI description, and its samples run as pasted with a key filled in."""
 
 import json
 import re
@@ -15,9 +15,9 @@ from werkzeug.test import create_environ
 from werkzeug.wrappers import Response
 
 from pages.docs import Operation, read_operation
-from tests.conftest import LiveServer, ask
+from tests.conftest import LiveServer, send_request
 
-PROGRAMS: dict[str, tuple[str, ...]] = {
+INTERPRETERS: dict[str, tuple[str, ...]] = {
     "curl": ("sh", "-euc"),
     "Python": (sys.executable, "-c"),
     "JavaScript": ("node", "--input-type=module", "-e"),
@@ -32,16 +32,16 @@ def operations(app: Flask) -> list[Operation]:
 
 
 @pytest.mark.parametrize("language", ["curl", "Python", pytest.param("JavaScript", marks=pytest.mark.tools)])
-def test_every_sample_succeeds_on_demo_data_as_pasted(
-    start: Callable[..., LiveServer], operations: list[Operation], language: str
+def test_every_sample_works_as_pasted_on_demo_data(
+    start_server: Callable[..., LiveServer], operations: list[Operation], language: str
 ) -> None:
-    needed = "curl" if language == "curl" else PROGRAMS[language][0]
+    needed = "curl" if language == "curl" else INTERPRETERS[language][0]
     if shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed.")
-    server = start("serve", "--demo")
+    server = start_server("serve", "--demo")
     server.read_first_key()
     # The key of the sample is not in the demo data.
-    created = json.loads(ask(server, "/api/v1/keys", {"name": "to be deleted"})[1])
+    created = json.loads(send_request(server, "/api/v1/keys", {"name": "to be deleted"})[1])
     assert len(operations) > 20
 
     # Deletions come last, because the other samples need the rows.
@@ -49,8 +49,10 @@ def test_every_sample_succeeds_on_demo_data_as_pasted(
         text = operation.sample.languages[language].replace("YOUR_API_KEY", server.key)
         text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
         text = re.sub("/keys/[^\"']+", f"/keys/{created['id']}", text)
-        ran = subprocess.run([*PROGRAMS[language], text], capture_output=True, text=True, check=True, timeout=30)
-        assert bool(ran.stdout) == (language != "curl" or operation.method != "DELETE"), operation.path
+        completed = subprocess.run(
+            [*INTERPRETERS[language], text], capture_output=True, text=True, check=True, timeout=30
+        )
+        assert bool(completed.stdout) == (language != "curl" or operation.method != "DELETE"), operation.path
 
     assert server.stop(signal.SIGTERM) == 0
     statuses = re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log)
@@ -71,7 +73,7 @@ def test_the_page_shows_every_operation_field_and_status(anonymous: FlaskClient,
         assert all(f"<dt>{status}</dt>" in section for status in operation.about["responses"])
 
 
-def test_without_a_description_the_page_is_404_and_the_settings_work(app: Flask, anonymous: FlaskClient) -> None:
+def test_docs_is_404_without_a_description_and_the_settings_work(app: Flask, anonymous: FlaskClient) -> None:
     app.extensions.pop("openapi", None)
     page = anonymous.get("/docs")
 
@@ -80,7 +82,7 @@ def test_without_a_description_the_page_is_404_and_the_settings_work(app: Flask,
     assert anonymous.get("/settings/developer/sign-in").status_code == 200
 
 
-def test_the_start_page_is_the_documentation_and_its_samples_use_the_requested_host(anonymous: FlaskClient) -> None:
+def test_the_start_page_redirects_to_docs_and_samples_use_the_requested_host(anonymous: FlaskClient) -> None:
     assert anonymous.get("/").headers["Location"] == "/docs"
 
     page = anonymous.get("/docs", headers={"Host": "crm.example:9000"})
@@ -91,12 +93,12 @@ def test_the_start_page_is_the_documentation_and_its_samples_use_the_requested_h
 
 
 @pytest.mark.parametrize("host", ["my_host:8000", "xn--a", "[:::::::::]"])
-def test_a_host_that_werkzeug_rejects_is_shown_as_sent(app: Flask, host: str) -> None:
-    # Not with the test client, which rejects such a host itself.
-    answer = Response.from_app(app, create_environ("/docs") | {"HTTP_HOST": host})
+def test_samples_use_a_host_that_werkzeug_rejects(app: Flask, host: str) -> None:
+    # The test client rejects such a host, so the app is called directly.
+    response = Response.from_app(app, create_environ("/docs") | {"HTTP_HOST": host})
 
-    assert answer.status_code == 200
-    page = answer.get_data(as_text=True)
+    assert response.status_code == 200
+    page = response.get_data(as_text=True)
     assert f"curl -X GET &#34;http://{host}/api/v1/companies&#34;" in page
     assert f"sent only to {host}." in page
 

@@ -1,4 +1,4 @@
-"""The example programs work against a live server, while other programs write."""
+"""The example programs work with a live server while other programs write."""
 
 import json
 import subprocess
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas import RESOURCES
-from tests.conftest import ROOT, LiveServer, ask, shell
+from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 
-def test_keep_in_step_ends_with_a_copy_equal_to_the_source(start: Callable[..., LiveServer], tmp_path: Path) -> None:
-    server = start("serve", "--demo")
+def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
+    server = start_server("serve", "--demo")
     server.read_first_key()
     base = f"http://127.0.0.1:{server.port}/api/v1"
     program = [sys.executable, ROOT / "examples" / "keep_in_step.py", base, server.key, tmp_path / "copy.json"]
@@ -23,14 +23,17 @@ def test_keep_in_step_ends_with_a_copy_equal_to_the_source(start: Callable[..., 
         return copy
 
     def source() -> dict[str, Any]:
-        return {name: {row["id"]: row for row in json.loads(ask(server, f"/api/v1/{name}")[1])} for name in RESOURCES}
+        return {
+            name: {row["id"]: row for row in json.loads(send_request(server, f"/api/v1/{name}")[1])}
+            for name in RESOURCES
+        }
 
     first = keep_in_step()
     assert {name: first[name] for name in RESOURCES} == source()
 
-    ask(server, "/api/v1/contacts", [{"name": f"new {number}"} for number in range(600)])
-    shell(f"sqlite:///{tmp_path}/cardfile.db", "DELETE FROM companies WHERE position = 0")
-    shell(f"sqlite:///{tmp_path}/cardfile.db", "UPDATE conversations SET is_read = 1")
+    send_request(server, "/api/v1/contacts", [{"name": f"new {number}"} for number in range(600)])
+    run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "DELETE FROM companies WHERE position = 0")
+    run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "UPDATE conversations SET is_read = 1")
     second = keep_in_step()
     assert {name: second[name] for name in RESOURCES} == source()
     assert first["companies"] != second["companies"]

@@ -1,4 +1,4 @@
-"""README's examples: each command runs as pasted on demo data, and answers what README shows."""
+"""README: each command runs as pasted on demo data and prints the documented response."""
 
 import json
 import re
@@ -19,25 +19,25 @@ from seed import UNTIL
 from tests.conftest import ROOT, LiveServer
 
 README = (ROOT / "README.md").read_text()
-# What starts a server, installs packages, or downloads them.
+# These commands start a server or install packages.
 NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
 ADDRESS = "http://127.0.0.1:8000"
 
 
 class Example(NamedTuple):
-    """A command of README and the response that stands below it, if any."""
+    """A command of README and the documented response, if any."""
 
     command: str
     response: str
 
 
 def code_blocks() -> list[tuple[str, str]]:
-    """Return README's code blocks in order, each with its language."""
+    """Return the code blocks of README in order, each with its language."""
     return re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
 
 
 def examples() -> list[Example]:
-    """Return README's commands that are run, in order."""
+    """Return the commands of README that the test runs, in order."""
     blocks = [*code_blocks(), ("sh", "")]
     found = [
         Example(text, following if language != "sh" else "")
@@ -48,12 +48,12 @@ def examples() -> list[Example]:
 
 
 def is_new(time: datetime) -> bool:
-    """Tell whether a time is later than all demo data."""
+    """Return whether a time is later than all demo data."""
     return time > datetime.fromisoformat(UNTIL).replace(tzinfo=UTC)
 
 
 def mask(text: str) -> str:
-    """Return the text without what differs from run to run: keys, tokens, new ids and the times of now."""
+    """Replace values that differ in every run: keys, tokens, new ids and current times."""
 
     def mask_id(found: re.Match[str]) -> str:
         milliseconds = UUID(found[0]).int >> 80
@@ -70,38 +70,38 @@ def mask(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", mask_time, text)
 
 
-def matches(shown: str, answered: str) -> bool:
-    """Tell whether a text is the one shown, in which … stands for anything."""
-    return re.fullmatch(".*".join(map(re.escape, shown.split("…"))), answered) is not None
+def matches(documented: str, actual: str) -> bool:
+    """Return whether a text equals the documented text, in which … matches any text."""
+    return re.fullmatch(".*".join(map(re.escape, documented.split("…"))), actual) is not None
 
 
 def unwrap(text: str) -> str:
-    """Return JSON on one line, its fields in order, and other text as it is."""
+    """Return JSON on one line, and other text without surrounding spaces."""
     return json.dumps(json.loads(text)) if text.startswith(("{", "[")) else text.strip()
 
 
-def compare(shown: str, answered: str) -> None:
-    """Assert that a response is the one shown: its body whole, and its headers as far as they are shown."""
-    shown, answered = mask(shown), mask(answered.replace("\r\n", "\n"))
-    if shown.startswith("HTTP/"):
-        shown_head, shown = shown.split("\n\n", 1)
-        head, answered = answered.split("\n\n", 1)
+def check_response(documented: str, actual: str) -> None:
+    """Assert that a response has the documented body and all documented headers."""
+    documented, actual = mask(documented), mask(actual.replace("\r\n", "\n"))
+    if documented.startswith("HTTP/"):
+        documented_head, documented = documented.split("\n\n", 1)
+        head, actual = actual.split("\n\n", 1)
         lines = head.splitlines()
-        for line in shown_head.splitlines():
+        for line in documented_head.splitlines():
             assert any(matches(line.lower(), each.lower()) for each in lines), f"{line} is not in\n{head}"
-    assert matches(unwrap(shown), unwrap(answered)), f"README shows\n{unwrap(shown)}\nnot\n{unwrap(answered)}"
+    assert matches(unwrap(documented), unwrap(actual)), f"README shows\n{unwrap(documented)}\nnot\n{unwrap(actual)}"
 
 
-def test_every_example_runs_as_pasted_and_answers_what_is_shown(
-    start: Callable[..., LiveServer], tmp_path: Path
-) -> None:
+def test_every_example_prints_the_documented_response(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed.")
-    greeting = next(text for _kind, text in code_blocks() if "Your admin key" in text)
-    server = start("serve", "--demo")
+    documented_output = next(text for _kind, text in code_blocks() if "Your admin key" in text)
+    server = start_server("serve", "--demo")
     assert server.process.stdout
-    printed = server.greeting + "".join(server.process.stdout.readline() for _line in greeting.splitlines()[1:])
-    compare(greeting, printed)
+    printed = server.first_line + "".join(
+        server.process.stdout.readline() for _line in documented_output.splitlines()[1:]
+    )
+    check_response(documented_output, printed)
 
     key, port = re.findall("cfk_[A-Za-z0-9]+", printed)[0], server.port
     variables, *rest = [
@@ -111,7 +111,7 @@ def test_every_example_runs_as_pasted_and_answers_what_is_shown(
     assert len(rest) >= 6
     assert all(response for _command, response in rest)
     for command, response in rest:
-        ran = subprocess.run(
+        completed = subprocess.run(
             ["/bin/sh", "-euc", variables.command + command],
             cwd=tmp_path,
             capture_output=True,
@@ -119,11 +119,11 @@ def test_every_example_runs_as_pasted_and_answers_what_is_shown(
             check=True,
             timeout=30,
         )
-        compare(response, ran.stdout)
+        check_response(response, completed.stdout)
     assert server.stop(signal.SIGTERM) == 0
 
 
-def test_the_tour_begins_with_a_demo_server() -> None:
+def test_the_readme_starts_with_a_demo_server() -> None:
     assert code_blocks()[0] == ("sh", "make run\n")
     assert re.search(r"^run:.*\n\t.* service\.py serve --demo ", (ROOT / "Makefile").read_text(), re.M)
 

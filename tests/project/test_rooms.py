@@ -1,4 +1,4 @@
-"""A room can be taken away, and a fourth resource added: shown on copies of the project."""
+"""In copies of the project, a room can be removed and a fourth resource added."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 # Slow: each test runs other tests.
 pytestmark = pytest.mark.tools
 
-# Each room with the file of its commands, and the lines that enter it.
+# The command file of each room, and the lines in other files that import or call the room.
 ROOMS = {
     "openapi": ("", r"from openapi import .*|    init_openapi\(app\)"),
     "pages": ("", r"from pages import .*|    init_pages\(app\)"),
@@ -33,7 +33,7 @@ print("/api/v1/tasks/{id}" in client.get("/openapi.json").json["paths"], 'id="li
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def project_copy(tmp_path: Path) -> Path:
     """Return a copy of the project."""
     ignored = shutil.ignore_patterns(
         ".git", ".venv*", ".*_cache", "__pycache__", "node_modules", "build", "dist", "*.db*"
@@ -41,42 +41,42 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path / "copy", ignore=ignored))
 
 
-def run(folder: Path, *command: str) -> str:
+def run_command(folder: Path, *command: str) -> str:
     """Run a command in a copy; return what it prints."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=500)
+    assert completed.returncode == 0, completed.stdout[-3000:] + completed.stderr[-3000:]
+    return completed.stdout
 
 
 def run_tests(folder: Path, *paths: str) -> str:
     """Run tests of a copy on SQLite; return what pytest prints."""
     options = "-p", "no:cacheprovider", "-n", "0", "-k", "not postgresql"
-    return run(folder, sys.executable, "-m", "pytest", *options, *paths)
+    return run_command(folder, sys.executable, "-m", "pytest", *options, *paths)
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_the_core_works_without_a_room(copy: Path, room: str) -> None:
+def test_the_core_works_without_a_room(project_copy: Path, room: str) -> None:
     commands, lines = ROOMS[room]
-    for folder in copy / room, copy / "tests" / room:
+    for folder in project_copy / room, project_copy / "tests" / room:
         if folder.is_dir():
             shutil.rmtree(folder)
     if commands:
-        (copy / "commands" / f"{commands}.py").unlink()
-    path = copy / ("commands/__init__.py" if commands else "service.py")
-    for each in {path, copy / "service.py"}:
+        (project_copy / "commands" / f"{commands}.py").unlink()
+    path = project_copy / ("commands/__init__.py" if commands else "service.py")
+    for each in {path, project_copy / "service.py"}:
         kept = [line for line in each.read_text(encoding="utf-8").splitlines() if not re.fullmatch(lines, line)]
         each.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
-    assert room not in re.findall(r"^from (\w+)", (copy / "service.py").read_text(encoding="utf-8"), re.M)
-    assert " passed" in run_tests(copy, "tests/core")
+    assert room not in re.findall(r"^from (\w+)", (project_copy / "service.py").read_text(encoding="utf-8"), re.M)
+    assert " passed" in run_tests(project_copy, "tests/core")
 
 
-def test_a_fourth_resource_takes_the_documented_diff(copy: Path) -> None:
-    text = (copy / "examples" / "fourth_resource.md").read_text(encoding="utf-8")
+def test_a_fourth_resource_takes_the_documented_diff(project_copy: Path) -> None:
+    text = (project_copy / "examples" / "fourth_resource.md").read_text(encoding="utf-8")
     [diff] = re.findall(r"```diff\n(.*?)```", text, re.S)
-    (copy / "tasks.diff").write_text(diff, encoding="utf-8")
-    run(copy, "git", "apply", "tasks.diff")
+    (project_copy / "tasks.diff").write_text(diff, encoding="utf-8")
+    run_command(project_copy, "git", "apply", "tasks.diff")
 
-    assert " passed" in run_tests(copy, "tests/core/test_tasks.py", "tests/core/test_migrations.py")
-    run(copy, sys.executable, "service.py", "seed", "--database", "sqlite:///tasks.db")
-    assert run(copy, sys.executable, "-c", DESCRIBE_TASKS) == "401\nTrue True\n"
+    assert " passed" in run_tests(project_copy, "tests/core/test_tasks.py", "tests/core/test_migrations.py")
+    run_command(project_copy, sys.executable, "service.py", "seed", "--database", "sqlite:///tasks.db")
+    assert run_command(project_copy, sys.executable, "-c", DESCRIBE_TASKS) == "401\nTrue True\n"

@@ -1,4 +1,4 @@
-"""Many at once, against a live server: nothing is lost, and the feed tells all of it in order."""
+"""Concurrent writers on a live server lose no write, and the change feed has every write in order."""
 
 import http.client
 import json
@@ -10,58 +10,60 @@ from typing import Any
 import pytest
 
 from schemas import RESOURCES
-from tests.conftest import LiveServer, ask
+from tests.conftest import LiveServer, send_request
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 WRITERS = 8
-COUNTS = 50
+INCREMENTS = 50
 ROWS = 50
 
 
 class Client:
-    """A connection that stays open, with the server's key."""
+    """An open connection that sends the server's key."""
 
     def __init__(self, server: LiveServer) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         self.headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         self.statuses: list[int] = []
 
-    def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
-        """Return what was answered and its ETag; note the status."""
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> tuple[Any, str]:
+        """Return the body of the response and its ETag; add its status code to `statuses`."""
         self.connection.request(method, f"/api/v1/{path}", body and json.dumps(body), {**self.headers, **headers})
-        answer = self.connection.getresponse()
-        self.statuses.append(answer.status)
-        return json.loads(answer.read() or b"null"), answer.headers.get("ETag", "")
+        response = self.connection.getresponse()
+        self.statuses.append(response.status)
+        return json.loads(response.read() or b"null"), response.headers.get("ETag", "")
 
 
-def count(client: Client, path: str) -> None:
-    """Add 1 to a company's position by read, edit and PUT, until nobody came between."""
+def increment(client: Client, path: str) -> None:
+    """Add 1 to a company's position by GET and PUT with If-Match; repeat until the PUT succeeds."""
     while True:
-        row, tag = client.ask("GET", path)
+        row, tag = client.request("GET", path)
         row["position"] += 1
-        client.ask("PUT", path, row, **{"If-Match": tag})
+        client.request("PUT", path, row, **{"If-Match": tag})
         if client.statuses[-1] == 200:
             return
 
 
 def write(client: Client, number: int, counter: str) -> list[int]:
-    """Make 250 writes that last: rows of its own, created, changed twice and deleted, and counts of a shared one."""
+    """Make 250 writes: create, update and delete contacts, and increment the position of a shared company."""
     for turn in range(ROWS):
-        row, tag = client.ask("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
+        row, tag = client.request("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
         path = f"contacts/{row['id']}"
-        client.ask("PATCH", path, {"title": f"turn {turn}"}, **{"If-Match": tag})
-        client.ask("PATCH", path, {"companyId": None})
-        client.ask("DELETE" if turn % 2 else "PATCH", path, None if turn % 2 else {"notes": "stays"})
-        count(client, f"companies/{counter}")
+        client.request("PATCH", path, {"title": f"turn {turn}"}, **{"If-Match": tag})
+        client.request("PATCH", path, {"companyId": None})
+        client.request("DELETE" if turn % 2 else "PATCH", path, None if turn % 2 else {"notes": "stays"})
+        increment(client, f"companies/{counter}")
     return client.statuses
 
 
-def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: threading.Event) -> int:
-    """Apply the feed to the rows, while others write and until all they wrote has come; return the last number."""
+def apply_changes(
+    client: Client, rows: dict[str, dict[str, Any]], since: int, writers_are_done: threading.Event
+) -> int:
+    """Apply the change feed to the rows until the writers are done; return the number of the last change."""
     while True:
-        last_round = done.is_set()
-        changes, _tag = client.ask("GET", f"changes?since={since}&limit=100")
+        last_round = writers_are_done.is_set()
+        changes, _tag = client.request("GET", f"changes?since={since}&limit=100")
         for change in changes:
             assert change["seq"] == since + 1
             since = change["seq"]
@@ -72,24 +74,26 @@ def follow(client: Client, rows: dict[str, dict[str, Any]], since: int, done: th
             return since
 
 
-def test_eight_writers_lose_nothing_while_the_feed_is_followed(start: Callable[..., LiveServer], database: str) -> None:
-    server = start("serve", "--database", database)
+def test_eight_writers_lose_no_write_and_the_change_feed_has_every_write(
+    start_server: Callable[..., LiveServer], database: str
+) -> None:
+    server = start_server("serve", "--database", database)
     server.read_first_key()
     rows: dict[str, dict[str, Any]] = {name: {} for name in RESOURCES}
-    counter = json.loads(ask(server, body={"name": "counter"})[1])["id"]
-    done = threading.Event()
+    counter = json.loads(send_request(server, body={"name": "counter"})[1])["id"]
+    writers_are_done = threading.Event()
     clients = [Client(server) for _number in range(1 + WRITERS)]
     with ThreadPoolExecutor(len(clients)) as threads:
-        following = threads.submit(follow, clients[0], rows, 0, done)
+        following = threads.submit(apply_changes, clients[0], rows, 0, writers_are_done)
         writing = [threads.submit(write, client, number, counter) for number, client in enumerate(clients[1:])]
         statuses = [status for each in writing for status in each.result()]
-        done.set()
+        writers_are_done.set()
         last = following.result()
 
     assert set(statuses) <= {200, 201, 204, 412}
-    assert last == 1 + WRITERS * (4 * ROWS + COUNTS)
-    assert rows["companies"][counter]["position"] == WRITERS * COUNTS
+    assert last == 1 + WRITERS * (4 * ROWS + INCREMENTS)
+    assert rows["companies"][counter]["position"] == WRITERS * INCREMENTS
     assert len(rows["contacts"]) == WRITERS * ROWS // 2
-    assert rows == {name: {row["id"]: row for row in clients[0].ask("GET", name)[0]} for name in RESOURCES}
+    assert rows == {name: {row["id"]: row for row in clients[0].request("GET", name)[0]} for name in RESOURCES}
     for client in clients:
         client.connection.close()

@@ -1,15 +1,24 @@
-"""The access log: a line for every request, safe from secrets and forged lines."""
+"""The access log has one line for every request and contains no secrets."""
 
+import json
 import logging
 import re
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from auth import new_key
+from tests.conftest import LiveServer, send_request, wait_until_ready
+from tests.server.conftest import send_bytes
+
+StartServer = Callable[..., LiveServer]
 
 
-def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_access_log_has_a_line_for_every_response(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
     reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
     reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
 
@@ -19,7 +28,7 @@ def test_the_access_log_has_a_line_for_every_answer(reader: FlaskClient, capsys:
     assert re.fullmatch(rf"{at} GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
 
 
-def test_a_method_that_commands_a_terminal_is_logged_escaped(
+def test_control_characters_in_a_method_are_escaped_in_the_log(
     reader: FlaskClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
@@ -28,15 +37,56 @@ def test_a_method_that_commands_a_terminal_is_logged_escaped(
     assert " %1B%5B2KGET /api/v1/companies 405 " in line
 
 
-def test_a_key_is_never_repeated_in_an_error_or_a_log_line(
+def test_errors_and_the_log_do_not_contain_keys(
     reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     key = new_key()
     for path in f"/api/v1/companies?{key}=1", f"/api/v1/contacts?companyId=!{key}", f"/api/v1/companies/{key}":
-        answer = reader.get(path)
-        assert answer.status_code in {400, 404}
-        assert key not in answer.text
+        response = reader.get(path)
+        assert response.status_code in {400, 404}
+        assert key not in response.text
     logged = caplog.text + capsys.readouterr().err
     assert "cfk_[redacted]" in logged
     assert key not in logged
+
+
+def test_log_format_json_logs_json(start_server: StartServer) -> None:
+    server = start_server("serve", LOG_FORMAT="json")
+    server.read_first_key()
+    send_request(server, "/api/v1/contacts")
+    server.stop(signal.SIGTERM)
+
+    [line] = [json.loads(line) for line in server.log.splitlines()]
+    assert (line["log"], line["method"], line["path"], line["status"]) == (
+        "cardfile.access",
+        "GET",
+        "/api/v1/contacts",
+        200,
+    )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
+def test_the_server_works_if_the_log_cannot_be_written(
+    tmp_path: Path, redirection: str, arguments: tuple[str, ...], unbuffered: str
+) -> None:
+    class ServerWithoutLog(LiveServer):
+        program = ("sh", "-c", f'exec "$0" "$@" {redirection}', *LiveServer.program)
+
+    with closing(ServerWithoutLog(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
+        server.read_first_key()
+        wait_until_ready(server)
+        assert [send_request(server)[0] for _time in range(200)] == [200] * 200
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def test_a_too_large_request_is_logged_with_its_request_id(start_server: StartServer) -> None:
+    server = start_server()
+    head = b"HEAD /api/v1/keys HTTP/1.1\r\nHost: a\r\nX-Request-Id: job-7\r\nContent-Length: 8388609\r\n\r\n"
+    response, _, body = send_bytes(server, head).decode().partition("\r\n\r\n")
+    server.stop(signal.SIGTERM)
+
+    assert (response.split()[1], "X-Request-Id: job-7" in response, body) == ("413", True, "")
+    assert "413 Request Entity Too Large job-7" in server.log

@@ -1,4 +1,4 @@
-"""Several processes, by Granian: they answer as one, and end as one."""
+"""Granian with two processes: rows, sessions, errors and signals."""
 
 import http.client
 import json
@@ -11,74 +11,76 @@ from contextlib import closing
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, ask, shell, until_it_answers
+from tests.conftest import LiveServer, run_external_sql, send_request, wait_until_ready
 
-Start = Callable[..., LiveServer]
-SEVERAL = ("serve", "--server", "granian", "--workers", "2")
+StartServer = Callable[..., LiveServer]
+TWO_WORKERS = ("serve", "--server", "granian", "--workers", "2")
 
 
 @pytest.fixture
-def workers(start: Start) -> LiveServer:
-    server = start(*SEVERAL, "--demo")
+def workers(start_server: StartServer) -> LiveServer:
+    server = start_server(*TWO_WORKERS, "--demo")
     server.read_first_key()
-    until_it_answers(server)
+    wait_until_ready(server)
     return server
 
 
-def test_what_one_process_wrote_every_process_reads(workers: LiveServer) -> None:
+def test_a_row_written_by_one_process_is_read_by_all(workers: LiveServer) -> None:
     def write_and_read(number: int) -> bool:
-        _status, body = ask(workers, "/api/v1/contacts", {"name": f"number {number}"})
+        _status, body = send_request(workers, "/api/v1/contacts", {"name": f"number {number}"})
         path = f"/api/v1/contacts/{json.loads(body)['id']}"
-        return all(ask(workers, path) == (200, body) for _time in range(4))
+        return all(send_request(workers, path) == (200, body) for _time in range(4))
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(write_and_read, range(80)))
-    assert len(json.loads(ask(workers, "/api/v1/contacts")[1])) > 300
+    assert len(json.loads(send_request(workers, "/api/v1/contacts")[1])) > 300
 
 
-def test_a_session_begun_in_one_process_is_known_and_ended_in_every_process(workers: LiveServer) -> None:
-    def visit(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
+def test_a_session_starts_and_ends_in_all_processes(workers: LiveServer) -> None:
+    def request_settings(method: str, path: str, body: str = "", **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", workers.port, timeout=20)
         with closing(connection):
             form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
             connection.request(method, f"/settings/developer{path}", body, form | headers)
-            answer = connection.getresponse()
-            answer.read()
-            return answer
+            response = connection.getresponse()
+            response.read()
+            return response
 
-    signed_in = visit("POST", "/sign-in", f"key={workers.key}")
-    cookie = str(signed_in.headers["Set-Cookie"]).split(";")[0]
-    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {200}
+    sign_in = request_settings("POST", "/sign-in", f"key={workers.key}")
+    cookie = str(sign_in.headers["Set-Cookie"]).split(";")[0]
+    assert {request_settings("GET", "", Cookie=cookie).status for _time in range(20)} == {200}
 
-    shell(f"sqlite:///{workers.folder}/cardfile.db", "DELETE FROM api_keys")
-    assert {visit("GET", "", Cookie=cookie).status for _time in range(20)} == {303}
+    run_external_sql(f"sqlite:///{workers.folder}/cardfile.db", "DELETE FROM api_keys")
+    assert {request_settings("GET", "", Cookie=cookie).status for _time in range(20)} == {303}
 
 
-def test_the_log_is_of_two_processes_and_errors_are_ours(workers: LiveServer) -> None:
+def test_errors_of_all_processes_are_problem_documents_and_are_logged(workers: LiveServer) -> None:
     for path, status in ("/nowhere", 404), ("/api/v1/companies?limt=1", 400):
-        found, body = ask(workers, path)
-        assert (found, json.loads(body)["status"]) == (status, status)
-    assert ask(workers, "/api/v1/contacts", {"name": "x", "notes": "y" * 1024 * 1024})[0] == 413
+        received, body = send_request(workers, path)
+        assert (received, json.loads(body)["status"]) == (status, status)
+    assert send_request(workers, "/api/v1/contacts", {"name": "x", "notes": "y" * 1024 * 1024})[0] == 413
     assert workers.stop(signal.SIGTERM) == 0
     assert " 413 " in workers.log and "Traceback" not in workers.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_of_them(workers: LiveServer, number: int) -> None:
+def test_a_signal_stops_all_processes(workers: LiveServer, number: int) -> None:
     assert workers.stop(number) == 0
     with pytest.raises(ConnectionRefusedError):
-        ask(workers)
+        send_request(workers)
 
 
-def test_a_port_that_is_taken_is_named(workers: LiveServer, start: Start, run: Callable[..., Result]) -> None:
-    refused = run(*SEVERAL, "--port", str(workers.port))
+def test_the_error_for_a_port_in_use_names_the_port(
+    workers: LiveServer, start_server: StartServer, run_command: Callable[..., Result]
+) -> None:
+    refused = run_command(*TWO_WORKERS, "--port", str(workers.port))
 
     assert refused.exit_code == 1
     assert f"Can't listen on 127.0.0.1 port {workers.port}: Address already in use." in refused.stderr
 
 
-def test_waitress_refuses_several_workers(run: Callable[..., Result]) -> None:
-    refused = run("serve", "--workers", "2")
+def test_waitress_refuses_several_workers(run_command: Callable[..., Result]) -> None:
+    refused = run_command("serve", "--workers", "2")
 
     assert (refused.exit_code, refused.stderr) == (
         1,
@@ -86,11 +88,11 @@ def test_waitress_refuses_several_workers(run: Callable[..., Result]) -> None:
     )
 
 
-def test_a_missing_granian_is_named_with_what_installs_it(
-    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+def test_the_error_for_a_missing_granian_has_the_install_command(
+    run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "granian.constants", None)
 
-    refused = run("serve", "--server", "granian")
+    refused = run_command("serve", "--server", "granian")
     assert refused.exit_code == 1
     assert "pip install -r requirements-granian.txt" in refused.stderr

@@ -1,4 +1,4 @@
-"""`export` and `import`: what goes out comes back byte for byte, and what is wrong is named and not stored."""
+"""`export` and `import`: rows are unchanged, and an invalid file is refused."""
 
 import json
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from click.testing import Result
 from database.sqlite import driver as sqlite
 from tests.conftest import EXAMPLES
 
-Run = Callable[..., Result]
+RunCommand = Callable[..., Result]
 NO_COMPANY = "companyId: Is not the id of a company."
-ODD = [
+COMPANIES_WITH_SPECIAL_TEXT = [
     {"name": 'a "quoted" one, with a comma'},
     {"name": '"', "industry": ""},
     {"name": '""'},
@@ -25,7 +25,7 @@ ODD = [
 ]
 
 
-def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+def select_rows(path: Path, sql: str) -> list[tuple[object, ...]]:
     with sqlite.connect(path) as connection:
         found = connection.execute(sql).fetchall()
     connection.close()
@@ -36,29 +36,31 @@ NOT_JSON = "This is not JSON"
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_export_import_and_export_again_give_the_same_bytes(run: Run, tmp_path: Path, form: str) -> None:
-    (tmp_path / "odd.json").write_text(json.dumps({"companies": ODD}), encoding="utf-8")
+def test_rows_are_exported_unchanged_after_an_import(run_command: RunCommand, tmp_path: Path, form: str) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps({"companies": COMPANIES_WITH_SPECIAL_TEXT}), encoding="utf-8")
     for source in str(EXAMPLES), "odd.json":
-        assert run("seed", "--from", source).exit_code == 0
+        assert run_command("seed", "--from", source).exit_code == 0
 
-    assert run("export", "first", "--format", form).stderr == "Wrote 10 companies, 1 contacts, 1 conversations.\n"
-    stored = run("import", "first", "--database", "sqlite:///other.db")
+    assert (
+        run_command("export", "first", "--format", form).stderr == "Wrote 10 companies, 1 contacts, 1 conversations.\n"
+    )
+    stored = run_command("import", "first", "--database", "sqlite:///other.db")
     assert stored.stderr == "Stored 10 companies, 1 contacts, 1 conversations.\n"
-    run("export", "second", "--format", form, "--database", "sqlite:///other.db")
+    run_command("export", "second", "--format", form, "--database", "sqlite:///other.db")
 
     for name in "companies", "contacts", "conversations":
         assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
     log = "SELECT resource, row_id, data FROM changes ORDER BY resource, row_id"
-    assert rows(tmp_path / "cardfile.db", log) == rows(tmp_path / "other.db", log)
+    assert select_rows(tmp_path / "cardfile.db", log) == select_rows(tmp_path / "other.db", log)
 
 
-def test_lines_are_in_the_shape_of_the_api(run: Run, tmp_path: Path) -> None:
-    run("seed", "--from", str(EXAMPLES))
-    run("export", "out")
-    run("export", "out", "--format", "csv")
+def test_exported_rows_have_the_fields_of_the_api(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
+    run_command("export", "out")
+    run_command("export", "out", "--format", "csv")
 
-    given = json.loads(EXAMPLES.read_text(encoding="utf-8"))
-    for name, [example] in given.items():
+    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    for name, [example] in examples.items():
         line = json.dumps(example, separators=(",", ":")) + "\n"
         assert (tmp_path / f"out/{name}.ndjson").read_text(encoding="utf-8") == line
     assert (tmp_path / "out/contacts.csv").read_text(encoding="utf-8") == (
@@ -68,30 +70,32 @@ def test_lines_are_in_the_shape_of_the_api(run: Run, tmp_path: Path) -> None:
     )
 
 
-def test_a_known_id_is_updated_in_what_the_file_has_of_it(run: Run, tmp_path: Path) -> None:
-    run("seed", "--from", str(EXAMPLES))
+def test_an_import_updates_only_the_fields_of_the_file(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
     (tmp_path / "contacts.csv").write_text("id,name,title\ncontact-123,Johnny,\nnew,Jane,CTO\n", encoding="utf-8")
 
-    assert run("import", "contacts.csv").stderr == "Stored 2 contacts.\n"
+    assert run_command("import", "contacts.csv").stderr == "Stored 2 contacts.\n"
     columns = "SELECT id, name, title, phone, is_primary FROM contacts ORDER BY id"
-    assert rows(tmp_path / "cardfile.db", columns) == [
+    assert select_rows(tmp_path / "cardfile.db", columns) == [
         ("contact-123", "Johnny", None, "+1-555-0123", 1),
         ("new", "Jane", "CTO", None, 0),
     ]
-    assert rows(tmp_path / "cardfile.db", "SELECT updated_at > '2025' FROM contacts") == [(1,), (1,)]
+    assert select_rows(tmp_path / "cardfile.db", "SELECT updated_at > '2025' FROM contacts") == [(1,), (1,)]
 
 
-def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(run: Run, tmp_path: Path) -> None:
+def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
     (tmp_path / "contacts.ndjson").write_text(
         '{"id": "x", "name": "Zoë", "updatedAt": "2024-01-01T12:00:00Z"}\n', encoding="utf-8"
     )
     for _time in range(2):
-        assert run("import", "contacts.ndjson").exit_code == 0
+        assert run_command("import", "contacts.ndjson").exit_code == 0
 
     found = "SELECT rowid FROM contacts_search WHERE contacts_search MATCH 'ZOË'"
-    assert rows(tmp_path / "cardfile.db", found) == [(1,)]
-    assert rows(tmp_path / "cardfile.db", "SELECT seq FROM changes") == [(1,)]
-    assert run("check").exit_code == 0
+    assert select_rows(tmp_path / "cardfile.db", found) == [(1,)]
+    assert select_rows(tmp_path / "cardfile.db", "SELECT seq FROM changes") == [(1,)]
+    assert run_command("check").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -117,35 +121,40 @@ def test_what_is_imported_is_found_by_its_words_and_the_same_again_is_no_change(
         ("contacts.csv", 'name\n"a\n', 2, "unexpected end of data."),
     ],
 )  # fmt: skip
-def test_a_wrong_line_is_named_and_nothing_of_its_file_is_stored(
-    run: Run, tmp_path: Path, name: str, text: str, line: int, sentence: str
+def test_the_error_for_an_invalid_line_names_it_and_the_file_is_not_stored(
+    run_command: RunCommand, tmp_path: Path, name: str, text: str, line: int, sentence: str
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
 
-    refused = run("import", name)
+    refused = run_command("import", name)
     assert (refused.exit_code, refused.stderr.rstrip(".\n")) == (
         1,
         f"Error: {name}, line {line}: {sentence}".rstrip("."),
     )
-    assert rows(tmp_path / "cardfile.db", "SELECT count(*) FROM changes") == [(0,)]
+    assert select_rows(tmp_path / "cardfile.db", "SELECT count(*) FROM changes") == [(0,)]
 
 
-def test_a_file_of_no_resource_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("name\na\n", encoding="utf-8")
 
     for path in "people.csv", ".":
-        assert "there must be companies, contacts or conversations, as .ndjson or .csv." in run("import", path).stderr
+        assert (
+            "there must be companies, contacts or conversations, as .ndjson or .csv."
+            in run_command("import", path).stderr
+        )
 
 
-def test_an_id_that_stands_twice_in_a_file_is_indexed_as_it_stands_last(run: Run, tmp_path: Path) -> None:
-    run("seed", "--from", str(EXAMPLES))
+def test_the_last_line_with_a_duplicate_id_is_searchable(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
     lines = [{"id": "x", "name": "first"}, {"id": "contact-123", "name": "other"}, {"id": "x", "name": "second"}]
     (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
-    assert run("import", "contacts.ndjson").exit_code == 0
+    assert run_command("import", "contacts.ndjson").exit_code == 0
     for word, found in ("first", []), ("second", [("x",)]), ("john doe", []), ("other", [("contact-123",)]):
         index = f"SELECT rowid FROM contacts_search WHERE contacts_search MATCH '\"{word}\"'"
-        assert rows(tmp_path / "cardfile.db", f"SELECT id FROM contacts WHERE number IN ({index})") == found
-    # FTS5 compares its index with the text and raises where they differ.
-    rows(tmp_path / "cardfile.db", "INSERT INTO contacts_search (contacts_search, rank) VALUES ('integrity-check', 1)")
-    assert run("check").exit_code == 0
+        assert select_rows(tmp_path / "cardfile.db", f"SELECT id FROM contacts WHERE number IN ({index})") == found
+    # FTS5 raises an error if its index differs from the text.
+    select_rows(
+        tmp_path / "cardfile.db", "INSERT INTO contacts_search (contacts_search, rank) VALUES ('integrity-check', 1)"
+    )
+    assert run_command("check").exit_code == 0

@@ -1,4 +1,4 @@
-"""A program on the Python client generated from the document."""
+"""A program that uses the Python client generated from the OpenAPI document."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A browser, and the checks of every page: width, colour scheme and accessibility."""
+"""Fixtures for tests in Chromium, and the checks of every page: width, colour scheme and accessibility."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Not localhost, so no secure context, as on an office network.
+    # A host name other than localhost has no secure context over HTTP, as on an office network.
     "--host-resolver-rules=MAP crm.example 127.0.0.1",
 )
-PICTURES = ROOT / "test-output"
-# In pixels. Chromium takes more than half a minute to draw one of 57,000; of a taller page the first screen is kept.
-TALLEST_PICTURE = 10_000
+SCREENSHOTS = ROOT / "test-output"
+# In pixels. Chromium takes half a minute for a screenshot of 57,000; of a taller page, only the first screen is saved.
+TALLEST_SCREENSHOT = 10_000
 PHONE, DESKTOP = 375, 1280
-LOOKS = [
+WIDTHS_AND_SCHEMES = [
     pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (PHONE, DESKTOP) for scheme in ("light", "dark")
 ]
-Open = Callable[..., "Page"]
+OpenPage = Callable[..., "Page"]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Return Chromium; skip where there is none."""
+    """Return Chromium; skip the test if it is not installed."""
     if not Path(CHROMIUM).exists():
         pytest.skip(f"There is no browser at {CHROMIUM}: apt-get install chromium, or set CHROMIUM to another's path.")
     playwright_api = pytest.importorskip("playwright.sync_api")
@@ -49,8 +49,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Open]:
-    """Return a function that opens an empty page of a width and colour scheme, without cookies.
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Return a function that opens an empty page with a width and a colour scheme, without cookies.
 
     A script error or a violation of the Content-Security-Policy fails the test.
     """
@@ -73,34 +73,34 @@ def open_page(browser: Browser) -> Iterator[Open]:
     assert errors == []
 
 
-def expect(what: Any) -> Any:
-    """Return Playwright's expectation of something, which waits for what it asserts."""
+def expect(target: Any) -> Any:
+    """Return Playwright's assertions on a page or an element; they wait until they are true."""
     from playwright.sync_api import expect
 
-    return expect(what)
+    return expect(target)
 
 
 @pytest.fixture
-def page(open_page: Open) -> Page:
+def page(open_page: OpenPage) -> Page:
     """Return an empty page at desktop width, in light colours."""
     return open_page()
 
 
 @pytest.fixture
-def demo(start: Callable[..., LiveServer]) -> LiveServer:
+def demo(start_server: Callable[..., LiveServer]) -> LiveServer:
     """Return a server with demo data and its first key."""
-    server = start("serve", "--demo")
+    server = start_server("serve", "--demo")
     server.read_first_key()
     return server
 
 
-def inspect(page: Page, name: str) -> None:
+def check_layout(page: Page, name: str) -> None:
     """Save a screenshot; check that the page fits the width of its window and that axe finds no violation."""
     from axe_playwright_python.sync_playwright import Axe
 
-    PICTURES.mkdir(exist_ok=True)
-    is_tall = page.evaluate("document.documentElement.scrollHeight") > TALLEST_PICTURE
-    page.screenshot(path=PICTURES / f"{name}.png", full_page=not is_tall)
+    SCREENSHOTS.mkdir(exist_ok=True)
+    is_tall = page.evaluate("document.documentElement.scrollHeight") > TALLEST_SCREENSHOT
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=not is_tall)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name} is wider than its window"
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()

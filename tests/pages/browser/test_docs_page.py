@@ -1,4 +1,4 @@
-"""/docs in Chromium, at phone and desktop width, with requests sent from the page."""
+"""/docs in Chromium: layout, requests sent from the page, samples, and use without JavaScript."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import LiveServer
-from tests.pages.browser.conftest import LOOKS, Open, expect, inspect
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.tools
 
 
-def address(server: LiveServer) -> str:
+def docs_url(server: LiveServer) -> str:
     return f"http://127.0.0.1:{server.port}/docs"
 
 
@@ -32,21 +32,25 @@ def response_of(page: Page, operation: str) -> str:
     return output.inner_text()
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_documentation_fits_and_is_accessible(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_the_documentation_fits_and_is_accessible(
+    open_page: OpenPage, demo: LiveServer, width: int, scheme: str
+) -> None:
     page = open_page(width, scheme)
-    page.goto(address(demo))
+    page.goto(docs_url(demo))
 
     expect(page.get_by_role("heading", name="Authentication")).to_be_visible()
-    inspect(page, f"docs-{scheme}-{width}")
+    check_layout(page, f"docs-{scheme}-{width}")
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
-    inspect(page, f"docs-opened-{scheme}-{width}")
+    check_layout(page, f"docs-opened-{scheme}-{width}")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_get_request_can_be_sent_with_a_key(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_every_get_request_can_be_sent_with_a_key(
+    open_page: OpenPage, demo: LiveServer, width: int, scheme: str
+) -> None:
     page = open_page(width, scheme)
-    page.goto(address(demo))
+    page.goto(docs_url(demo))
     page.get_by_label("API key").fill(f" {demo.key} ")
 
     open_try_it(page, "listCompanies")
@@ -61,11 +65,11 @@ def test_every_get_request_can_be_sent_with_a_key(open_page: Open, demo: LiveSer
     for operation in "listContacts", "listConversations", "listChanges", "listKeys":
         open_try_it(page, operation)
         assert "\n200 OK in " in response_of(page, operation)
-    inspect(page, f"docs-tried-{scheme}-{width}")
+    check_layout(page, f"docs-tried-{scheme}-{width}")
 
 
 def test_a_failed_request_shows_the_error(page: Page, demo: LiveServer) -> None:
-    page.goto(address(demo))
+    page.goto(docs_url(demo))
     open_try_it(page, "listContacts")
 
     assert response_of(page, "listContacts").startswith("Enter an API key first")
@@ -77,9 +81,9 @@ def test_a_failed_request_shows_the_error(page: Page, demo: LiveServer) -> None:
     assert "\n400 " in refused and "limit must be a whole number from 1 to 1000" in refused
 
 
-def test_choosing_a_language_switches_all_samples_and_copy_works(open_page: Open, demo: LiveServer) -> None:
+def test_choosing_a_language_switches_all_samples_and_copy_works(open_page: OpenPage, demo: LiveServer) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
-    page.goto(address(demo))
+    page.goto(docs_url(demo))
     shown = page.locator("#updateContact .copied:visible code").first
     expect(shown).to_contain_text("curl -X PATCH")
 
@@ -90,11 +94,11 @@ def test_choosing_a_language_switches_all_samples_and_copy_works(open_page: Open
     assert page.evaluate("navigator.clipboard.readText()").startswith("import requests\n")
 
 
-def test_the_documentation_works_without_javascript(open_page: Open, demo: LiveServer) -> None:
+def test_the_documentation_works_without_javascript(open_page: OpenPage, demo: LiveServer) -> None:
     page = open_page(java_script_enabled=False)
     page.goto(f"http://127.0.0.1:{demo.port}/")
 
-    assert page.url == address(demo)
+    assert page.url == docs_url(demo)
     expect(page.get_by_label("API key")).to_be_hidden()
     page.locator("#getContact").get_by_text("JavaScript", exact=True).click()
     expect(page.locator("#getContact .copied:visible code").first).to_contain_text("await fetch(")

@@ -1,4 +1,4 @@
-"""The screenshots in README, which `make pictures` saves."""
+"""The screenshots of README: `make pictures` saves new ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT, LiveServer
-from tests.pages.browser.conftest import PICTURES, Open
-from tests.pages.browser.test_settings_page import create, sign_in
+from tests.pages.browser.conftest import SCREENSHOTS, OpenPage
+from tests.pages.browser.test_settings_page import create_key, sign_in
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -24,19 +24,19 @@ def show_docs(page: Page, server: LiveServer) -> None:
 def show_settings(page: Page, server: LiveServer) -> None:
     sign_in(page, server)
     for name, scope in ("Newsletter sync", "read"), ("Website chat", "write"), ("Reporting", "read"):
-        create(page, name, scope)
+        create_key(page, name, scope)
         page.get_by_role("link", name="Done").click()
 
 
 @pytest.mark.parametrize("show", [show_docs, show_settings], ids=["docs", "settings"])
-def test_the_pictures_of_the_readme_are_small(
-    open_page: Open, demo: LiveServer, show: Callable[[Page, LiveServer], None]
+def test_the_screenshots_of_the_readme_are_small(
+    open_page: OpenPage, demo: LiveServer, show: Callable[[Page, LiveServer], None]
 ) -> None:
     name = f"{show.__name__.removeprefix('show_')}.png"
     page = open_page()
     show(page, demo)
-    (PICTURES / "readme").mkdir(parents=True, exist_ok=True)
+    (SCREENSHOTS / "readme").mkdir(parents=True, exist_ok=True)
 
-    assert len(page.screenshot(path=PICTURES / "readme" / name, full_page=show is show_settings)) < 200_000
+    assert len(page.screenshot(path=SCREENSHOTS / "readme" / name, full_page=show is show_settings)) < 200_000
     assert 10_000 < (ROOT / "docs" / name).stat().st_size < 200_000
     assert f"(docs/{name})" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Settings → Developer in Chromium, with and without JavaScript, at phone and desktop width."""
+"""The developer settings in Chromium: keys, sign-in, layout, and use without JavaScript."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import pytest
 
 from formats.values import format_time
 from models import now
-from tests.conftest import LiveServer, ask
-from tests.pages.browser.conftest import LOOKS, Open, expect, inspect
+from tests.conftest import LiveServer, send_request
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.tools
 
-LONG = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
+LONG_NAME = "Nightly-synchronisation-of-the-newsletter-" + "W" * 200
 
 
-def address(server: LiveServer, path: str = "", host: str = "127.0.0.1") -> str:
+def settings_url(server: LiveServer, path: str = "", host: str = "127.0.0.1") -> str:
     return f"http://{host}:{server.port}/settings/developer{path}"
 
 
 def sign_in(page: Page, server: LiveServer, host: str = "127.0.0.1") -> None:
-    page.goto(address(server, host=host))
+    page.goto(settings_url(server, host=host))
     page.get_by_label("Admin key").fill(server.key)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="API keys")).to_be_visible()
 
 
-def create(page: Page, name: str, scope: str = "read") -> str:
+def create_key(page: Page, name: str, scope: str = "read") -> str:
     page.get_by_role("link", name="Create a key").click()
     page.get_by_label("Name").fill(name)
     page.get_by_label(scope).check()
@@ -44,15 +44,27 @@ def create(page: Page, name: str, scope: str = "read") -> str:
     return page.locator("#key").inner_text()
 
 
+def submit_key_form(page: Page, name: str, days: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Expires after").fill(days)
+    page.get_by_role("button", name="Create").click()
+
+
+def add_three_keys(server: LiveServer) -> None:
+    for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
+        expires_at = format_time(now() + timedelta(days=days)) if days else None
+        send_request(server, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+
+
 def read_link(server: LiveServer) -> str:
     assert server.process.stdout
     return next(line.split()[-1] for line in server.process.stdout if "/settings/developer/link" in line)
 
 
-def test_a_key_is_created_copied_used_and_deleted(open_page: Open, demo: LiveServer) -> None:
+def test_a_key_is_created_copied_used_and_deleted(open_page: OpenPage, demo: LiveServer) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     sign_in(page, demo)
-    key = create(page, "Newsletter sync")
+    key = create_key(page, "Newsletter sync")
 
     page.get_by_role("button", name="Copy key").click()
     expect(page.get_by_role("status")).to_have_text("Copied")
@@ -70,31 +82,33 @@ def test_a_key_is_created_copied_used_and_deleted(open_page: Open, demo: LiveSer
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("rowheader", name="Newsletter sync")).to_have_count(0)
     demo.key = key
-    assert ask(demo)[0] == 401
+    assert send_request(demo)[0] == 401
 
 
 def test_a_wrong_key_is_refused(page: Page, demo: LiveServer) -> None:
-    page.goto(address(demo))
+    page.goto(settings_url(demo))
     page.get_by_label("Admin key").fill("cfk_wrong")
     page.get_by_role("button", name="Sign in").click()
 
     expect(page.get_by_role("alert")).to_have_text("This is not a valid admin key.")
-    page.goto(address(demo))
-    expect(page).to_have_url(address(demo, "/sign-in"))
+    page.goto(settings_url(demo))
+    expect(page).to_have_url(settings_url(demo, "/sign-in"))
 
 
 def test_after_signing_out_the_sign_in_page_is_shown(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
     page.get_by_role("button", name="Sign out").click()
 
-    expect(page).to_have_url(address(demo, "/sign-in"))
+    expect(page).to_have_url(settings_url(demo, "/sign-in"))
     page.go_back()
     expect(page.get_by_label("Admin key")).to_be_visible()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "crm.example"])
-def test_the_link_printed_by_serve_signs_in_once(open_page: Open, start: Callable[..., LiveServer], host: str) -> None:
-    server = start("serve")
+def test_the_link_printed_by_serve_signs_in_once(
+    open_page: OpenPage, start_server: Callable[..., LiveServer], host: str
+) -> None:
+    server = start_server("serve")
     link, first, second = read_link(server).replace("127.0.0.1", host), open_page(), open_page()
     for page in first, second:
         page.goto(link)
@@ -116,13 +130,13 @@ def test_deleting_the_key_of_the_session_signs_out(page: Page, demo: LiveServer)
     expect(page.locator(".fault")).to_have_text("You are signed in with this key. Deleting it signs you out.")
     page.get_by_role("button", name="Delete").click()
 
-    expect(page).to_have_url(address(demo, "/sign-in"))
+    expect(page).to_have_url(settings_url(demo, "/sign-in"))
 
 
-def test_everything_but_copying_works_without_javascript(open_page: Open, demo: LiveServer) -> None:
+def test_the_pages_work_without_javascript_except_for_copying(open_page: OpenPage, demo: LiveServer) -> None:
     page = open_page(java_script_enabled=False)
     sign_in(page, demo)
-    create(page, "No script")
+    create_key(page, "No script")
     expect(page.get_by_role("button", name="Copy key")).to_be_hidden()
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name="Delete No script").click()
@@ -133,7 +147,7 @@ def test_everything_but_copying_works_without_javascript(open_page: Open, demo: 
 
 def test_signing_in_works_over_plain_http_on_another_host_name(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo, "crm.example")
-    create(page, "Office")
+    create_key(page, "Office")
 
     assert page.evaluate("isSecureContext") is False
     expect(page.get_by_role("button", name="Copy key")).to_be_hidden()
@@ -142,90 +156,86 @@ def test_signing_in_works_over_plain_http_on_another_host_name(page: Page, demo:
 def test_a_form_from_another_site_changes_nothing(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
     page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=forged))
-    forged = f'<form method="post" action="{address(demo, "/keys/new")}"><input name="name" value="Mallory"></form>'
+    forged = (
+        f'<form method="post" action="{settings_url(demo, "/keys/new")}"><input name="name" value="Mallory"></form>'
+    )
     page.goto("http://elsewhere.example/")
-    with page.expect_navigation() as landed:
+    with page.expect_navigation() as navigation:
         page.evaluate("document.forms[0].submit()")
 
-    assert landed.value.status == 403
-    assert "Mallory" not in ask(demo, "/api/v1/keys")[1].decode()
+    assert navigation.value.status == 403
+    assert "Mallory" not in send_request(demo, "/api/v1/keys")[1].decode()
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_page_fits_and_axe_finds_nothing(open_page: Open, demo: LiveServer, width: int, scheme: str) -> None:
-    page, look = open_page(width, scheme), f"{scheme}-{width}"
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_every_page_fits_and_is_accessible(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
+    page = open_page(width, scheme)
 
-    def see(name: str) -> None:
-        inspect(page, f"settings-{name}-{look}")
+    def check(name: str) -> None:
+        check_layout(page, f"settings-{name}-{scheme}-{width}")
 
-    page.goto(address(demo))
-    see("sign-in")
+    page.goto(settings_url(demo))
+    check("sign-in")
     page.get_by_label("Admin key").fill("cfk_wrong")
     page.get_by_role("button", name="Sign in").click()
-    see("refused")
-    for name, scope, days in ("Newsletter sync", "read", 90), ("Website chat", "write", 0), ("Reporting", "read", 30):
-        expires_at = format_time(now() + timedelta(days=days)) if days else None
-        ask(demo, "/api/v1/keys", {"name": name, "scope": scope, "expiresAt": expires_at})
+    check("refused")
+    add_three_keys(demo)
     sign_in(page, demo)
-    see("demo")
+    check("demo")
     page.get_by_text("Day by day").click()
-    see("days")
+    check("days")
     page.get_by_role("link", name="Create a key").click()
-    see("new")
-    page.get_by_label("Name").fill("x" * 300)
-    page.get_by_label("Expires after").fill("soon")
-    page.get_by_role("button", name="Create").click()
+    check("new")
+    submit_key_form(page, "x" * 300, "soon")
     expect(page.get_by_label("Name")).to_have_value("x" * 300)
-    see("new-refused")
-    page.get_by_label("Name").fill(LONG)
-    page.get_by_label("Expires after").fill("90")
-    page.get_by_role("button", name="Create").click()
+    check("new-refused")
+    submit_key_form(page, LONG_NAME, "90")
     expect(page.get_by_role("heading", name="Key created")).to_be_visible()
-    see("created")
+    check("created")
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name=re.compile("^Delete Nightly")).click()
-    see("delete")
-    page.goto(address(demo, "/nowhere"))
-    see("not-found")
+    check("delete")
+    page.goto(settings_url(demo, "/nowhere"))
+    check("not-found")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_forty_keys_with_long_names_and_odd_stages_fit(
-    open_page: Open, demo: LiveServer, width: int, scheme: str
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_forty_keys_and_stages_with_long_names_fit(
+    open_page: OpenPage, demo: LiveServer, width: int, scheme: str
 ) -> None:
     for number in range(40):
-        name = (f"Integration {number}", f"{number} {LONG}"[:255], "W" * 255, "名" * 100)[
+        name = (f"Integration {number}", f"{number} {LONG_NAME}"[:255], "W" * 255, "名" * 100)[
             number % 4 if number < 8 else 0
         ]
         scope, expires_at = ("read", "write", "admin")[number % 3], format_time(now() + timedelta(days=30 * number + 1))
         body = {"name": name, "scope": scope, "expiresAt": expires_at if number % 2 else None}
-        assert ask(demo, "/api/v1/keys", body)[0] == 201
+        assert send_request(demo, "/api/v1/keys", body)[0] == 201
     for number in range(12):
         company = {
             "name": "Acme",
             "stageId": f"stage-{number}-" + "long" * 60,
             "dealValue": 999_999_999_999.99 - number,
         }
-        assert ask(demo, "/api/v1/companies", company)[0] == 201
+        assert send_request(demo, "/api/v1/companies", company)[0] == 201
     page = open_page(width, scheme)
     sign_in(page, demo)
 
     expect(page.get_by_role("link", name=re.compile("^Delete "))).to_have_count(41)
-    inspect(page, f"settings-forty-{scheme}-{width}")
+    check_layout(page, f"settings-forty-{scheme}-{width}")
 
 
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_an_empty_database_has_pages_too(
-    open_page: Open, start: Callable[..., LiveServer], width: int, scheme: str
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_the_pages_of_an_empty_database_fit_and_are_accessible(
+    open_page: OpenPage, start_server: Callable[..., LiveServer], width: int, scheme: str
 ) -> None:
-    server = start("serve")
+    server = start_server("serve")
     server.read_first_key()
     page, link = open_page(width, scheme), read_link(server)
     page.goto(link)
-    inspect(page, f"settings-link-{scheme}-{width}")
+    check_layout(page, f"settings-link-{scheme}-{width}")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("link", name="Delete first start").click()
     page.get_by_role("button", name="Delete").click()
 
     expect(page.get_by_text("There are no API keys yet")).to_be_visible()
-    inspect(page, f"settings-empty-{scheme}-{width}")
+    check_layout(page, f"settings-empty-{scheme}-{width}")

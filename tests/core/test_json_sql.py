@@ -1,4 +1,4 @@
-"""What the database writes is what the schemas' dump would write, whatever is stored."""
+"""The JSON that SQL writes equals the JSON that the schemas write."""
 
 import json
 from datetime import datetime
@@ -19,10 +19,10 @@ from schemas import RESOURCES, ResourceSchema
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-# Every character that can be stored: quotes, controls, emoji, those that look like other JSON.
+# Any text that can be stored, including quotes, control characters, emoji and text that looks like other JSON.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=3, max_size=12)
 TEXTS = TEXT | st.sampled_from(['"\\/\b\f\n\r\t\x1f\x7f', "null", "[1]", '{"a":1}', "\u2028\ufeff😀é", "1e5", "true"])
-VALUES: dict[type, st.SearchStrategy[Any]] = {
+STRATEGIES_BY_TYPE: dict[type, st.SearchStrategy[Any]] = {
     sa.Boolean: st.booleans(),
     sa.Integer: st.integers(0, MAX_INTEGER),
     sa.Numeric: st.decimals(0, MAX_AMOUNT, places=2) | st.just(MAX_AMOUNT),
@@ -31,7 +31,7 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
         lambda time: time.replace(microsecond=0)
     ),
 }
-RULED = {
+STRATEGIES_BY_COLUMN = {
     "website": TEXTS.map("https://{}".format),
     "logo_url": TEXTS.map("http://{}".format),
     "email": TEXTS.map("a{}@b".format),
@@ -40,28 +40,28 @@ RULED = {
 }
 
 
-def values_of(schema: ResourceSchema) -> st.SearchStrategy[dict[str, Any]]:
-    """Return rows as models store them, all of their columns filled in but the references."""
+def row_strategy(schema: ResourceSchema) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for rows as models store them, without id, number and company_id."""
     columns = [column for column in schema.model.__table__.c if column.name not in {"id", "company_id", "number"}]
-    found = {}
+    strategies = {}
     for column in columns:
-        whole = RULED.get(column.name, VALUES.get(type(column.type), TEXTS))
-        found[column.name] = st.none() | whole if column.nullable else whole
-    return st.fixed_dictionaries(found)
+        strategy = STRATEGIES_BY_COLUMN.get(column.name, STRATEGIES_BY_TYPE.get(type(column.type), TEXTS))
+        strategies[column.name] = st.none() | strategy if column.nullable else strategy
+    return st.fixed_dictionaries(strategies)
 
 
-def exact(text: str) -> Any:
-    """Return what a JSON text says, members in their order and numbers as they are written."""
+def parse_exactly(text: str) -> Any:
+    """Parse JSON, keeping the order of fields and the digits of numbers."""
     return json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
-def test_the_compiled_json_is_what_dump_gives(app: Flask, reader: FlaskClient, resource: str) -> None:
+def test_json_from_sql_equals_json_from_the_schema(app: Flask, reader: FlaskClient, resource: str) -> None:
     schema = RESOURCES[resource]
 
-    # The rows of an example stay for the next ones, which read their own alone.
+    # Rows stay between examples; each example reads only its own row.
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-    @given(values=values_of(schema))
+    @given(values=row_strategy(schema))
     def compare(values: dict[str, Any]) -> None:
         row_id = new_id()
         with app.app_context(), write_transaction():
@@ -73,8 +73,8 @@ def test_the_compiled_json_is_what_dump_gives(app: Flask, reader: FlaskClient, r
                 **values,
             )
         dumped = json.dumps(schema.dump({"id": row_id, "company_id": None, **values}))
-        assert exact(reader.get(f"/api/v1/{resource}/{row_id}").text) == exact(dumped)
+        assert parse_exactly(reader.get(f"/api/v1/{resource}/{row_id}").text) == parse_exactly(dumped)
         listed = reader.get(f"/api/v1/{resource}?id={row_id}")
-        assert exact(listed.text) == [exact(dumped)]
+        assert parse_exactly(listed.text) == [parse_exactly(dumped)]
 
     compare()

@@ -1,4 +1,4 @@
-"""What the schemas take and refuse: every rule of every field, in its own words."""
+"""The schemas accept valid values of each field and refuse invalid ones with an error."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -19,24 +19,24 @@ pytestmark = pytest.mark.databases("sqlite", "postgresql")
 COMPANY = {"name": "Acme"}
 CONTACT = {"name": "John"}
 TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
-NO_TIME = "Must be a time that exists, in the years 0001 to 9999."
+NONEXISTENT_TIME = "Must be a time that exists, in the years 0001 to 9999."
 AMOUNT = "Must be a number from 0 to 999999999999.99."
 POSITION = "Must be a whole number from 0 to 2147483647."
 ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
 URL = "Must be an http or https URL."
 
 
-def faults(resource: str, text: str) -> list[tuple[str, str]]:
-    """Return pointer and sentence of everything that is refused in a JSON text."""
+def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
+    """Return the pointer and the detail of each error in a JSON text."""
     try:
         RESOURCES[resource].load(parse_json(text.encode()))
     except ValidationError as error:
-        return [(fault["pointer"], fault["detail"]) for fault in pointers(error.messages)]
+        return [(each["pointer"], each["detail"]) for each in pointers(error.messages)]
     return []
 
 
 @pytest.mark.parametrize(
-    ("resource", "member", "detail"),
+    ("resource", "field", "detail"),
     [
         ("companies", '"name": null', "Must not be null."),
         ("companies", '"name": ""', "Must not be empty."),
@@ -81,11 +81,11 @@ def faults(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"lastContact": "20240115T103000Z"', TIME),
         ("companies", '"lastContact": "٢٠٢٤-01-15T10:30:00Z"', TIME),
         ("companies", '"lastContact": 1705314600', TIME),
-        ("companies", '"lastContact": "2024-02-30T10:30:00Z"', NO_TIME),
-        ("companies", '"lastContact": "2024-01-15T24:00:00Z"', NO_TIME),
-        ("companies", '"lastContact": "2024-01-15T10:30:00+24:00"', NO_TIME),
-        ("companies", '"lastContact": "0001-01-01T00:00:00+01:00"', NO_TIME),
-        ("companies", '"lastContact": "9999-12-31T23:59:60Z"', NO_TIME),
+        ("companies", '"lastContact": "2024-02-30T10:30:00Z"', NONEXISTENT_TIME),
+        ("companies", '"lastContact": "2024-01-15T24:00:00Z"', NONEXISTENT_TIME),
+        ("companies", '"lastContact": "2024-01-15T10:30:00+24:00"', NONEXISTENT_TIME),
+        ("companies", '"lastContact": "0001-01-01T00:00:00+01:00"', NONEXISTENT_TIME),
+        ("companies", '"lastContact": "9999-12-31T23:59:60Z"', NONEXISTENT_TIME),
         ("companies", '"createdAt": null', "Must not be null."),
         ("companies", '"id": ""', ID),
         ("companies", '"id": "a/b"', ID),
@@ -109,15 +109,15 @@ def faults(resource: str, text: str) -> list[tuple[str, str]]:
         ("conversations", f'"tags": {[0] * 51}', "Must have at most 50 members, not 51."),
     ],
 )  # fmt: skip
-def test_a_wrong_member_is_refused(resource: str, member: str, detail: str) -> None:
-    base = '"name": "Acme"' if resource != "conversations" and '"name"' not in member else ""
-    name = member.split('"')[1]
+def test_an_invalid_field_is_refused(resource: str, field: str, detail: str) -> None:
+    base = '"name": "Acme"' if resource != "conversations" and '"name"' not in field else ""
+    name = field.split('"')[1]
 
-    assert faults(resource, f"{{{', '.join(filter(None, (base, member)))}}}") == [(f"/{name}", detail)]
+    assert errors_in(resource, f"{{{', '.join(filter(None, (base, field)))}}}") == [(f"/{name}", detail)]
 
 
 @pytest.mark.parametrize(
-    ("tags", "place", "detail"),
+    ("tags", "index", "detail"),
     [
         ('["a", ""]', 1, "Must not be empty."),
         ('["a", "b", "a"]', 2, "Must not repeat."),
@@ -126,31 +126,31 @@ def test_a_wrong_member_is_refused(resource: str, member: str, detail: str) -> N
         ('["' + "x" * 65 + '"]', 0, "Must have at most 64 characters, not 65."),
     ],
 )  # fmt: skip
-def test_a_wrong_tag_is_pointed_at(tags: str, place: int, detail: str) -> None:
-    assert faults("conversations", f'{{"tags": {tags}}}') == [(f"/tags/{place}", detail)]
+def test_the_error_for_an_invalid_tag_has_its_index(tags: str, index: int, detail: str) -> None:
+    assert errors_in("conversations", f'{{"tags": {tags}}}') == [(f"/tags/{index}", detail)]
 
 
-def test_every_fault_is_told_at_once() -> None:
-    told = faults("companies", '{"website": 1, "position": -1, "nmae": "Acme"}')
+def test_all_errors_are_reported_together() -> None:
+    errors = errors_in("companies", '{"website": 1, "position": -1, "nmae": "Acme"}')
 
-    assert sorted(pointer for pointer, _detail in told) == ["/name", "/nmae", "/position", "/website"]
+    assert sorted(pointer for pointer, _detail in errors) == ["/name", "/nmae", "/position", "/website"]
 
 
 @pytest.mark.parametrize("text", ["null", "[]", '"text"', "1"])
-def test_only_an_object_is_a_row(text: str) -> None:
-    assert faults("companies", text) == [("", "Must be an object.")]
+def test_json_that_is_not_an_object_is_refused(text: str) -> None:
+    assert errors_in("companies", text) == [("", "Must be an object.")]
 
 
-def test_a_pointer_escapes_what_json_pointer_needs_escaped() -> None:
-    assert [pointer for pointer, _detail in faults("companies", '{"name": "a", "x/y~z": 1}')] == ["/x~1y~0z"]
+def test_a_pointer_escapes_slashes_and_tildes() -> None:
+    assert [pointer for pointer, _detail in errors_in("companies", '{"name": "a", "x/y~z": 1}')] == ["/x~1y~0z"]
 
 
-def load(resource: str, **members: Any) -> dict[str, Any]:
-    row: dict[str, Any] = RESOURCES[resource].load({**({} if resource == "conversations" else COMPANY), **members})
+def load(resource: str, **fields: Any) -> dict[str, Any]:
+    row: dict[str, Any] = RESOURCES[resource].load({**({} if resource == "conversations" else COMPANY), **fields})
     return row
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_a_missing_field_has_its_default() -> None:
     company, conversation = load("companies"), load("conversations")
 
     assert company["website"] is company["deal_value"] is company["last_contact"] is None
@@ -160,14 +160,14 @@ def test_what_is_left_out_has_its_default() -> None:
     assert load("companies", createdAt="2024-01-01T00:00:00Z")["updated_at"] == datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def test_no_two_rows_share_their_default_tags() -> None:
+def test_default_tags_are_not_shared_between_rows() -> None:
     load("conversations")["tags"].append("mine")
 
     assert load("conversations")["tags"] == []
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("sent", "returned"),
     [
         ("2024-01-15T10:30:00Z", "2024-01-15T10:30:00Z"),
         ("2024-01-15t10:30:00z", "2024-01-15T10:30:00Z"),
@@ -179,40 +179,40 @@ def test_no_two_rows_share_their_default_tags() -> None:
         ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
     ],
 )
-def test_a_time_is_taken_in_any_offset_and_shown_in_utc(given: str, shown: str) -> None:
+def test_a_time_with_an_offset_is_returned_in_utc(sent: str, returned: str) -> None:
     schema = RESOURCES["companies"]
 
-    assert schema.dump(load("companies", lastContact=given))["lastContact"] == shown
+    assert schema.dump(load("companies", lastContact=sent))["lastContact"] == returned
 
 
 @given(st.datetimes(datetime(1000, 1, 2), datetime(9999, 12, 30)), st.integers(-1439, 1439))
-def test_any_time_comes_back_as_the_same_instant(wall_clock: datetime, minutes: int) -> None:
+def test_a_time_is_returned_as_the_same_instant(wall_clock: datetime, minutes: int) -> None:
     time = wall_clock.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    shown = RESOURCES["companies"].dump(load("companies", lastContact=time.isoformat()))["lastContact"]
+    returned = RESOURCES["companies"].dump(load("companies", lastContact=time.isoformat()))["lastContact"]
 
-    assert datetime.strptime(shown, "%Y-%m-%dT%H:%M:%S%z") == time.replace(microsecond=0)
+    assert datetime.strptime(returned, "%Y-%m-%dT%H:%M:%S%z") == time.replace(microsecond=0)
 
 
 @given(st.decimals(0, Decimal("999999999999.99"), places=2))
-def test_any_amount_comes_back_as_the_same_number(amount: Decimal) -> None:
+def test_an_amount_is_returned_as_the_same_number(amount: Decimal) -> None:
     row = RESOURCES["companies"].load(parse_json(f'{{"name": "Acme", "dealValue": {amount}}}'.encode()))
-    shown = repr(RESOURCES["companies"].dump(row)["dealValue"])
+    returned = repr(RESOURCES["companies"].dump(row)["dealValue"])
 
-    assert Decimal(shown) == amount
-    assert not shown.endswith(".0")
+    assert Decimal(returned) == amount
+    assert not returned.endswith(".0")
 
 
 @given(st.from_regex("[A-Za-z0-9._~-]{1,64}", fullmatch=True))
-def test_any_id_comes_back_as_it_was(row_id: str) -> None:
+def test_an_id_is_returned_unchanged(row_id: str) -> None:
     assert RESOURCES["contacts"].dump(load("contacts", id=row_id, companyId=row_id))["companyId"] == row_id
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255))
-def test_any_text_comes_back_as_it_was(name: str) -> None:
+def test_a_text_is_returned_unchanged(name: str) -> None:
     assert RESOURCES["contacts"].dump(load("contacts", name=name))["name"] == name
 
 
-def test_new_ids_are_uuids_of_version_7_that_rise() -> None:
+def test_new_ids_are_ascending_uuids_of_version_7() -> None:
     ids = [new_id() for _number in range(10_000)]
 
     assert ids == sorted(set(ids))
@@ -231,11 +231,11 @@ def test_new_ids_are_uuids_of_version_7_that_rise() -> None:
         "http://[::1]/",
     ],
 )
-def test_any_url_of_the_web_is_taken(url: str) -> None:
+def test_an_http_or_https_url_is_accepted(url: str) -> None:
     assert RESOURCES["companies"].load({"name": "Acme", "website": url})["website"] == url
 
 
-def test_a_whole_number_may_be_written_with_a_point() -> None:
+def test_a_whole_number_with_a_decimal_point_is_accepted() -> None:
     position = RESOURCES["companies"].load(parse_json(b'{"name": "Acme", "position": 3.0}'))["position"]
 
     assert (position, type(position)) == (3, int)

@@ -1,4 +1,4 @@
-"""A query string that isn't understood to the last letter is refused, and the answer says what was probably meant."""
+"""An unknown query parameter or invalid value is refused, with a suggestion."""
 
 import base64
 import json
@@ -7,23 +7,23 @@ import pytest
 from flask.testing import FlaskClient
 
 from models import STATUSES
-from tests.conftest import Make, Query
+from tests.conftest import CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-NOT_AN_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
-A_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
+INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+INVALID_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
 
 
-def cursor(*place: object) -> str:
-    """Return the cursor of a place, as a list would give it."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+def cursor(*values: object) -> str:
+    """Return a cursor with these values, encoded like the cursor of a list."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
-TOO_MANY = "name can have at most 2000 values, not 2001: send several requests."
-A_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
-LIST = "limit, cursor, sort, q, fields, include"
-CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"
+TOO_MANY_VALUES = "name can have at most 2000 values, not 2001: send several requests."
+INVALID_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
+LIST_PARAMETERS = "limit, cursor, sort, q, fields, include"
+CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, use
         ("companies?limt=5", "There is no parameter limt here. Did you mean limit?"),
         ("contacts?companyid=x", "There is no parameter companyid here. Did you mean companyId?"),
         ("contacts?company_id=x", "There is no parameter company_id here. Did you mean companyId?"),
-        ("contacts?zzz=x", f"There is no parameter zzz here. Known: {LIST}, {CONTACT}."),
+        ("contacts?zzz=x", f"There is no parameter zzz here. Known: {LIST_PARAMETERS}, {CONTACT_FIELDS}."),
         ("contacts/x?companyId=y", "There is no parameter companyId here. Known: fields, include."),
         ("keys?limit=1", "There is no parameter limit here. None is known here."),
         ("changes?after=1", "There is no parameter after here. Known: since, limit."),
-        ("contacts?companyId=", f"companyId can't be ''. {NOT_AN_ID}"),
-        ("contacts?companyId=a&companyId=b%20c", f"companyId can't be 'b c'. {NOT_AN_ID}"),
+        ("contacts?companyId=", f"companyId can't be ''. {INVALID_ID}"),
+        ("contacts?companyId=a&companyId=b%20c", f"companyId can't be 'b c'. {INVALID_ID}"),
         ("contacts?isPrimary=yes", "isPrimary can't be 'yes'. Must be true or false."),
         ("contacts?isPrimary=1", "isPrimary can't be '1'. Must be true or false."),
         ("contacts?email=john", "email can't be 'john'. Must be an e-mail address, as in jane@acme.com."),
@@ -45,11 +45,11 @@ CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, use
         ("companies?dealValue=null&dealValue=", "dealValue can't be ''. Must be a number."),
         ("companies?position=null", "position can't be 'null'. Must not be null."),
         ("companies?dealValue[gte]=1.001", "dealValue can't be '1.001'. Must have at most two decimals."),
-        ("companies?createdAt[gte]=2024-01-15", f"createdAt can't be '2024-01-15'. {A_TIME}"),
+        ("companies?createdAt[gte]=2024-01-15", f"createdAt can't be '2024-01-15'. {INVALID_TIME}"),
         ("companies?dealValue[gte]=null", "dealValue[gte] can't be null: dealValue=null and dealValue[ne]=null can."),
         ("companies?isCustomer=%20true", "isCustomer can't be ' true'. Must be true or false."),
         ("companies?createdBy=%ff", "The query string must be in UTF-8."),
-        ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", A_CURSOR),
+        ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", INVALID_CURSOR),
         ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),
         ("companies?dealValue[]=1", "dealValue has no operator . Known: gte, gt, lte, lt, ne."),
         ("companies?dealValue[gt]=1&dealValue[gt]=2", "dealValue[gt] must be given once."),
@@ -63,37 +63,37 @@ CONTACT = "id, companyId, name, email, phone, title, role, notes, isPrimary, use
         ("contacts?limit=%D9%A1", "limit must be a whole number from 1 to 1000, not '\u0661'."),
         ("contacts?limit=1&limit=2", "limit must be given once."),
         ("contacts?sort=nmae", "sort can't have 'nmae'. Did you mean name?"),
-        ("contacts?sort=", f"sort can't have ''. Known: {CONTACT}."),
+        ("contacts?sort=", f"sort can't have ''. Known: {CONTACT_FIELDS}."),
         ("contacts?sort=name,-name", "sort must name name once."),
         ("contacts?sort=--name", "sort can't have '--name'. Did you mean name?"),
         ("contacts?fields=id,nmae", "fields can't have 'nmae'. Did you mean name?"),
-        ("contacts?fields=", f"fields can't have ''. Known: {CONTACT}."),
+        ("contacts?fields=", f"fields can't have ''. Known: {CONTACT_FIELDS}."),
         ("contacts?include=contacts", "include can't have 'contacts'. Known: company."),
         ("companies?include=contact", "include can't have 'contact'. Did you mean contacts?"),
         ("contacts?q=", "q must be one or more words, 255 characters in all."),
         ("contacts?q=" + "x" * 256, "q must be one or more words, 255 characters in all."),
-        ("contacts?cursor=nonsense", A_CURSOR),
-        ("contacts?cursor=%C3%A9", A_CURSOR),
-        ("contacts?cursor=W10", A_CURSOR),
-        ("contacts?cursor=WyJjcmVhdGVkQXQiXQ", A_CURSOR),
-        (f"companies?sort=position&cursor={cursor('companies', 'position', 1.5, 'x')}", A_CURSOR),
-        (f"companies?cursor={cursor('companies', 'createdAt', 'nonsense', 'x')}", A_CURSOR),
-        (f"companies?cursor={cursor('companies', 'createdAt', 1, 'x')}", A_CURSOR),
-        ("companies?" + "&".join(["name=a"] * 2001), TOO_MANY),
+        ("contacts?cursor=nonsense", INVALID_CURSOR),
+        ("contacts?cursor=%C3%A9", INVALID_CURSOR),
+        ("contacts?cursor=W10", INVALID_CURSOR),
+        ("contacts?cursor=WyJjcmVhdGVkQXQiXQ", INVALID_CURSOR),
+        (f"companies?sort=position&cursor={cursor('companies', 'position', 1.5, 'x')}", INVALID_CURSOR),
+        (f"companies?cursor={cursor('companies', 'createdAt', 'nonsense', 'x')}", INVALID_CURSOR),
+        (f"companies?cursor={cursor('companies', 'createdAt', 1, 'x')}", INVALID_CURSOR),
+        ("companies?" + "&".join(["name=a"] * 2001), TOO_MANY_VALUES),
         ("changes?since=-1", "since must be a whole number from 0 to 9223372036854775807, not '-1'."),
         ("changes?since=1e3", "since must be a whole number from 0 to 9223372036854775807, not '1e3'."),
     ],
 )  # fmt: skip
-def test_an_unknown_parameter_or_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:
-    answer = admin.get(f"/api/v1/{path}")
+def test_an_unknown_parameter_or_invalid_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:
+    response = admin.get(f"/api/v1/{path}")
 
-    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+    assert (response.status_code, response.json["detail"]) == (400, detail)
 
 
-def test_bytes_that_are_no_utf8_are_400_unquoted_too(admin: FlaskClient) -> None:
-    answer = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
+def test_unescaped_bytes_that_are_not_utf8_are_400(admin: FlaskClient) -> None:
+    response = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
 
-    assert (answer.status_code, answer.json["detail"]) == (400, "The query string must be in UTF-8.")
+    assert (response.status_code, response.json["detail"]) == (400, "The query string must be in UTF-8.")
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,10 @@ def test_bytes_that_are_no_utf8_are_400_unquoted_too(admin: FlaskClient) -> None
     ],
 )
 def test_a_write_with_an_unknown_parameter_writes_nothing(
-    writer: FlaskClient, make: Make, query: Query, method: str, path: str, detail: str
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str, path: str, detail: str
 ) -> None:
-    make("contacts", id="x")
-    answer = writer.open(f"/api/v1/{path}", method=method, json={"name": "John"})
+    create_row("contacts", id="x")
+    response = writer.open(f"/api/v1/{path}", method=method, json={"name": "John"})
 
-    assert (answer.status_code, answer.json["detail"]) == (400, detail)
+    assert (response.status_code, response.json["detail"]) == (400, detail)
     assert query("SELECT count(*) FROM changes") == [(1,)]

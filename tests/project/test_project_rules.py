@@ -1,4 +1,4 @@
-"""Rules that no single file shows: the direction of imports, sizes, private names, and complete documentation."""
+"""Rules for all files: the direction of imports, sizes, private names of libraries, and complete documentation."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from settings import Settings
 from tests.conftest import ROOT
 
 ROOMS = {"openapi", "pages", "server", "transfer", "operate"}
-# A file may import from its own part, and from the layers below.
+# A file can import from its own part and from the layers below.
 LAYERS = [
     {"service"},
     {"commands"},
@@ -30,8 +30,8 @@ LAYERS = [
 ]
 PARTS = set().union(*LAYERS)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Parts of other libraries that are not their public interface, each with the file that says why it uses them.
-PRIVATE = {
+# Private names of libraries, by the file that uses them; its docstring says why.
+PRIVATE_NAMES = {
     "packaging/onefile.py": {"sys._MEIPASS"},
     "server/waitress_server.py": {"waitress.channel", "waitress.server", "waitress.task", "wasyncore"},
 }
@@ -68,9 +68,9 @@ def test_imports_point_one_way_and_no_room_imports_another() -> None:
     assert len(files) > 50
 
     for path in files:
-        own = part_of(path)
-        [depth] = [number for number, layer in enumerate(LAYERS) if own in layer]
-        assert parts_imported_by(path) <= {own}.union(*LAYERS[depth + 1 :]), path
+        part = part_of(path)
+        [depth] = [number for number, layer in enumerate(LAYERS) if part in layer]
+        assert parts_imported_by(path) <= {part}.union(*LAYERS[depth + 1 :]), path
 
 
 def test_files_and_functions_are_short() -> None:
@@ -106,19 +106,19 @@ def private_names(path: Path) -> set[str]:
     return found | ({"wasyncore"} if any(ast.unparse(each) == "wasyncore.loop" for each in attributes) else set())
 
 
-def test_private_names_of_libraries_are_listed() -> None:
+def test_only_the_listed_private_names_of_libraries_are_used() -> None:
     found = {
         str(path.relative_to(ROOT)): private_names(path)
         for path in [*application_files(), *ROOT.glob("packaging/*.py")]
     }
 
-    assert {path: names for path, names in found.items() if names} == PRIVATE
+    assert {path: names for path, names in found.items() if names} == PRIVATE_NAMES
 
 
 def test_every_setting_is_documented() -> None:
     for row in fields(Settings):
-        told = row.metadata
-        assert f"| `{row.name.upper()}` | `{told['flag']}` | `{told['default']}` | {told['help']} |" in README
+        setting = row.metadata
+        assert f"| `{row.name.upper()}` | `{setting['flag']}` | `{setting['default']}` | {setting['help']} |" in README
 
 
 def test_every_route_is_documented(app: Flask) -> None:
@@ -128,19 +128,19 @@ def test_every_route_is_documented(app: Flask) -> None:
             assert f"| `{method} {path}` |" in README
 
 
-def test_every_picture_of_the_readme_is_there_and_small() -> None:
-    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README)
-    assert pictures
+def test_every_image_of_the_readme_exists_and_is_small() -> None:
+    images = re.findall(r"!\[.+?\]\((.+?)\)", README)
+    assert images
 
-    for path in pictures:
+    for path in images:
         assert (ROOT / path).stat().st_size < 200_000
 
 
 def test_every_command_and_its_options_are_documented() -> None:
-    def walk(command: click.Command, path: str) -> None:
+    def check(command: click.Command, path: str) -> None:
         if isinstance(command, click.Group):
             for name, inner in command.commands.items():
-                walk(inner, f"{path} {name}".strip())
+                check(inner, f"{path} {name}".strip())
             return
         [line] = [line for line in README.splitlines() if line.startswith(f"| `{path}")]
         settings = {row.metadata["flag"] for row in fields(Settings)}
@@ -148,11 +148,11 @@ def test_every_command_and_its_options_are_documented() -> None:
             if isinstance(option, click.Option) and option.opts[0] not in settings:
                 assert option.opts[0] in line, (path, option.opts)
 
-    walk(cli, "")
+    check(cli, "")
 
 
-def test_every_file_of_the_layout_is_drawn() -> None:
-    drawn = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+def test_every_file_is_listed_in_the_architecture_document() -> None:
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
     for path in application_files():
-        assert path.stem in drawn or path.name == "__init__.py", path
+        assert path.stem in architecture or path.name == "__init__.py", path

@@ -1,0 +1,29 @@
+"""Helpers and fixtures for tests with a live server."""
+
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import LiveServer
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return one server for all tests of a file that do not change it."""
+    server = LiveServer(tmp_path_factory.mktemp("running"))
+    server.read_first_key()
+    yield server
+    server.stop(signal.SIGKILL)
+    server.close()
+
+
+def send_bytes(server: LiveServer, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        response = b""
+        while chunk := connection.recv(65536):
+            response += chunk
+    return response

@@ -1,0 +1,120 @@
+"""The start of a server: its output, errors and imported modules."""
+
+import json
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
+from tests.core.test_migrations import OPEN_DATABASE
+
+StartServer = Callable[..., LiveServer]
+
+
+def test_a_start_without_an_upgrade_imports_only_needed_modules(app: Flask, database: str) -> None:
+    unneeded = {"alembic", "mimesis", "mistune", "psycopg", "granian", "limits", "transfer"}
+    script = (
+        f"{OPEN_DATABASE}; import commands, server, server.waitress_server; print(*({unneeded} & set(sys.modules)))"
+    )
+
+    completed = subprocess.run(
+        [sys.executable, "-c", script, database], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert completed.stdout == "\n"
+
+
+def test_the_first_start_prints_a_curl_command_that_works(start_server: StartServer) -> None:
+    server = start_server("serve", "--demo")
+    line = server.read_first_key()
+
+    pasted = subprocess.run(shlex.split(line), capture_output=True, check=True, timeout=20)
+    assert len(json.loads(pasted.stdout)) == 50
+
+
+def test_the_second_start_keeps_the_rows_and_prints_no_key(start_server: StartServer) -> None:
+    first = start_server("serve", "--demo")
+    first.read_first_key()
+    assert first.stop(signal.SIGINT) == 0
+    second = start_server("serve", "--demo")
+    second.key = first.key
+
+    assert len(json.loads(send_request(second)[1])) == 50
+    assert second.stop(signal.SIGTERM) == 0
+    assert second.process.stdout and "cfk_" not in second.first_line + second.process.stdout.read()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_shown"),
+    [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("0.0.0.0", False)],  # noqa: S104
+)
+def test_a_sign_in_link_is_printed_only_if_the_host_is_local(
+    start_server: StartServer, host: str, is_shown: bool
+) -> None:
+    server = start_server("serve", "--host", host)
+    server.read_first_key()
+    assert server.stop(signal.SIGTERM) == 0
+
+    assert server.process.stdout
+    line = f"Developer settings (one-time link, valid for 15 minutes): http://{host}:{server.port}/settings/developer/link?token="
+    assert server.process.stdout.read().startswith(f"\n{line}" if is_shown else "\n") is True
+    assert (
+        run_external_sql(f"sqlite:///{server.folder}/cardfile.db", "SELECT kind FROM sessions") == [("link",)]
+    ) is is_shown
+
+
+def test_serve_is_the_default_command(start_server: StartServer) -> None:
+    server = start_server("--threads", "2")
+    server.read_first_key()
+
+    assert send_request(server) == (200, b"[]")
+
+
+def test_the_first_line_names_sqlite_and_the_file(start_server: StartServer, tmp_path: Path) -> None:
+    assert f"from {tmp_path}/cardfile.db (SQLite 3." in start_server().first_line
+
+
+def test_a_port_in_use_is_an_error_of_one_line(shared_server: LiveServer, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--port", str(shared_server.port)]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {shared_server.port}: Address already in use.\n"
+
+
+def test_the_server_works_with_the_sqlite_of_the_standard_library(start_server: StartServer, tmp_path: Path) -> None:
+    (tmp_path / "pysqlite3.py").write_text("raise ImportError", encoding="utf-8")
+    server = start_server("serve", "--demo", PYTHONPATH=str(tmp_path))
+    server.read_first_key()
+
+    assert f"(SQLite {sqlite3.sqlite_version}" in server.first_line
+    assert len(json.loads(send_request(server)[1])) == 50
+    assert send_request(server, "/api/v1/contacts?q=ceo&include=company&limit=2")[0] == 200
+    status, created = send_request(server, "/api/v1/companies", {"name": "Acme", "dealValue": 358976077017.13})
+    assert (status, json.loads(created)["dealValue"]) == (201, 358976077017.13)
+    assert server.stop(signal.SIGTERM) == 0
+    assert ("can corrupt a file" in server.first_line) is (sqlite3.sqlite_version_info < (3, 44, 6))
+
+
+def test_several_servers_can_start_with_demo_data_at_once(start_server: StartServer) -> None:
+    servers = [start_server("serve", "--demo") for _number in range(3)]
+
+    assert all("/api/v1" in server.first_line for server in servers)
+    for server in servers:
+        server.process.send_signal(signal.SIGTERM)
+    assert sum(bool(server.read_first_key()) for server in servers) == 1
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])
+def test_an_invalid_host_is_an_error_of_one_line(tmp_path: Path, host: str) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--port", "0", "--host", host]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith(f"Error: Can't listen on {host} port 0: ")
