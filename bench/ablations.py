@@ -116,6 +116,13 @@ def core_connection(own: Any) -> Any:
     return own.core
 
 
+def remove_turns() -> None:
+    """Let requests run at once, as many as there are threads."""
+    import server
+
+    server.Turns = lambda app: app
+
+
 def remove_write_lock() -> None:
     """Leave the order of writers to SQLite."""
     from contextlib import nullcontext
@@ -132,6 +139,7 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "access-log": remove_access_log,
     "driver-connection": remove_driver_connection,
     "compiled-statements": remove_compiled_statements,
+    "turns": remove_turns,
     "write-lock": remove_write_lock,
     # Left out of the application: with them it should be faster.
     "add-url-adapter": add_url_adapter,

@@ -17,15 +17,28 @@ from bench.peers import (
     FastAPI,
     Floor,
     GranianOne,
+    GranianOneBound,
     GranianTwo,
     Peer,
     PlainFlask,
     Waitress,
+    WaitressBound,
 )
 from bench.pocketbase import PocketBase
 
-PEERS: tuple[type[Peer], ...] = (Waitress, GranianOne, GranianTwo, PocketBase, PlainFlask, FastAPI, Datasette, Floor)
-ABLATED_SERVERS: tuple[type[Cardfile], ...] = (Waitress, GranianOne)
+PEERS: tuple[type[Peer], ...] = (
+    Waitress,
+    WaitressBound,
+    GranianOne,
+    GranianOneBound,
+    GranianTwo,
+    PocketBase,
+    PlainFlask,
+    FastAPI,
+    Datasette,
+    Floor,
+)
+ABLATED_SERVERS: tuple[type[Cardfile], ...] = (WaitressBound, GranianTwo)
 PACKAGES = "flask, flask_sqlalchemy, marshmallow, waitress"
 
 

@@ -113,10 +113,12 @@ class Cardfile(Peer):
 
     options: ClassVar[tuple[str, ...]] = ()
     without = ""
+    is_bound = False
 
     def command(self) -> list[Any]:
+        bind = ["taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))] if self.is_bound else []
         program = ["-m", "bench.ablated", self.without] if self.without else [ROOT / "service.py"]
-        return [sys.executable, *program, "serve", "--port", str(self.port), *self.options]
+        return [*bind, sys.executable, *program, "serve", "--port", str(self.port), *self.options]
 
 
 class Waitress(Cardfile):
@@ -126,6 +128,16 @@ class Waitress(Cardfile):
 class GranianOne(Cardfile):
     name, description = "Granian, 1 worker", "Cardfile on Granian, one worker"
     options = ("--server", "granian", "--workers", "1")
+
+
+class WaitressBound(Waitress):
+    name, description = "waitress, 1 core", "the same, bound to one core by taskset"
+    is_bound = True
+
+
+class GranianOneBound(GranianOne):
+    name, description = "Granian, 1 core", "Cardfile on Granian, one worker, bound to one core by taskset"
+    is_bound = True
 
 
 class GranianTwo(Cardfile):

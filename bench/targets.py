@@ -17,8 +17,8 @@ class Target(NamedTuple):
 
 
 RATIOS = (
-    Target("waitress", "per_cpu", "per CPU second", dict(zip(WORKLOADS, (6, 2.5, 1.1, 1.0, 2), strict=True))),
-    Target("Granian, 1 worker", "per_cpu", "per CPU second", dict(zip(WORKLOADS, (8, 3.5, 1.5, 1.5, 2), strict=True))),
+    Target("waitress, 1 core", "per_cpu", "per CPU second", dict(zip(WORKLOADS, (6, 2.5, 1.1, 1.0, 2), strict=True))),
+    Target("Granian, 1 core", "per_cpu", "per CPU second", dict(zip(WORKLOADS, (8, 3.5, 1.5, 1.5, 2), strict=True))),
     Target("Granian, 2 workers", "rate", "per second", dict(zip(WORKLOADS, (10, 4.8, 2.0, 1.8, 2.4), strict=True))),
 )
 # 99th percentile of a create's latency, with 16 writers, on each of Cardfile's servers.

@@ -15,6 +15,7 @@ from database.backend import display_name
 from database.connection import connection, execute, write_transaction
 from models import ApiKey
 from server.log import set_up_logging
+from server.turns import Turns
 from settings import InvalidSetting, Settings
 
 
@@ -23,6 +24,7 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     if settings.workers > 1 and settings.server != "granian":
         raise InvalidSetting("--workers needs a server with several processes: add --server granian.")
     set_up_logging(settings.log_format)
+    app.wsgi_app = Turns(app.wsgi_app)  # type: ignore[method-assign]
     server: Any
     if settings.server == "granian":
         from server.granian_server import Granian
