@@ -15,7 +15,7 @@ from zlib import crc32
 import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
-from database.connection import execute, write_transaction
+from database.connection import discard_connections, execute, write_transaction
 from formats.ids import new_id
 from models import SCOPES, ApiKey, from_driver, insert_statement, now
 
@@ -37,7 +37,7 @@ class Unauthenticated(Exception):
     """The request has no API key (RFC 6750 §3)."""
 
     status = 401
-    detail = "This needs an API key: send it as Authorization: Bearer YOUR_API_KEY."
+    detail = "This request needs an API key: send it as Authorization: Bearer YOUR_API_KEY."
     challenge: ClassVar[dict[str, str]] = {}
 
 
@@ -166,11 +166,13 @@ class LastUse:
 
     def write(self, key_id: str, minute: datetime) -> None:
         """Store one key's last use; if the database is locked or gone, only log it."""
-        try:
-            with self.app.app_context(), write_transaction():
-                execute(SET_LAST_USE, key_id=key_id, minute=minute)
-        except Exception as error:
-            log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
+        with self.app.app_context():
+            try:
+                with write_transaction():
+                    execute(SET_LAST_USE, key_id=key_id, minute=minute)
+            except Exception as error:
+                discard_connections()
+                log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
     def stop(self) -> None:
         """Wait until all noted minutes are stored."""
@@ -190,7 +192,7 @@ def require_key() -> None:
     nobody without a key learns which paths exist.
     """
     view = current_app.view_functions.get(request.endpoint or "")
-    method, authorization = request.environ["REQUEST_METHOD"], request.environ.get("HTTP_AUTHORIZATION", "")
+    method, authorization = request.method, request.environ.get("HTTP_AUTHORIZATION", "")
     is_outside = view is None and not f"{request.path}/".startswith(f"{API}/")
     if is_outside or method == "OPTIONS" or getattr(view, "is_public", False):
         return

@@ -1,4 +1,4 @@
-"""The tables: resources, API keys, the change log, kept responses and sessions. Nothing here knows HTTP."""
+"""The tables: resources, API keys, the change log, stored responses and sessions. Nothing here knows HTTP."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

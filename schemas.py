@@ -78,6 +78,17 @@ class Value(fields.Field[Any]):
         return None if value is None else self.format.show(value)
 
 
+RowId = partial(Value, ID, about="Made by the server, unless PUT chose it.")
+CompanyId = partial(
+    Value,
+    ID,
+    about="The id of an existing company; null after that company is deleted.",
+    example="123e4567-e89b-12d3-a456-426614174000",
+)
+CreatedAt = partial(Value, about="The time of creation.")
+UpdatedAt = partial(Value, about="The time of the last update.")
+
+
 class PublicSchema(Schema):
     """The base of all schemas: camelCase names, unknown and duplicate fields refused."""
 
@@ -134,7 +145,7 @@ class CompanySchema(ResourceSchema):
 
     model = models.Company
 
-    id = Value(ID, about="Made by the server, unless PUT chose it.", example="123e4567-e89b-12d3-a456-426614174000")
+    id = RowId(example="123e4567-e89b-12d3-a456-426614174000")
     name = Value(NOT_EMPTY, about="The company's name.", example="Acme Corporation")
     website = Value(URL, about="The website: an http or https URL.", example="https://acme.com")
     industry = Value(about="The industry, in your own words.", example="Technology")
@@ -146,8 +157,8 @@ class CompanySchema(ResourceSchema):
     last_contact = Value(about="The time of the last contact.", example="2024-01-15T10:30:00Z")
     is_customer = Value(about="Whether the company is a customer.", example=False)
     created_by = Value(about="The user who added the company: an id of your own.", example="user-456")
-    created_at = Value(about="The time of creation.", example="2024-01-01T08:00:00Z")
-    updated_at = Value(about="The time of the last update.", example="2024-01-15T10:30:00Z")
+    created_at = CreatedAt(example="2024-01-01T08:00:00Z")
+    updated_at = UpdatedAt(example="2024-01-15T10:30:00Z")
 
 
 class ContactSchema(ResourceSchema):
@@ -155,12 +166,8 @@ class ContactSchema(ResourceSchema):
 
     model = models.Contact
 
-    id = Value(ID, about="Made by the server, unless PUT chose it.", example="contact-123")
-    company_id = Value(
-        ID,
-        about="The id of an existing company; null after that company is deleted.",
-        example="123e4567-e89b-12d3-a456-426614174000",
-    )
+    id = RowId(example="contact-123")
+    company_id = CompanyId()
     name = Value(NOT_EMPTY, about="The person's name.", example="John Doe")
     email = Value(EMAIL, about="An e-mail address.", example="john@acme.com")
     phone = Value(about="A phone number, in any form.", example="+1-555-0123")
@@ -169,8 +176,8 @@ class ContactSchema(ResourceSchema):
     notes = Value(about="Free text.", example="Primary contact")
     is_primary = Value(about="Whether this is the company's primary contact.", example=True)
     user_id = Value(about="The user responsible for the contact: an id of your own.", example="user-456")
-    created_at = Value(about="The time of creation.", example="2024-01-01T08:00:00Z")
-    updated_at = Value(about="The time of the last update.", example="2024-01-15T10:30:00Z")
+    created_at = CreatedAt(example="2024-01-01T08:00:00Z")
+    updated_at = UpdatedAt(example="2024-01-15T10:30:00Z")
 
 
 class ConversationSchema(ResourceSchema):
@@ -178,12 +185,8 @@ class ConversationSchema(ResourceSchema):
 
     model = models.Conversation
 
-    id = Value(ID, about="Made by the server, unless PUT chose it.", example="conv-123")
-    company_id = Value(
-        ID,
-        about="The id of an existing company; null after that company is deleted.",
-        example="123e4567-e89b-12d3-a456-426614174000",
-    )
+    id = RowId(example="conv-123")
+    company_id = CompanyId()
     visitor_name = Value(about="The visitor's name.", example="Jane Smith")
     visitor_email = Value(about="The visitor's e-mail address, not validated.", example="jane@example.com")
     visitor_ip = Value(is_ip_address, about="The visitor's IPv4 or IPv6 address.", example="192.168.1.1")
@@ -196,8 +199,8 @@ class ConversationSchema(ResourceSchema):
     trust_uploads = Value(about="Whether the visitor's uploads are trusted.", example=False)
     tags = Value(about="Tags without duplicates, in the order sent.", example=["support", "urgent"])
     last_message_at = Value(about="The time of the last message.", example="2024-01-15T14:30:00Z")
-    created_at = Value(about="The time of creation.", example="2024-01-15T14:00:00Z")
-    updated_at = Value(about="The time of the last update.", example="2024-01-15T14:30:00Z")
+    created_at = CreatedAt(example="2024-01-15T14:00:00Z")
+    updated_at = UpdatedAt(example="2024-01-15T14:30:00Z")
 
 
 class KeySchema(PublicSchema):

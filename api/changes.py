@@ -55,7 +55,7 @@ def last_changes(*resources: str, of_row: bool = False) -> list[Any]:
     return [each.scalar_subquery() for each in last]
 
 
-def version_query(*resources: str, of_row: bool = False) -> sa.Select[Any]:
+def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
     """Return the query for the arguments of set_version(); with of_row, whether the row exists comes first."""
     columns = last_changes(*resources, of_row=of_row)
     if of_row:
@@ -65,16 +65,11 @@ def version_query(*resources: str, of_row: bool = False) -> sa.Select[Any]:
     return sa.select(*columns)
 
 
-def row_version_query(*resources: str) -> sa.Select[Any]:
-    """Return version_query() with of_row."""
-    return version_query(*resources, of_row=True)
-
-
 def is_not_modified(*resources: str, **row: str) -> bool:
     """Tell whether If-None-Match has the ETag of these resources, or of the row of the first (RFC 9110 §13.1.2)."""
     if "HTTP_IF_NONE_MATCH" not in request.environ:
         return False
-    found = execute(row_version_query if row else version_query, *resources, **row).fetchone()
+    found = execute(version_query, bool(row), *resources, **row).fetchone()
     # A deleted row has a last change, too, but is 404.
     exists, last = (found[0], found[1:]) if row else (True, found)
     set_version(*last)

@@ -8,10 +8,10 @@ from marshmallow import ValidationError
 
 from api.json_sql import json_object, schema_fields
 from api.parameters import Parameters, parse_body
-from api.responses import JSONResponse, json_response
+from api.responses import JSONResponse
 from auth import create_key, delete_key, requires
 from database.connection import execute, write_transaction
-from formats.json_text import parse_json
+from formats.json_text import encode_json, parse_json
 from models import ApiKey, now
 from schemas import KeySchema
 
@@ -37,8 +37,8 @@ def add_key() -> Response:
         raise ValidationError({"expiresAt": ["Must be in the future."]})
     with write_transaction():
         key_id, key = create_key(**values)
-        record = find_record(key_id)
-    return json_response({**(record or {}), "key": key}, 201, {"Cache-Control": "no-store"})
+        record = find_record(key_id) or {}
+    return JSONResponse(encode_json(record | {"key": key}), 201, {"Cache-Control": "no-store"})
 
 
 @keys.delete("/keys/<key_id>", endpoint="delete_key")
@@ -59,10 +59,16 @@ def all_records() -> list[dict[str, Any]]:
 
 def find_record(key_id: str) -> dict[str, Any] | None:
     """Return the record of a key in the public JSON, if it exists."""
-    return next((record for record in all_records() if record["id"] == key_id), None)
+    row = execute(key_query, id=key_id).fetchone()
+    return None if row is None else parse_json(row[0].encode())
 
 
 def keys_query() -> sa.Select[Any]:
     """Return the query for the records of all keys as JSON."""
     table: Any = ApiKey.__table__
     return sa.select(json_object(schema_fields(schema, table))).order_by(table.c.created_at, table.c.number)
+
+
+def key_query() -> sa.Select[Any]:
+    """Return the query for the record of the key with the id to bind."""
+    return keys_query().where(ApiKey.id == sa.bindparam("id"))

@@ -26,10 +26,10 @@ PROBLEM_TYPE = "application/problem+json"
 DETAILS = {
     404: "There is nothing at this address.",
     413: "The body is larger than 1 MiB: send less at once.",
-    415: "Send the body as it is, in UTF-8, with Content-Type: application/json.",
+    415: "Send the body uncompressed, in UTF-8, with Content-Type: application/json.",
     422: "Some of the fields are not valid: see errors.",
     431: "The headers are too large: send fewer or shorter ones.",
-    500: "An error occurred on our end; the log tells more under this request's id.",
+    500: "An internal error occurred. The log has details under this request's id.",
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full.",
 }
@@ -84,7 +84,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(ValidationError, validation_error)
     app.register_error_handler(DBAPIError, database_error)
     with app.app_context():
-        # database.execute() raises the driver's own errors.
+        # database.connection.execute() raises the driver's own errors.
         app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, database_error)
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
@@ -131,7 +131,7 @@ def database_error(error: Exception) -> Response:
 
 def unavailable(error: Exception) -> Response:
     """Return 503: the same request may succeed a moment later."""
-    log.warning("The database is unavailable: %s", getattr(error, "orig", error) or type(error).__name__)
+    log.warning("The database is unavailable: %s", getattr(error, "orig", error))
     return problem(503, DETAILS[503], headers={"Retry-After": "1"})
 
 

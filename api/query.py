@@ -8,7 +8,6 @@ from contextlib import suppress
 from itertools import product
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from flask import request
 from marshmallow import ValidationError
 
@@ -18,8 +17,8 @@ from api.resources import ENDPOINTS, Endpoint
 from database import db
 from formats.errors import suggest
 from formats.json_text import InvalidJSON, encode_json, parse_json
-from formats.values import TAGS, TEXT, parse_tag, parse_text
-from models import Time, format_of
+from formats.values import TAGS, TEXT, TIME, parse_tag, parse_text
+from models import format_of
 
 MAX_PAGE = 1_000
 # Without an index for the order, each page sorts all rows again: a whole list is read in fewer, larger pages.
@@ -105,7 +104,7 @@ class ListRequest:
     def parse_value(self, name: str, text: str) -> Any:
         """Return a filter's value as its field's schema parses it."""
         form, value = format_of(self.endpoint.column(name)), text
-        if form not in {TEXT, TAGS} and not isinstance(self.endpoint.column(name).type, Time) and text == text.strip():
+        if form not in {TEXT, TAGS, TIME} and text == text.strip():
             # A number or a boolean; for any other text the schema's error is clearer than the parser's.
             with suppress(InvalidJSON):
                 value = parse_json(text.encode())
@@ -135,7 +134,7 @@ class ListRequest:
 
     def check_operator(self, name: str, operator: str, texts: list[str]) -> None:
         """Raise InvalidQuery unless the field has the operator, and it is used once."""
-        if not isinstance(self.endpoint.column(name).type, Time | sa.Numeric | sa.Integer):
+        if not self.endpoint.is_comparable(name):
             raise InvalidQuery(f"{name} has no operators: they are for numbers and times.")
         if operator not in OPERATORS:
             raise InvalidQuery(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")

@@ -70,7 +70,7 @@ def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str
         yield f"[{page.rows}"
         while page.cursor:
             listing.seek(page.cursor)
-            # Two pages in memory at once would be one too many.
+            # Free the page that was sent before the next one is read.
             del page
             page = read_page(listing)
             yield f",{page.rows}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import JSON
 
-from models import Resource
+from formats import values
+from models import Resource, format_of
 from schemas import RESOURCES, ResourceSchema
 
 
@@ -43,6 +44,10 @@ class Endpoint:
     def scalars(self) -> tuple[str, ...]:
         """Return the public names of the fields with a single value, by which lists can be sorted."""
         return tuple(name for name in self.attributes if not isinstance(self.column(name).type, JSON))
+
+    def is_comparable(self, name: str) -> bool:
+        """Tell whether a field has an order that filters can use: numbers and times."""
+        return format_of(self.column(name)) in {values.AMOUNT, values.INTEGER, values.TIME}
 
     def column(self, name: str) -> Any:
         """Return the column of a public name."""

@@ -6,8 +6,6 @@ from typing import Any
 
 from flask import Response, request
 
-from formats.json_text import encode_json
-
 Headers = Mapping[str, str] | None
 
 
@@ -23,12 +21,7 @@ class JSONResponse(Response):
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         start_response(self.status, self.headers.to_wsgi_list())
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
-
-
-def json_response(value: Any, status: int = 200, headers: Headers = None) -> Response:
-    """Return a response with the value as JSON."""
-    return JSONResponse(encode_json(value), status, headers)
+        return [] if environ["REQUEST_METHOD"].upper() == "HEAD" else self.response
 
 
 def text_response(text: str, content_type: str) -> Response:

@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Response, abort, g, request
 from marshmallow import ValidationError
 
 from api.changes import set_version, version_query
 from api.idempotency import exclusive_key, replay_or_run
+from api.json_sql import number
 from api.parameters import Parameters, parse_body
 from api.problems import Conflict, InvalidQuery
 from api.read_views import read_row
-from api.resources import Endpoint
+from api.resources import ENDPOINTS, Endpoint
 from api.responses import JSONResponse
-from api.statements import delete_statement, match_query, update_statement
 from database.connection import execute, write_transaction
 from models import insert_statement, now
-from schemas import ID
 
 MAX_BATCH = 1_000
 READ_ONLY = ("id", "created_at", "updated_at")
@@ -36,13 +36,16 @@ Row = dict[str, Any]
 def writing(*known: str) -> Iterator[Parameters]:
     """Run the block in a writing transaction, which `dryRun=true` rolls back."""
     parameters = Parameters("dryRun", *known)
-    keep = not parameters.boolean("dryRun")
-    with write_transaction(keep):
-        yield parameters
-    if not keep:
-        # The version and ETag of changes that were rolled back.
-        g.pop("version", None)
-        g.pop("etag", None)
+    keep, is_kept = not parameters.boolean("dryRun"), False
+    try:
+        with write_transaction(keep):
+            yield parameters
+        is_kept = keep
+    finally:
+        if not is_kept:
+            # The version and ETag of changes that were rolled back.
+            g.pop("version", None)
+            g.pop("etag", None)
 
 
 def post_rows(endpoint: Endpoint) -> Response:
@@ -64,7 +67,7 @@ def store_body(endpoint: Endpoint, body: Any, match_on: str) -> Response:
         raise ValidationError(f"Must have 1 to {MAX_BATCH} members, not {len(body)}.")
     stored = list(collect_errors(body, lambda record: store_record(endpoint, record, match_on)))
     rows = [read_row(endpoint, row_id) or "" for row_id, _is_new in stored]
-    set_version(*execute(version_query, endpoint.name).fetchone())
+    set_version(*execute(version_query, False, endpoint.name).fetchone())
     return JSONResponse(f"[{','.join(rows)}]", 201 if any(is_new for _id, is_new in stored) else 200)
 
 
@@ -98,7 +101,7 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
-            update_row(endpoint, stored_row(endpoint, found[0]) or {}, values)
+            update_row(endpoint, existing_row(endpoint, found[0]), values)
             return found[0], False
         values = endpoint.schema.load(record)
     refuse_read_only(endpoint, sent_values(endpoint, record, values), {})
@@ -117,8 +120,7 @@ def put_row(endpoint: Endpoint, row_id: str) -> Response:
         if stored:
             update_row(endpoint, stored, {name: values[name] for name in values if name not in READ_ONLY})
         else:
-            check_id(row_id)
-            insert_row(endpoint, values | {"id": row_id})
+            insert_row(endpoint, values | endpoint.schema.load({"id": row_id}, partial=True))
         return row_response(endpoint, row_id, is_new=not stored)
 
 
@@ -176,14 +178,6 @@ def check_preconditions(endpoint: Endpoint, row_id: str, stored: JSONRow | None)
         abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")
 
 
-def check_id(row_id: str) -> None:
-    """Raise ValidationError for an invalid id."""
-    try:
-        ID(row_id)
-    except ValidationError as error:
-        raise ValidationError({"id": error.messages}) from None
-
-
 def sent_values(endpoint: Endpoint, record: Any, values: Row) -> Row:
     """Return the values that were sent, without defaults."""
     return {name: values[name] for public, name in endpoint.attributes.items() if public in record}
@@ -224,3 +218,23 @@ def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
     if any(stored[name] != value for name, value in sent.items()):
         changed["updated_at"] = now()
         execute(update_statement, endpoint.name, tuple(changed), **changed, row_id=stored["id"])
+
+
+def match_query(resource: str, field: str) -> sa.Select[Any]:
+    """Return the query for the ids of at most two rows with the value to bind in a field."""
+    table = ENDPOINTS[resource].table
+    found = sa.select(table.c.id).where(table.c[field] == sa.bindparam("value"))
+    return found.order_by(table.c.id).limit(number(2))
+
+
+def update_statement(resource: str, names: tuple[str, ...]) -> sa.Update:
+    """Return the statement that sets the named columns of the row with the id to bind."""
+    table = ENDPOINTS[resource].table
+    values = {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
+    return sa.update(table).where(table.c.id == sa.bindparam("row_id")).values(values)
+
+
+def delete_statement(resource: str) -> sa.Delete:
+    """Return the statement that deletes the row with the id to bind."""
+    table = ENDPOINTS[resource].table
+    return sa.delete(table).where(table.c.id == sa.bindparam("row_id"))

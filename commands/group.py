@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from database import close_database, db
 from database.backend import display_name
 from database.schema import UnusableDatabase
+from database.write_lock import WriteLockTimeout
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 
-ERRORS = (InvalidSetting, UnusableDatabase, InvalidData)
+ERRORS = (InvalidSetting, UnusableDatabase, InvalidData, WriteLockTimeout)
 
 
 class CommandGroup(click.Group):

@@ -69,10 +69,12 @@ class Connection:
             self.in_transaction = False
 
     def release(self) -> None:
-        """Return the connection to the idle ones; a snapshot that it holds ends."""
-        if self.pooled.is_valid:
+        """Return the connection to the idle ones; a snapshot that it holds ends. A broken connection is closed."""
+        try:
             self.end()
             self.home.idle.append(self)
+        except self.home.engine.dialect.loaded_dbapi.Error:
+            self.pooled.invalidate()
 
 
 class Connections:
@@ -145,7 +147,7 @@ def discard_connections() -> None:
     connections().close()
 
 
-def execute(source: Source, *arguments: Any, **values: Any) -> Any:
+def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
     """Run a statement, or the one that source(*arguments) returns, with the values; return the driver's cursor.
 
     It is compiled once for each set of arguments. Outside of a transaction it reads from a snapshot of its own.
@@ -155,7 +157,7 @@ def execute(source: Source, *arguments: Any, **values: Any) -> Any:
     return own.execute(statement.sql, statement.bind(values))
 
 
-def execute_many(source: Source, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
+def execute_many(source: Source, /, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
     """Run a statement, or the one that source(*arguments) returns, once for each row of values."""
     own = connection()
     statement = own.home.compile(source, *arguments)
@@ -172,7 +174,7 @@ def begin_snapshot() -> None:
 def write_transaction(keep: bool = True) -> Iterator[None]:
     """Run the block in a writing transaction: committed at its end, rolled back when it raises, or with keep=False.
 
-    Raises WriteLockTimeout when other writers take too long.
+    Raises WriteLockTimeout when other writers take too long. It can't be nested.
     """
     # A snapshot can't become a writing transaction once another connection has written.
     release_connection()

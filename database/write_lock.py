@@ -3,9 +3,9 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-# Less than SQLite's busy timeout: while another program writes, all waiting requests give up at about the same time.
+# Less than SQLite's busy timeout, so that requests behind a blocked writer fail no later than it does.
 MAX_WAIT_SECONDS = 4.0
 POLL_SECONDS = 0.0005
 
@@ -24,31 +24,25 @@ class WriteLock:
     def hold(self) -> Iterator[None]:
         """Run the block while no other writer does. Raises WriteLockTimeout."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
-        if not self.lock.acquire(timeout=MAX_WAIT_SECONDS):
-            raise WriteLockTimeout
-        try:
-            if self.path is None:
-                yield
-            else:
-                with lock_file(self.path, deadline):
-                    yield
-        finally:
-            self.lock.release()
+        with ExitStack() as stack:
+            if not self.lock.acquire(timeout=MAX_WAIT_SECONDS):
+                raise WriteLockTimeout("Other requests are writing.")
+            stack.callback(self.lock.release)
+            if self.path is not None:
+                # Closing the file unlocks it, and so does the end of the process.
+                lock_file(stack.enter_context(open(self.path, "ab")).fileno(), deadline)
+            yield
 
 
-@contextmanager
-def lock_file(path: str, deadline: float) -> Iterator[None]:
-    """Run the block while this process has the file locked; the system unlocks it if the process dies."""
+def lock_file(descriptor: int, deadline: float) -> None:
+    """Lock a file for this process. Raises WriteLockTimeout."""
     # Imported here because Windows has no fcntl, and no several processes of one server.
     import fcntl
 
-    with open(path, "ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise WriteLockTimeout from None
-                time.sleep(POLL_SECONDS)
-        yield
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise WriteLockTimeout("Another process is writing.") from None
+            time.sleep(POLL_SECONDS)

@@ -1,7 +1,6 @@
 """The wording of errors about input: where it is wrong, and what was probably meant."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 
@@ -16,13 +15,12 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
             yield {"pointer": pointer, "detail": message}
 
 
-@lru_cache(maxsize=1_000)
 def suggest(word: str, known: tuple[str, ...]) -> str:
-    """Return a sentence that names the closest known word, or else all known words."""
+    """Return a sentence that names the closest known word, or else all known words; it compares 64 characters."""
     # Imported here because only mistakes need it.
     from difflib import get_close_matches
 
     names = {name.lower(): name for name in known}
-    if close := get_close_matches(word.lower(), names, 1):
+    if close := get_close_matches(word[:64].lower(), names, 1):
         return f"Did you mean {names[close[0]]}?"
     return f"Known: {', '.join(names.values())}." if names else "None is known here."

@@ -1,4 +1,4 @@
-"""Run revisions on the connection that database.upgrade() opened, inside its transaction."""
+"""Run revisions on the connection that database.schema.upgrade() opened, inside its transaction."""
 
 from alembic import context
 

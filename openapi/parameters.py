@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-import sqlalchemy as sa
-
 from api.changes import MAX_CHANGES
 from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import Endpoint
 from api.write_views import ETAGS
-from models import Time
 from openapi.json_schema import TEXT, JSONSchema, any_of, example_row, pattern_of, ref, value_schema
 from openapi.operations import Operation
 from schemas import ID
@@ -101,7 +98,7 @@ def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
     repeat = f"Repeat it to match any of up to {MAX_FILTER_VALUES:,} values."
     text = f"Rows where `{name}` {comparison} this value.{null} {repeat}"
     yield parameter(name, {"type": "array", "items": nullable}, text)
-    if isinstance(column.type, Time | sa.Numeric | sa.Integer):
+    if endpoint.is_comparable(name):
         for operator in OPERATORS:
             schema, suffix = (nullable, null) if operator == "ne" else (value, "")
             text = f"Rows where `{name}` {SYMBOLS[operator]} this value.{suffix}"

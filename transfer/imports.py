@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import sqlalchemy as sa
 from marshmallow import ValidationError, missing
 
-from api.statements import match_query
+from api.write_views import match_query
 from database import backend
 from database.connection import connection, execute, execute_many, write_transaction
 from formats.errors import pointers
@@ -45,7 +45,7 @@ def import_rows(path: Path) -> dict[str, int]:
     files = [path / f"{name}.{form}" for name in RESOURCES for form in ("ndjson", "csv")] if path.is_dir() else [path]
     found = [file for file in files if file.is_file()]
     if not found or any(file.stem not in RESOURCES or file.suffix not in {".ndjson", ".csv"} for file in found):
-        raise InvalidFile(f"{path}: there must be companies, contacts or conversations, as .ndjson or .csv.")
+        raise InvalidFile(f"{path} must contain files named {', '.join(RESOURCES)}, as .ndjson or .csv.")
     return {file.stem: import_file(file) for file in found}
 
 
@@ -92,7 +92,7 @@ def parse_records(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterato
 def invalid_line(path: Path, line: int, sentence: str) -> InvalidFile:
     """Return the exception that names a file's line."""
     sentence = sentence.removeprefix(": ").replace("~1", "/").replace("~0", "~")
-    # The parser has seen only this line.
+    # The JSON parser counts lines from this one, so that its line number is always 1.
     return InvalidFile(f"{path}, line {line}: {sentence.replace(' at line 1, column', ' at column')}")
 
 

@@ -72,3 +72,13 @@ def test_a_conflict_in_an_array_has_a_pointer(writer: FlaskClient, create_row: C
     assert both.status_code == 422
     assert {error["pointer"] for error in both.json["errors"]} >= {"/0/nam", "/1"}
     assert last_change(query) == 2
+
+
+def test_a_refused_batch_has_the_version_of_the_stored_data(writer: FlaskClient, create_row: CreateRow) -> None:
+    create_row("companies", name="Acme")
+    batch = [{"name": "new"}, {"name": "Acme", "notes": "changed"}, {"name": "Acme", "position": -1}]
+    refused = writer.post("/api/v1/companies?matchOn=name", json=batch)
+
+    assert refused.status_code == 422
+    assert refused.headers["Dataset-Version"] == writer.get("/api/v1/companies").headers["Dataset-Version"] == "1"
+    assert "ETag" not in refused.headers

@@ -3,15 +3,22 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import String, bindparam, select
 
+from database.connection import execute
 from database.write_lock import WriteLock, WriteLockTimeout
 from tests.conftest import ROOT
+
+RunCommand = Callable[..., Result]
 
 HOLD_FILE = (
     "import sys; from database.write_lock import WriteLock\n"
@@ -54,7 +61,7 @@ def test_writers_of_two_processes_take_turns_and_a_killed_one_releases_the_lock(
 
 
 def test_a_write_that_waits_too_long_is_503_and_a_read_waits_for_no_writer(
-    app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("database.write_lock.MAX_WAIT_SECONDS", 0.05)
     with app.extensions["connections"].write_lock.hold():
@@ -62,4 +69,45 @@ def test_a_write_that_waits_too_long_is_503_and_a_read_waits_for_no_writer(
         assert writer.get("/api/v1/contacts").json == []
 
     assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+    assert "The database is unavailable: Other requests are writing." in caplog.text
     assert writer.post("/api/v1/contacts", json={"name": "later"}).status_code == 201
+
+
+def test_a_command_that_waits_too_long_ends_in_one_sentence(
+    run_command: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.write_lock.MAX_WAIT_SECONDS", 0.05)
+    assert run_command("keys", "create", "first").exit_code == 0
+    monkeypatch.setenv("WORKERS", "2")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_FILE, str(tmp_path / "cardfile.db.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    ) as other:
+        assert other.stdout and other.stdout.readline() == b"held\n"
+        refused = run_command("keys", "create", "second")
+        other.kill()
+
+    assert (refused.exit_code, refused.stderr) == (1, "Error: Another process is writing.\n")
+
+
+def test_a_last_use_that_is_not_stored_leaves_no_broken_connection(
+    app: Flask, reader: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise app.extensions["connections"].engine.dialect.loaded_dbapi.OperationalError("gone")
+
+    assert reader.get("/api/v1/contacts").status_code == 200
+    last_use = app.extensions["last_use"]
+    last_use.stop()
+    with monkeypatch.context() as broken:
+        broken.setattr("database.connection.Connection.begin", fail)
+        last_use.write("any", datetime.now(UTC))
+    assert list(app.extensions["connections"].idle) == []
+
+
+def test_a_value_may_have_any_name(app: Flask) -> None:
+    with app.app_context():
+        statement = select(bindparam("source", type_=String()))
+        assert execute(statement, source="web").fetchone() == ("web",)

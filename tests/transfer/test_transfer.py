@@ -139,7 +139,7 @@ def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunComman
 
     for path in "people.csv", ".":
         assert (
-            "there must be companies, contacts or conversations, as .ndjson or .csv."
+            "must contain files named companies, contacts, conversations, as .ndjson or .csv."
             in run_command("import", path).stderr
         )
 
