@@ -10,7 +10,10 @@ Headers = Mapping[str, str] | None
 
 
 class JSONResponse(Response):
-    """A response whose body is JSON text. werkzeug's corrections of its headers are skipped: they need none."""
+    """A response whose body is JSON text, sent without werkzeug's corrections of headers, as one list.
+
+    Granian sends a list at once: without it, pages are 11 to 19 % slower (`make bench ABLATE=answer-headers`).
+    """
 
     def __init__(
         self, text: str, status: int = 200, headers: Headers = None, content_type: str = "application/json"

@@ -24,11 +24,11 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     if settings.workers > 1 and settings.server != "granian":
         raise InvalidSetting("--workers needs a server with several processes: add --server granian.")
     set_up_logging(settings.log_format)
-    app.wsgi_app = Turns(app.wsgi_app)  # type: ignore[method-assign]
     server: Any
     if settings.server == "granian":
         from server.granian_server import Granian
 
+        app.wsgi_app = Turns(app.wsgi_app)  # type: ignore[method-assign]
         server = Granian(app, settings)
     else:
         from server.waitress_server import Waitress

@@ -1,4 +1,4 @@
-"""Reading requests take turns in a process."""
+"""GET requests take turns in a process of Granian."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -12,7 +12,8 @@ class Turns:
     """WSGI middleware that lets one GET request at a time make its response, for at most MAX_WAIT_SECONDS.
 
     SQLite releases Python's global lock several times in each request. With many requests at once, each release hands
-    the lock to a thread on another core, which takes far longer than the request: `make bench ABLATE=turns` shows it.
+    the lock to a thread on another core. Without turns, two workers answer 15 % fewer single reads (`make bench
+    ABLATE=turns`); waitress, whose own thread takes part in every request, gains nothing.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:

@@ -35,7 +35,8 @@ def request(app: Turns, method: str, path: str = "/") -> float:
     return time.monotonic() - started
 
 
-def test_short_gets_are_handled_one_at_a_time() -> None:
+def test_short_gets_are_handled_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.turns.MAX_WAIT_SECONDS", 10)
     app = SlowApp()
     turns = Turns(app)
     with ThreadPoolExecutor(4) as threads:
