@@ -10,9 +10,6 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Slow: each test runs other tests.
-pytestmark = pytest.mark.tools
-
 # The command file of each room, and the lines in other files that import or call the room.
 ROOMS = {
     "openapi": ("", r"from openapi import .*|    init_openapi\(app\)"),
@@ -54,6 +51,8 @@ def run_tests(folder: Path, *paths: str) -> str:
     return run_command(folder, sys.executable, "-m", "pytest", *options, *paths)
 
 
+# Slow: it runs the core's tests once for each room.
+@pytest.mark.tools
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_core_works_without_a_room(project_copy: Path, room: str) -> None:
     commands, lines = ROOMS[room]
