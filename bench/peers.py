@@ -131,7 +131,7 @@ class GranianOne(Cardfile):
 
 
 class WaitressBound(Waitress):
-    name, description = "waitress, 1 core", "the same, bound to one core by taskset"
+    name, description = "waitress, 1 core", "Cardfile on waitress, bound to one core by taskset"
     is_bound = True
 
 

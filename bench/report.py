@@ -221,6 +221,6 @@ def read_sections(path: Path) -> Sections:
     """Return the file's sections that are known; none when there is no file."""
     if not path.exists():
         return {}
-    _title, *parts = re.split("^## (.*)$", path.read_text(), flags=re.MULTILINE)
-    sections = dict(zip(parts[::2], parts[1::2], strict=True))
+    first, *parts = re.split("^## (.*)$", path.read_text(), flags=re.MULTILINE)
+    sections = {"": first.removeprefix("# Results")} | dict(zip(parts[::2], parts[1::2], strict=True))
     return {title: text.strip().splitlines() for title, text in sections.items() if title in SECTIONS}
