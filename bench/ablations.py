@@ -26,13 +26,6 @@ def remove_nothing() -> None:
     """Change nothing: the difference that remains is chance."""
 
 
-def remove_url_adapter() -> None:
-    """Match the URL map's host, as Flask does."""
-    import service
-
-    del service.Cardfile.create_url_adapter
-
-
 def add_memory_status() -> None:
     """Tell SQLite not to count its memory, which it does under one lock for all threads."""
     import ctypes
@@ -128,7 +121,6 @@ def remove_write_lock() -> None:
 
 ABLATIONS: dict[str, Callable[[], None]] = {
     CONTROL: remove_nothing,
-    "url-adapter": remove_url_adapter,
     "answer-headers": remove_answer_headers,
     "answer-list": remove_answer_list,
     "access-log": remove_access_log,

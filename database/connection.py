@@ -1,7 +1,7 @@
 """The connection of a request: statements that are compiled once, snapshots, and the one writing transaction.
 
 Statements run on the driver's connection. SQLAlchemy builds them; it would take longer to execute one (execute() 25 µs,
-exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 17 to 22 % slower by exec_driver_sql(), and 78 %
+exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 28 % slower by exec_driver_sql(), and 78 %
 without compiled statements (`make bench ABLATE=driver-connection`, `ABLATE=compiled-statements`).
 """
 
