@@ -1,8 +1,9 @@
 """The responses, their headers, and the request bodies, as OpenAPI describes them, with examples."""
 
 import json
-from http import HTTPStatus
 from typing import Any
+
+from werkzeug.http import HTTP_STATUS_CODES
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.write_views import MAX_BATCH
@@ -53,7 +54,7 @@ def response_headers() -> dict[str, JSONSchema]:
 
 def error_name(status: int) -> str:
     """Return the name of an error's response in the document, as in `NotFound`."""
-    return HTTPStatus(status).phrase.title().replace("-", "").replace(" ", "")
+    return HTTP_STATUS_CODES[status].title().replace("-", "").replace(" ", "")
 
 
 def error_responses() -> dict[str, JSONSchema]:
