@@ -292,8 +292,8 @@ class Session(Base):
     expires_at: Mapped[datetime] = mapped_column(Time())
 
 
-def insert_statement(model: type[Base]) -> sa.Insert:
+def insert_statement(model: type[Base], insert: Any = sa.insert) -> Any:
     """Return the statement that inserts a row with a value for each column, except the number."""
     table: Any = model.__table__
     columns = [column for column in table.c if column.name != "number"]
-    return sa.insert(table).values({column.name: sa.bindparam(column.name, type_=column.type) for column in columns})
+    return insert(table).values({column.name: sa.bindparam(column.name, type_=column.type) for column in columns})

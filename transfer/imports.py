@@ -16,7 +16,7 @@ from database import backend
 from database.connection import connection, execute, execute_many, write_transaction
 from formats.errors import pointers
 from formats.json_text import InvalidJSON, parse_json
-from models import now
+from models import insert_statement, now
 from schemas import RESOURCES, ResourceSchema
 from seed import progress_bar
 from transfer.cells import cell_parser
@@ -134,21 +134,16 @@ def parse_csv(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[tu
 def refuse_unknown_companies(path: Path, step: list[Record]) -> None:
     """Raise InvalidFile for the first row with the companyId of a company that doesn't exist."""
     wanted = {record.values["company_id"] for record in step if record.values.get("company_id")}
-    found = {row[0] for company in wanted for row in execute(match_query, "companies", "id", value=company)}
+    unknown = wanted - {row[0] for company in wanted for row in execute(match_query, "companies", "id", value=company)}
     for record in step:
-        if record.values.get("company_id") in wanted - found:
+        if record.values.get("company_id") in unknown:
             raise invalid_line(path, record.line, "companyId: Is not the id of a company.")
 
 
 def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:
     """Return the statement that inserts a row, or updates the fields that were sent if that changes any of them."""
     table: Any = RESOURCES[resource].model.__table__
-    columns = {column.name: column for column in table.c if column.name != "number"}
-    statement = (
-        backend()
-        .insert(table)
-        .values({name: sa.bindparam(name, type_=column.type) for name, column in columns.items()})
-    )
+    statement = insert_statement(RESOURCES[resource].model, backend().insert)
     changed = {name: statement.excluded[name] for name in sent - {"id"}}
     differs = sa.or_(sa.false(), *(table.c[name].is_distinct_from(value) for name, value in changed.items()))
     changed.setdefault("updated_at", sa.bindparam("now", type_=table.c.updated_at.type))
