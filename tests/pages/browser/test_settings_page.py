@@ -18,7 +18,7 @@ from tests.conftest import LiveServer, send_request
 from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 pytestmark = pytest.mark.tools
 
@@ -171,32 +171,33 @@ def test_a_form_from_another_site_changes_nothing(page: Page, demo: LiveServer) 
 def test_every_page_fits_and_is_accessible(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
     page = open_page(width, scheme)
 
-    def check(name: str) -> None:
+    def check(name: str, shown: Locator) -> None:
+        # A click returns before the next page is there.
+        expect(shown).to_be_visible()
         check_layout(page, f"settings-{name}-{scheme}-{width}")
 
     page.goto(settings_url(demo))
-    check("sign-in")
+    check("sign-in", page.get_by_label("Admin key"))
     page.get_by_label("Admin key").fill("cfk_wrong")
     page.get_by_role("button", name="Sign in").click()
-    check("refused")
+    check("refused", page.get_by_role("alert"))
     add_three_keys(demo)
     sign_in(page, demo)
-    check("demo")
+    check("demo", page.get_by_role("rowheader", name="Newsletter sync"))
     page.get_by_text("Day by day").click()
-    check("days")
+    check("days", page.locator("details[open]"))
     page.get_by_role("link", name="Create a key").click()
-    check("new")
+    check("new", page.get_by_label("Expires after"))
     submit_key_form(page, "x" * 300, "soon")
+    check("new-refused", page.get_by_role("alert"))
     expect(page.get_by_label("Name")).to_have_value("x" * 300)
-    check("new-refused")
     submit_key_form(page, LONG_NAME, "90")
-    expect(page.get_by_role("heading", name="Key created")).to_be_visible()
-    check("created")
+    check("created", page.get_by_role("heading", name="Key created"))
     page.get_by_role("link", name="Done").click()
     page.get_by_role("link", name=re.compile("^Delete Nightly")).click()
-    check("delete")
+    check("delete", page.get_by_role("button", name="Delete"))
     page.goto(settings_url(demo, "/nowhere"))
-    check("not-found")
+    check("not-found", page.get_by_role("heading"))
 
 
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
