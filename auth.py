@@ -15,9 +15,10 @@ from zlib import crc32
 import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
+from database.columns import from_driver, now
 from database.connection import discard_connections, execute, write_transaction
 from formats.ids import new_id
-from models import SCOPES, ApiKey, from_driver, insert_statement, now
+from models import SCOPES, ApiKey, insert_statement
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"

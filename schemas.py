@@ -9,6 +9,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, post_load, pre_l
 from sqlalchemy import Column
 
 import models
+from database.columns import format_of
 from formats import public_name
 from formats.errors import suggest
 from formats.json_text import ParsedObject
@@ -58,7 +59,7 @@ class Value(fields.Field[Any]):
 
     def bind(self, column: Column[Any]) -> None:
         """Take over what the column declares."""
-        self.format = models.format_of(column)
+        self.format = format_of(column)
         self.max_length: int | None = getattr(column.type, "length", None)
         self.parse = partial(parse_text, max_length=self.max_length) if self.max_length else self.format.parse
         self.data_key = public_name(column.name)

@@ -1,15 +1,15 @@
-"""The change log: the version that a response reflects, the ETags derived from it, and the feed."""
+"""The change log: the history and version that a response reflects, the ETags derived from them, and the feed."""
 
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, abort, g, request
 
 from api.json_sql import joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
 from api.responses import JSONResponse
 from database.connection import execute
-from models import Change
+from models import Change, Dataset
 
 MAX_CHANGES = 1_000
 
@@ -17,33 +17,35 @@ changes = Blueprint("changes", __name__)
 
 
 def init_changes(app: Flask) -> None:
-    """Set Dataset-Version and ETag on the app's responses."""
+    """Set Dataset-Id, Dataset-Version and ETag on the app's responses."""
     app.after_request(add_version_headers)
 
 
 def add_version_headers(response: Response) -> Response:
-    """Set Dataset-Version for requests with a key, and the ETag where the view has set one."""
+    """Set Dataset-Id and Dataset-Version for requests with a key, and the ETag where the view has set one."""
     if "key" in g and response.status_code < 500:
-        version, etag = g.get("version"), g.get("etag")
-        if version is None:
-            [version] = execute(version_query).fetchone()
+        etag = g.get("etag")
+        dataset, version = g.get("version") or execute(version_query).fetchone()
+        response.headers.add("Dataset-Id", dataset)
         response.headers.add("Dataset-Version", str(version))
         if etag and response.status_code < 400:
             response.headers.add("ETag", f'"{etag}"')
     return response
 
 
-def set_version(version: int, *etags: int) -> None:
-    """Set the response's Dataset-Version and ETag.
+def set_version(dataset: str, version: int, *changes: int) -> None:
+    """Set the response's Dataset-Id, Dataset-Version and ETag.
 
-    Both are numbers of the last change: `version` of all data, `etags` of the resources or the row that are read.
+    The numbers are those of the last change: `version` of all data, `changes` of the resources or the row that are
+    read. The ETag begins like the id: a restored copy counts on from an older number, and none of its ETags may match
+    one from before.
     """
-    g.version = version
-    g.etag = str(max(etags or [version]))
+    g.version = dataset, version
+    g.etag = f"{dataset[:8]}-{max(changes or [version])}"
 
 
 def last_changes(*resources: str, of_row: bool = False) -> list[Any]:
-    """Return the columns with the arguments of set_version(): the last change of all data, then of each resource.
+    """Return the columns with the arguments of set_version(): the history, its last change, that of each resource.
 
     With of_row, the first resource's is the last change of the row with the id to bind. They are read from the log's
     indexes: no row of a resource is read.
@@ -52,7 +54,7 @@ def last_changes(*resources: str, of_row: bool = False) -> list[Any]:
     last += [last[0].where(Change.resource == resource) for resource in resources]
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
-    return [each.scalar_subquery() for each in last]
+    return [each.scalar_subquery() for each in (sa.select(Dataset.id), *last)]
 
 
 def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
@@ -78,14 +80,16 @@ def is_not_modified(*resources: str, **row: str) -> bool:
 
 @changes.get("/changes")
 def list_changes() -> Response:
-    """Return the changes after the number `since`, in commit order, deletions included."""
+    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is yet to come."""
     parameters = Parameters("since", "limit")
     since = parameters.number("since", 0, 2**63 - 1, 0)
     limit = parameters.number("limit", 1, MAX_CHANGES, MAX_CHANGES)
     if is_not_modified():
         return Response(status=304)
-    version, text, last = execute(feed_query, limit, since=since).fetchone()
-    set_version(version)
+    dataset, version, text, last = execute(feed_query, limit, since=since).fetchone()
+    set_version(dataset, version)
+    if since > version:
+        abort(410, f"The last change is {version}: this history was restored from a copy. Load all data again.")
     # Numbers have no gaps: after any but the newest, more changes follow.
     headers = parameters.next_link(since=last, limit=limit) if text and last < version else {}
     return JSONResponse(f"[{text or ''}]", 200, headers)

@@ -13,8 +13,9 @@ from flask import Response, abort, g, request
 
 from api.problems import Conflict
 from api.responses import JSONResponse
+from database.columns import now
 from database.connection import execute
-from models import Replay, insert_statement, now
+from models import Replay, insert_statement
 
 LIFETIME = timedelta(hours=24)
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from database import db
-from models import format_of
+from database.columns import format_of
 from schemas import PublicSchema
 
 

@@ -10,9 +10,10 @@ from api.json_sql import json_object, schema_fields
 from api.parameters import Parameters, parse_body
 from api.responses import JSONResponse
 from auth import create_key, delete_key, requires
+from database.columns import now
 from database.connection import execute, write_transaction
 from formats.json_text import encode_json, parse_json
-from models import ApiKey, now
+from models import ApiKey
 from schemas import KeySchema
 
 keys = Blueprint("keys", __name__)

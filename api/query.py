@@ -15,10 +15,10 @@ from api.parameters import Parameters
 from api.problems import InvalidQuery
 from api.resources import ENDPOINTS, Endpoint
 from database import db
+from database.columns import format_of
 from formats.errors import suggest
 from formats.json_text import InvalidJSON, encode_json, parse_json
 from formats.values import TAGS, TEXT, TIME, parse_tag, parse_text
-from models import format_of
 
 MAX_PAGE = 1_000
 # Without an index for the order, each page sorts all rows again: a whole list is read in fewer, larger pages.

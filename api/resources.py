@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import JSON
 
+from database.columns import format_of
 from formats import values
-from models import Resource, format_of
+from models import Resource
 from schemas import RESOURCES, ResourceSchema
 
 

@@ -10,7 +10,7 @@ from api.json_sql import Template, joined, json_array, json_object, json_text, j
 from api.query import Query, SortKey
 from api.resources import ENDPOINTS, Endpoint, embedded_resource
 from database import db
-from models import Time
+from database.columns import Time
 
 COMPARISONS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
 

@@ -19,8 +19,9 @@ from api.problems import Conflict, InvalidQuery
 from api.read_views import read_row
 from api.resources import ENDPOINTS, Endpoint
 from api.responses import JSONResponse
+from database.columns import now
 from database.connection import execute, write_transaction
-from models import insert_statement, now
+from models import insert_statement
 
 MAX_BATCH = 1_000
 READ_ONLY = ("id", "created_at", "updated_at")

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from commands.database import backup, check
+from commands.database import backup, check, restore
 from commands.files import export_command, import_command
 from commands.group import CommandGroup
 from commands.keys import keys
@@ -28,4 +28,5 @@ cli.add_command(seed)
 cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(backup)
+cli.add_command(restore)
 cli.add_command(check)

@@ -1,10 +1,14 @@
-"""`backup` and `check`, the commands of the room operate."""
+"""`backup`, `restore` and `check`, the commands of the room operate."""
+
+import os
+from pathlib import Path
 
 import click
 
 from commands.group import open_app, setting_options
 from database import db
-from database.schema import copy_to
+from database.schema import UnusableDatabase, copy_to
+from settings import load_settings
 
 
 @click.command()
@@ -14,6 +18,29 @@ def backup(path: str, **options: str | None) -> None:
     """Write a consistent copy of the database to FILE, also while it is served."""
     with open_app(options, create=False):
         copy_to(path, db.engine)
+
+
+@click.command()
+@click.argument("path", metavar="[FILE]", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@setting_options("database_url")
+def restore(path: Path | None, **options: str | None) -> None:
+    """Replace the database by the backup FILE, also while it is served; the old database is kept beside it.
+
+    Without FILE, only begin a new history, after a database was restored by pg_restore or by copying its file.
+    """
+    from operate.restore import begin_database_history, restore_file
+
+    url = load_settings(options, os.environ).database_url
+    if path is None:
+        with open_app(options, create=False):
+            click.echo(f"The Dataset-Id is {begin_database_history()} now.", err=True)
+        return
+    if url.get_backend_name() != "sqlite":
+        raise UnusableDatabase("Restore a PostgreSQL database by pg_restore, then run `restore` without FILE.")
+    old, keys = restore_file(path, Path(str(url.database)))
+    click.echo(f"Restored {url.database} from {path}{f'; the old database is {old}' if old else ''}.", err=True)
+    for key_id, scope, name in keys:
+        click.echo(f"This key is valid again: {key_id} ({scope}) {name}", err=True)
 
 
 @click.command()

@@ -8,9 +8,10 @@ from marshmallow import ValidationError
 import auth
 from api.keys import all_records
 from commands.group import open_app, setting_options
+from database.columns import now
 from database.connection import write_transaction
 from formats.errors import pointers
-from models import SCOPES, now
+from models import SCOPES
 from schemas import KeySchema
 
 

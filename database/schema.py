@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
+from database.sqlite import begin_history
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -32,6 +33,7 @@ def copy_to(path: str, engine: Engine) -> None:
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("VACUUM INTO ?", (str(part),))
+        begin_history(part)
         part.rename(path)
     except DatabaseError as error:
         part.unlink(missing_ok=True)
@@ -56,8 +58,8 @@ def revision(connection: Connection) -> str | None:
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 
-def upgrade(engine: Engine) -> None:
-    """Upgrade the schema to the newest revision; a file of an older revision is copied beside itself first.
+def upgrade(engine: Engine, keep_old: bool = True) -> None:
+    """Upgrade the schema to the newest revision; a file of an older one is copied beside itself first if keep_old.
 
     Raises UnusableDatabase for a database of a newer Cardfile or of another program.
     """
@@ -73,7 +75,7 @@ def upgrade(engine: Engine) -> None:
                 raise UnusableDatabase(
                     f"This database is of {age} Cardfile (schema {current}, known here: {first} to {last})."
                 )
-            if current is not None and current != revisions()[-1]:
+            if keep_old and current not in {None, revisions()[-1]}:
                 keep_copy(engine, current)
             run_migrations(connection)
             connection.commit()

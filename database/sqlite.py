@@ -1,11 +1,13 @@
 """SQLite: PRAGMAs, one writer at a time, checks of the file."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 
 from database.search import bulk_indexing
@@ -61,6 +63,21 @@ def prepare(connection: Any, _record: object) -> None:
     # Older versions refuse the schema's JSON functions with it.
     if driver.sqlite_version_info >= (3, 51):
         connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def engine_of(path: Path) -> Engine:
+    """Return an engine for a file that is not the app's database."""
+    engine = create_engine(URL.create("sqlite", database=str(path)), **ENGINE_OPTIONS)
+    event.listen(engine, "connect", prepare)
+    return engine
+
+
+def begin_history(path: Path) -> None:
+    """Give a copy a new Dataset-Id, because its changes may go on differently from here."""
+    with closing(driver.connect(path)) as connection, connection:
+        # The first schema had none.
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'dataset'").fetchone():
+            connection.execute("UPDATE dataset SET id = ?", (str(uuid4()),))
 
 
 @contextmanager

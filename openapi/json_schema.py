@@ -9,8 +9,9 @@ from marshmallow import missing, validate
 import schemas
 from api.resources import ENDPOINTS, Endpoint, embedded_resource
 from api.write_views import READ_ONLY
+from database.columns import format_of
 from formats import values
-from models import ACTIONS, format_of
+from models import ACTIONS
 from schemas import KeySchema, PublicSchema
 
 JSONSchema = dict[str, Any]

@@ -11,7 +11,7 @@ from api.resources import ENDPOINTS, Endpoint
 from auth import API, required_scope
 
 # By verb for all resources, by name for other operations: query parameters and request headers besides X-Request-Id,
-# then headers of successful responses besides X-Request-Id and Dataset-Version.
+# then headers of successful responses besides X-Request-Id, Dataset-Id and Dataset-Version.
 TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "list": (
         ("limit", "cursor", "sort", "q", "fields", "include", "filters", "Prefer", "If-None-Match"),
@@ -50,6 +50,7 @@ class Operation(NamedTuple):
         yield from [403] if self.scope != "read" else []
         yield from [404] if "{id}" in self.path else []
         yield from [409] if "Idempotency-Key" in self.parameters else []
+        yield from [410] if "since" in self.parameters else []
         yield from [412] if "If-Match" in self.parameters else []
         yield from (413, 415, 422) if self.method in WITH_BODY else ()
         yield from (431, 500, 503)

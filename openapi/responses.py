@@ -16,6 +16,7 @@ REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
 NUMBER: JSONSchema = {"type": "integer", "minimum": 0}
 HEADERS: dict[str, tuple[JSONSchema, str]] = {
     "X-Request-Id": (TEXT, "The id of the request in the log."),
+    "Dataset-Id": (TEXT, "The history that versions and ETags belong to: a restored copy has another one."),
     "Dataset-Version": (NUMBER, "The number of the last change that the response reflects."),
     "ETag": (TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
     "Link": (TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
@@ -27,6 +28,7 @@ HEADERS: dict[str, tuple[JSONSchema, str]] = {
     "WWW-Authenticate": (TEXT, "The reason why the key was rejected (RFC 6750)."),
     "Retry-After": (NUMBER, "The number of seconds to wait before retrying."),
 }
+VERSION = ("Dataset-Id", "Dataset-Version")
 ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 503: ("Retry-After",)}
 # The description of each error, and the detail of an example.
 ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
@@ -35,6 +37,7 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
     403: ("The key lacks the required scope.", InsufficientScope("read", "write").detail),
     404: ("The id or the path does not exist.", "There is no contact with the id nobody."),
     409: ("Two rows match, or a request is still running.", "More than one row has this name: acme-1 and acme-2."),
+    410: ("`since` is beyond the last change.", "The last change is 5: this history was restored from a copy."),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
 }
 FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]
@@ -59,11 +62,11 @@ def error_name(status: int) -> str:
 
 def error_responses() -> dict[str, JSONSchema]:
     """Return the responses of all errors, and 304."""
-    headers = header_refs("Dataset-Version", "ETag")
+    headers = header_refs(*VERSION, "ETag")
     found = {error_name(304): {"description": "Not modified since the last request.", "headers": headers}}
     for status, (text, detail) in sorted(ERRORS.items()):
         example = problem_json(status, detail, REQUEST_ID, FIELD_ERRORS if status == 422 else None)
-        version = ("Dataset-Version",) if status not in {401, 431} and status < 500 else ()
+        version = VERSION if status not in {401, 431} and status < 500 else ()
         content = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": json.loads(example)}}
         headers = header_refs(*ERROR_HEADERS.get(status, ()), *version)
         found[error_name(status)] = {"description": text, "headers": headers, "content": content}
@@ -116,6 +119,6 @@ def responses_of(operation: Operation) -> JSONSchema:
     found: JSONSchema = {}
     for status, (text, content) in successes(operation).items():
         names = [name for name in operation.response_headers if name != "Location" or status == 201]
-        response = {"description": text, "headers": header_refs("Dataset-Version", *names)}
+        response = {"description": text, "headers": header_refs(*VERSION, *names)}
         found[str(status)] = response | ({"content": content} if content else {})
     return found | {str(status): ref(error_name(status), "responses") for status in operation.error_statuses()}

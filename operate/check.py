@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 
+from database import sqlite
 from database.backend import backend_of, display_name
 from database.schema import revision, run_migrations
 
@@ -40,10 +42,8 @@ def damages(connection: Connection) -> list[str]:
 def empty_database(engine: Engine) -> Iterator[Connection]:
     """Give a connection to an empty database of the engine's kind, which is deleted at the end of the block."""
     if engine.dialect.name == "sqlite":
-        backend = backend_of(engine.url)
         with TemporaryDirectory() as folder:
-            new = create_engine(f"sqlite:///{folder}/new.db", **backend.ENGINE_OPTIONS)
-            event.listen(new, "connect", backend.prepare)
+            new = sqlite.engine_of(Path(folder) / "new.db")
             with new.connect() as connection:
                 yield connection
             new.dispose()

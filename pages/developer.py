@@ -11,9 +11,10 @@ import auth
 from api.keys import all_records, find_record
 from api.protocol import base_url
 from auth import API, public
+from database.columns import now
 from database.connection import write_transaction
 from formats.values import format_time
-from models import SCOPES, now
+from models import SCOPES
 from pages.overview import overview
 from pages.sessions import COOKIE, remove_token, require_session
 from schemas import KeySchema

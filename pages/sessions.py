@@ -11,8 +11,9 @@ from sqlalchemy import and_, bindparam, delete, or_, select
 
 from api.problems import problem
 from auth import digest, is_expired
+from database.columns import from_driver, now
 from database.connection import execute
-from models import ApiKey, Session, from_driver, insert_statement, now
+from models import ApiKey, Session, insert_statement
 
 HOME = "/settings/developer"
 COOKIE = "cardfile_session"

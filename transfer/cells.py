@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from database.columns import format_of
 from formats.json_text import InvalidJSON, encode_json, parse_json
 from formats.values import TEXT, TIME
-from models import format_of
 
 
 def format_cell(value: Any) -> str:

@@ -13,10 +13,11 @@ from marshmallow import ValidationError, missing
 
 from api.write_views import match_query
 from database import backend
+from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
 from formats.errors import pointers
 from formats.json_text import InvalidJSON, parse_json
-from models import insert_statement, now
+from models import insert_statement
 from schemas import RESOURCES, ResourceSchema
 from seed import progress_bar
 from transfer.cells import cell_parser

@@ -1,6 +1,6 @@
 // One language for all examples, and requests from the page with an API key.
 const key = document.getElementById("key");
-const shownHeaders = ["Dataset-Version", "ETag", "Link", "X-Total-Count"];
+const shownHeaders = ["Dataset-Id", "Dataset-Version", "ETag", "Link", "X-Total-Count"];
 const longest = 20_000;
 
 document.querySelectorAll(".key, .try").forEach((form) => (form.hidden = false));

@@ -9,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from auth import API, checksum, is_well_formed, new_key, public
-from models import now
+from database.columns import now
 from tests.conftest import ExecutedStatement, Query, client_with_key
 
 NewKey = Callable[..., str]

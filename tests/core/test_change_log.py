@@ -1,6 +1,7 @@
 """Dataset versions, ETags and the change feed."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask import Flask
@@ -70,7 +71,7 @@ def test_the_change_feed_is_paginated(app: Flask, reader: FlaskClient, create_ro
     assert first.headers["Link"] == '<http://localhost/api/v1/changes?since=2&limit=2>; rel="next"'
     assert [change["seq"] for change in first.json] == [1, 2]
     assert "Link" not in reader.get("/api/v1/changes?since=3&limit=2").headers
-    assert reader.get("/api/v1/changes?since=99").json == []
+    assert reader.get("/api/v1/changes?since=5").json == []
 
 
 def test_deleting_a_company_logs_the_update_of_each_of_its_1000_contacts(writer: FlaskClient) -> None:
@@ -139,14 +140,15 @@ def test_a_write_by_another_program_changes_the_etag(
     assert response.headers["ETag"] != tag
 
 
-@pytest.mark.parametrize(("path", "tag"), [("neverwas", "0"), ("gone", "2"), ("neverwas?include=contacts", "0")])
+@pytest.mark.parametrize(("path", "number"), [("neverwas", 0), ("gone", 2), ("neverwas?include=contacts", 0)])
 def test_a_missing_row_is_404_even_if_its_etag_matches(
-    reader: FlaskClient, create_row: CreateRow, query: Query, path: str, tag: str
+    reader: FlaskClient, create_row: CreateRow, query: Query, path: str, number: int
 ) -> None:
     create_row("companies", id="gone")
     query("DELETE FROM companies")
+    tag = reader.get("/api/v1/companies").headers["ETag"].replace("-2", f"-{number}")
 
-    assert reader.get(f"/api/v1/companies/{path}", headers={"If-None-Match": f'"{tag}"'}).status_code == 404
+    assert reader.get(f"/api/v1/companies/{path}", headers={"If-None-Match": tag}).status_code == 404
 
 
 def test_a_change_of_another_row_keeps_the_etag(reader: FlaskClient, create_row: CreateRow) -> None:
@@ -169,14 +171,46 @@ def test_a_change_of_another_row_keeps_the_etag(reader: FlaskClient, create_row:
         ("keys", 200),
     ],
 )
-def test_every_response_has_the_dataset_version(
-    admin: FlaskClient, create_row: CreateRow, path: str, status: int
+def test_every_response_has_the_dataset_id_and_version(
+    admin: FlaskClient, create_row: CreateRow, query: Query, path: str, status: int
 ) -> None:
     create_row("contacts")
     create_row("contacts")
     response = admin.get(f"/api/v1/{path}")
 
+    [[dataset]] = query("SELECT id FROM dataset")
+    found = response.status_code, response.headers["Dataset-Id"], response.headers["Dataset-Version"]
+    assert found == (status, dataset, "2")
+    assert response.headers.get("ETag", f'"{dataset[:8]}-').startswith(f'"{dataset[:8]}-')
+
+
+@pytest.mark.parametrize(("since", "status"), [(1, 200), (2, 200), (3, 410), (2**63 - 1, 410)])
+def test_changes_after_a_number_that_is_yet_to_come_are_410(
+    reader: FlaskClient, create_row: CreateRow, since: int, status: int
+) -> None:
+    create_row("contacts")
+    create_row("contacts")
+    response = reader.get(f"/api/v1/changes?since={since}")
+
     assert (response.status_code, response.headers["Dataset-Version"]) == (status, "2")
+    if status == 410:
+        assert response.json["detail"] == (
+            "The last change is 2: this history was restored from a copy. Load all data again."
+        )
+
+
+@pytest.mark.parametrize("path", ["contacts", "contacts/x", "changes"])
+def test_no_etag_of_another_history_matches(
+    reader: FlaskClient, writer: FlaskClient, create_row: CreateRow, query: Query, path: str
+) -> None:
+    create_row("contacts", id="x")
+    tag = reader.get(f"/api/v1/{path}").headers["ETag"]
+    dataset = str(uuid4())
+    query("UPDATE dataset SET id = :dataset", dataset=dataset)
+
+    response = reader.get(f"/api/v1/{path}", headers={"If-None-Match": tag})
+    assert (response.status_code, response.headers["ETag"]) == (200, f'"{dataset[:8]}-1"')
+    assert writer.patch("/api/v1/contacts/x", json={"name": "b"}, headers={"If-Match": tag}).status_code == 412
 
 
 def test_an_empty_dataset_has_version_0(reader: FlaskClient) -> None:

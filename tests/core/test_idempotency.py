@@ -10,8 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import idempotency
+from database.columns import now
 from formats.values import format_time
-from models import now
 from tests.conftest import Query
 from tests.core.conftest import last_change
 

@@ -11,10 +11,11 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import models
+from database.columns import Time
 from database.connection import execute, write_transaction
 from formats.ids import new_id
 from formats.values import MAX_AMOUNT, MAX_INTEGER
+from models import STATUSES, insert_statement
 from schemas import RESOURCES, ResourceSchema
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -27,7 +28,7 @@ STRATEGIES_BY_TYPE: dict[type, st.SearchStrategy[Any]] = {
     sa.Integer: st.integers(0, MAX_INTEGER),
     sa.Numeric: st.decimals(0, MAX_AMOUNT, places=2) | st.just(MAX_AMOUNT),
     sa.JSON: st.lists(TEXTS, max_size=5, unique=True),
-    models.Time: st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones()).map(
+    Time: st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones()).map(
         lambda time: time.replace(microsecond=0)
     ),
 }
@@ -36,7 +37,7 @@ STRATEGIES_BY_COLUMN = {
     "logo_url": TEXTS.map("http://{}".format),
     "email": TEXTS.map("a{}@b".format),
     "visitor_ip": st.ip_addresses().map(str),
-    "status": st.sampled_from(models.STATUSES),
+    "status": st.sampled_from(STATUSES),
 }
 
 
@@ -66,7 +67,7 @@ def test_json_from_sql_equals_json_from_the_schema(app: Flask, reader: FlaskClie
         row_id = new_id()
         with app.app_context(), write_transaction():
             execute(
-                models.insert_statement,
+                insert_statement,
                 schema.model,
                 id=row_id,
                 **({"company_id": None} if "company_id" in schema.fields else {}),

@@ -10,8 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from auth import new_key
+from database.columns import now
 from database.connection import write_transaction
-from models import now
 from pages.sessions import HOME
 from tests.conftest import Query, run_external_sql
 from tests.core.test_authentication import NewKey

@@ -17,8 +17,11 @@ def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..
     base = f"http://127.0.0.1:{server.port}/api/v1"
     program = [sys.executable, ROOT / "examples" / "keep_in_step.py", base, server.key, tmp_path / "copy.json"]
 
+    def command(arguments: list[Any]) -> None:
+        subprocess.run(arguments, check=True, timeout=60, capture_output=True, cwd=tmp_path)
+
     def keep_in_step() -> dict[str, Any]:
-        subprocess.run(program, check=True, timeout=60, capture_output=True)
+        command(program)
         copy: dict[str, Any] = json.loads((tmp_path / "copy.json").read_text(encoding="utf-8"))
         return copy
 
@@ -37,3 +40,13 @@ def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..
     second = keep_in_step()
     assert {name: second[name] for name in RESOURCES} == source()
     assert first["companies"] != second["companies"]
+
+    # A restored database is behind the copy, then ahead of it.
+    for number in 0, 9:
+        command([sys.executable, ROOT / "service.py", "backup", f"{number}.db"])
+        send_request(server, "/api/v1/contacts", [{"name": "lost"}] * 5)
+        assert "lost" in str(keep_in_step())
+        command([sys.executable, ROOT / "service.py", "restore", f"{number}.db"])
+        send_request(server, "/api/v1/contacts", [{"name": f"kept {number}"}] * number or [{"name": "kept"}])
+        third = keep_in_step()
+        assert {name: third[name] for name in RESOURCES} == source()

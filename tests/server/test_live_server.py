@@ -32,7 +32,7 @@ def test_a_connection_stays_open_after_a_response_without_content_length(start_s
     _status, whole = send_request(server, "/api/v1/contacts")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     headers = {"Authorization": f"Bearer {server.key}"}
-    tag = {"If-None-Match": '"1001"'} if kind == "304" else {}
+    tag = {"If-None-Match": "*"} if kind == "304" else {}
     for _time in range(3):
         connection.request("OPTIONS" if kind == "204" else "GET", "/api/v1/contacts", headers=headers | tag)
         # A new connection would have another socket.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from database.columns import now
 from formats.values import format_time
-from models import now
 from tests.conftest import LiveServer, send_request
 from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 

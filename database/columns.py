@@ -1,0 +1,120 @@
+"""The types and rules of columns: what models declare, for SQLite and PostgreSQL alike."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.orm import mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from formats import values
+from formats.values import Format, format_time
+
+
+def now() -> datetime:
+    """Return the current time in UTC, in whole seconds, as times are stored and shown."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def from_driver(value: Any) -> datetime | None:
+    """Return the time that a driver returned: text on SQLite, a datetime on PostgreSQL."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+class Time(TypeDecorator[datetime]):
+    """A time in UTC and whole seconds; SQLite stores it as the text that the API shows, which sorts by time."""
+
+    impl = TIMESTAMP(timezone=True, precision=0)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
+        return sa.Text() if dialect.name == "sqlite" else self.impl_instance
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        if value is None:
+            return None
+        return format_time(value) if dialect.name == "sqlite" else value.replace(microsecond=0)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        return from_driver(value)
+
+
+FORMATS = {
+    sa.Boolean: values.BOOLEAN,
+    sa.Integer: values.INTEGER,
+    sa.Numeric: values.AMOUNT,
+    Time: values.TIME,
+    sa.JSON: values.TAGS,
+}
+
+
+def format_of(column: Any) -> Format:
+    """Return how the values of a column are parsed, shown and written as JSON."""
+    return next((FORMATS[type_] for type_ in FORMATS if isinstance(column.type, type_)), values.TEXT)
+
+
+def string(length: int) -> sa.String:
+    """Return a text type that sorts by code point on every database."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", **options: Any) -> Any:
+    """Declare a column with a CHECK constraint that enforces its rule for every writer; {} stands for the column.
+
+    `sqlite` and `postgresql` add conditions for one database alone.
+    """
+    return mapped_column(type_, info={"rule": rule, "sqlite": sqlite, "postgresql": postgresql}, **options)
+
+
+@sa.event.listens_for(sa.Table, "after_parent_attach")
+def add_check_constraints(table: sa.Table, _metadata: sa.MetaData) -> None:
+    """Turn the rules of the table's columns into named CHECK constraints."""
+    for each in table.columns:
+        for dialect in ("sqlite", "postgresql"):
+            rules = [each.info[part] for part in ("rule", dialect) if each.info.get(part)]
+            if rules:
+                check = sa.CheckConstraint(" AND ".join(rules).replace("{}", each.name), name=each.name)
+                table.append_constraint(check.ddl_if(dialect=dialect))
+
+
+def text(
+    max_length: int, min_length: int = 0, rule: str = "", sqlite: str = "", searchable: bool = False, **options: Any
+) -> Any:
+    """Declare a text column, its lengths in characters; `q` searches the searchable ones."""
+    rule = f"length({{}}) BETWEEN {min_length} AND {max_length}{rule}"
+    sqlite = f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}"
+    declared = column(string(max_length), rule, sqlite, **options)
+    declared.column.info["searchable"] = searchable
+    return declared
+
+
+def url(**options: Any) -> Any:
+    """Declare a column for an http or https URL."""
+    return text(2048, 1, " AND (lower({}) LIKE 'http://_%' OR lower({}) LIKE 'https://_%')", **options)
+
+
+def choice(choices: tuple[str, ...], **options: Any) -> Any:
+    """Declare a column that holds one of a few words."""
+    return column(string(16), f"{{}} IN ({', '.join(map(repr, choices))})", **options)
+
+
+def flag() -> Any:
+    """Declare a boolean column, false by default."""
+    return column(sa.Boolean(), "", "{} IN (0, 1)", default=False)
+
+
+def time(**options: Any) -> Any:
+    """Declare a column for a time."""
+    years = "{} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'"
+    return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", years, **options)
+
+
+def company_id() -> Any:
+    """Declare the reference to a company, which becomes null when the company is deleted."""
+    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"))
+
+
+def serial(**options: Any) -> Any:
+    """Declare an integer primary key that the database assigns."""
+    return mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)

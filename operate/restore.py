@@ -1,0 +1,97 @@
+"""`restore`: the database becomes a copy of a backup."""
+
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from database.connection import execute, write_transaction
+from database.schema import UnusableDatabase, copy_to, revision, upgrade
+from database.sqlite import begin_history, driver, engine_of
+from models import Dataset
+from operate.check import check_database
+
+Key = tuple[str, str, str]
+
+
+def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key]]:
+    """Replace the rows, keys and changes of a database by those of a backup, in one transaction.
+
+    The backup is checked and upgraded in a copy first. The restored database has a new Dataset-Id and no browser
+    sessions. It may be served meanwhile. Returns the path of a copy of the old database, if there was one, and the
+    id, scope and name of each key that the old one didn't have. Raises UnusableDatabase, and changes nothing.
+    """
+    with TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
+        copy = Path(folder) / "copy.db"
+        try:
+            copy_pages(source, copy)
+            keys = prepare_copy(copy)
+        except (DatabaseError, driver.Error) as error:
+            raise UnusableDatabase(f"{source} is not a usable backup: {getattr(error, 'orig', error)}.") from error
+        old, known = set_aside(target) if target.exists() else (None, set())
+        copy_pages(copy, target)
+    return old, [key for key in keys if key not in known]
+
+
+def begin_database_history() -> str:
+    """Give the app's database a new Dataset-Id, and return it."""
+    dataset = str(uuid4())
+    with write_transaction():
+        execute(sa.update(Dataset).values(id=sa.bindparam("dataset")), dataset=dataset)
+    return dataset
+
+
+def prepare_copy(copy: Path) -> list[Key]:
+    """Check and upgrade the copy of a backup, and begin its history; return its keys."""
+    engine = engine_of(copy)
+    try:
+        with engine.connect() as connection:
+            if revision(connection) is None:
+                raise UnusableDatabase("The backup is an empty database.")
+        upgrade(engine, keep_old=False)
+        _report, faults = check_database(engine)
+        if faults:
+            raise UnusableDatabase(f"The backup is damaged: {faults[0]}.")
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM sessions")
+            keys = find_keys(connection)
+    finally:
+        engine.dispose()
+    begin_history(copy)
+    return keys
+
+
+def find_keys(connection: Connection) -> list[Key]:
+    """Return the id, scope and name of each key, oldest first."""
+    rows = connection.exec_driver_sql("SELECT id, scope, name FROM api_keys ORDER BY created_at, number")
+    return [(row.id, row.scope, row.name) for row in rows]
+
+
+def set_aside(target: Path) -> tuple[Path, set[Key]]:
+    """Copy the database beside itself, or move it there if it is damaged; return the path, and its keys."""
+    old = Path(f"{target}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
+    engine = engine_of(target)
+    try:
+        copy_to(str(old), engine)
+        with engine.connect() as connection:
+            return old, set(find_keys(connection))
+    except (UnusableDatabase, DatabaseError):
+        engine.dispose()
+        for suffix in "", "-wal", "-shm":
+            if (part := Path(f"{target}{suffix}")).exists():
+                part.replace(f"{old}{suffix}")
+        return old, set()
+    finally:
+        engine.dispose()
+
+
+def copy_pages(source: Path, target: Path) -> None:
+    """Replace the content of a database by that of another, in one transaction (SQLite's online backup)."""
+    with closing(driver.connect(source)) as reader, closing(driver.connect(target)) as writer:
+        writer.execute("PRAGMA synchronous = FULL")
+        reader.backup(writer)

@@ -1,0 +1,163 @@
+"""`restore`: the database becomes a copy of a backup, and its history another one."""
+
+import http.client
+import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask.testing import FlaskClient
+
+from database.sqlite import driver as sqlite
+from tests.conftest import LiveServer, run_external_sql, wait_until_ready
+
+RunCommand = Callable[..., Result]
+
+
+def call(server: LiveServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, Any]:
+    """Send a request; return the status, the headers and the body."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers |= {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        connection.request(method, f"/api/v1/{path}", body and json.dumps(body), headers)
+        response = connection.getresponse()
+        text = response.read()
+        return response.status, response.headers, json.loads(text) if text else None
+
+
+def dataset_of(path: Path) -> str:
+    with closing(sqlite.connect(path)) as connection:
+        return str(connection.execute("SELECT id FROM dataset").fetchone()[0])
+
+
+@pytest.mark.parametrize("server_name", ["waitress", "granian"])
+def test_a_served_database_is_restored_and_no_tag_of_the_lost_history_is_good(
+    start_server: Callable[..., LiveServer], run_command: RunCommand, tmp_path: Path, server_name: str
+) -> None:
+    if server_name == "granian":
+        pytest.importorskip("granian")
+    server = start_server("serve", "--server", server_name)
+    server.read_first_key()
+    wait_until_ready(server)
+    call(server, "PUT", "contacts/x", {"name": "Ann"})
+    assert run_command("backup", "b.db").exit_code == 0
+    _status, lost, _body = call(server, "PATCH", "contacts/x", {"name": "Lost"})
+
+    restored = run_command("restore", "b.db")
+    assert (restored.exit_code, restored.stdout) == (0, "")
+    assert restored.stderr.startswith(f"Restored {tmp_path}/cardfile.db from b.db; the old database is {tmp_path}/")
+
+    assert call(server, "GET", "contacts/x")[2]["name"] == "Ann"
+    assert call(server, "GET", "changes?since=2")[0] == 410
+    _status, now, _body = call(server, "PATCH", "contacts/x", {"name": "Other"})
+    assert now["Dataset-Version"] == lost["Dataset-Version"] == "2"
+    assert now["Dataset-Id"] != lost["Dataset-Id"]
+    for path in "contacts/x", "contacts", "changes":
+        assert call(server, "GET", path, If_None_Match=lost["ETag"])[0] == 200
+    assert call(server, "PATCH", "contacts/x", {"name": "Overwritten"}, If_Match=lost["ETag"])[0] == 412
+    assert call(server, "GET", "contacts/x")[2]["name"] == "Other"
+
+
+def test_every_copy_has_a_dataset_id_of_its_own(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed")
+    run_command("backup", "a.db")
+    run_command("backup", "b.db")
+    run_command("restore", "a.db")
+
+    ids = {dataset_of(path) for path in tmp_path.glob("*.db*")}
+    assert len(list(tmp_path.glob("cardfile.db.*.bak"))) == 1
+    assert len(ids) == 4
+
+
+def test_restore_lists_the_keys_that_are_valid_again(run_command: RunCommand) -> None:
+    run_command("keys", "create", "Old partner", "--scope", "write")
+    run_command("keys", "create", "Reporting")
+    run_command("backup", "b.db")
+    key_id = run_command("keys", "list").stdout.splitlines()[1].split()[0]
+    run_command("keys", "delete", key_id)
+
+    lines = run_command("restore", "b.db").stderr.splitlines()
+    assert lines[1:] == [f"This key is valid again: {key_id} (write) Old partner"]
+
+
+def test_the_old_database_can_be_restored_in_turn(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--companies", "1")
+    run_command("backup", "b.db")
+    run_command("seed", "--companies", "3", "--reset", "--yes")
+    run_command("restore", "b.db")
+    assert run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT count(*) FROM companies") == [(1,)]
+
+    [old] = tmp_path.glob("cardfile.db.*.bak")
+    run_command("restore", str(old))
+    assert run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT count(*) FROM companies") == [(3,)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "empty"])
+def test_a_missing_or_damaged_database_is_restored(run_command: RunCommand, tmp_path: Path, damage: str) -> None:
+    run_command("seed")
+    run_command("backup", "b.db")
+    path = tmp_path / "cardfile.db"
+    path.unlink() if damage == "missing" else path.write_bytes(b"x" * 5000 if damage == "garbage" else b"")
+
+    assert run_command("restore", "b.db").exit_code == 0
+    assert "integrity: ok" in run_command("check").stdout
+    assert [old.read_bytes() for old in tmp_path.glob("*.bak") if damage == "garbage"] in ([], [b"x" * 5000])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"x" * 5000, "b.db is not a usable backup: file is not a database."),
+        (b"", "The backup is an empty database."),
+        ("CREATE TABLE bookmarks (url)", "This database has tables but is not Cardfile's: name another."),
+        ("DROP TRIGGER contacts_log_created", "The backup is damaged: contacts_log_created is missing or changed."),
+        ("UPDATE alembic_version SET version_num = '9999'", "This database is of a newer Cardfile"),
+    ],
+)
+def test_what_is_no_backup_is_refused_and_nothing_changes(
+    run_command: RunCommand, tmp_path: Path, content: bytes | str, sentence: str
+) -> None:
+    run_command("seed")
+    before = dataset_of(tmp_path / "cardfile.db")
+    backup = tmp_path / "b.db"
+    if isinstance(content, bytes):
+        backup.write_bytes(content)
+    else:
+        if not content.startswith("CREATE"):
+            run_command("backup", "b.db")
+        with closing(sqlite.connect(backup)) as connection, connection:
+            connection.execute(content)
+
+    refused = run_command("restore", "b.db")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"Error: {sentence}")
+    assert dataset_of(tmp_path / "cardfile.db") == before
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))) == [
+        "b.db",
+        "cardfile.db",
+    ]
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_restore_without_a_file_begins_a_new_history(
+    run_command: RunCommand, reader: FlaskClient, database: str
+) -> None:
+    before = reader.get("/api/v1/contacts").headers["Dataset-Id"]
+
+    completed = run_command("restore", "--database", database)
+    after = reader.get("/api/v1/contacts").headers["Dataset-Id"]
+    assert completed.stderr == f"The Dataset-Id is {after} now.\n"
+    assert after != before
+
+
+def test_sessions_of_the_backup_are_not_restored(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("keys", "create", "a")
+    database = f"sqlite:///{tmp_path}/cardfile.db"
+    run_external_sql(database, "INSERT INTO sessions VALUES ('digest', 'link', NULL, '2999-01-01T00:00:00Z')")
+    run_command("backup", "b.db")
+    run_command("restore", "b.db")
+
+    assert run_external_sql(database, "SELECT count(*) FROM sessions") == [(0,)]
