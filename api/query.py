@@ -26,6 +26,8 @@ MAX_SORTED_PAGE = 20_000
 MAX_SEARCH_LENGTH = 255
 MAX_FILTER_VALUES = 2_000
 OPERATORS = ("gte", "gt", "lte", "lt", "ne")
+# The operators that mean the same for a value that was rounded down: nothing is stored between the two.
+ROUNDED = {"lt": "lte", "gte": "gt"}
 INDEXED_SORTS = ("createdAt", "updatedAt", "id")
 COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)
 
@@ -101,15 +103,17 @@ class ListRequest:
         if "cursor" in self.parameters.values:
             self.seek(self.parameters.values["cursor"])
 
-    def parse_value(self, name: str, text: str) -> Any:
-        """Return a filter's value as its field's schema parses it."""
+    def parse_value(self, name: str, text: str) -> tuple[Any, bool]:
+        """Return a filter's value, rounded down to one that can be stored, and whether it could itself be stored."""
         form, value = format_of(self.endpoint.column(name)), text
         if form not in {TEXT, TAGS, TIME} and text == text.strip():
             # A number or a boolean; for any other text the schema's error is clearer than the parser's.
             with suppress(InvalidJSON):
                 value = parse_json(text.encode())
         try:
-            return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value)
+            if form.floor and value is not None:
+                return form.floor(value)
+            return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value), True
         except ValidationError as error:
             raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}") from None
 
@@ -122,7 +126,11 @@ class ListRequest:
         or_null = self.endpoint.column(name).nullable and "null" in texts
         if or_null and operator not in {"", "ne"}:
             raise InvalidQuery(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
-        values = [self.parse_value(name, text) for text in texts if not (or_null and text == "null")]
+        parsed = [self.parse_value(name, text) for text in texts if not (or_null and text == "null")]
+        if operator in ROUNDED and not parsed[0][1]:
+            operator = ROUNDED[operator]
+        # No stored value equals one that is finer.
+        values = [value for value, is_exact in parsed if is_exact or operator not in {"", "ne"}]
         if len(values) > MAX_FILTER_VALUES:
             raise InvalidQuery(
                 f"{name} can have at most {MAX_FILTER_VALUES} values, not {len(values)}: send several requests."

@@ -83,7 +83,10 @@ def filter_conditions(query: Query) -> Iterator[Condition]:
     for index, each in enumerate(query.filters):
         column = query.endpoint.column(each.name)
         values: list[Any] = [bind(f"filter{index}_{place}", column) for place in range(each.values)]
-        if each.operator:
+        if not (values or each.or_null):
+            # The filter's value is finer than any that is stored.
+            yield sa.true() if each.operator else sa.false()
+        elif each.operator:
             yield getattr(column, COMPARISONS[each.operator])(*(values or [None]))
         elif isinstance(column.type, sa.JSON):
             yield contains_any(column, values)

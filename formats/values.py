@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from marshmallow import ValidationError
@@ -14,7 +14,8 @@ MAX_INTEGER = 2**31 - 1
 MAX_TAGS = 50
 MAX_TAG_LENGTH = 64
 RFC_3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-5][0-9])", re.A
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(?:\.([0-9]+))?([Zz]|[+-][0-9]{2}:[0-5][0-9])",
+    re.A,
 )
 
 
@@ -24,6 +25,9 @@ class Format:
 
     # Returns the Python value of a JSON value; raises ValidationError.
     parse: Callable[[Any], Any]
+    # For a value to compare with, which may be finer than a stored one: returns the greatest value that can be stored
+    # and isn't above it, and whether they are equal.
+    floor: Callable[[Any], tuple[Any, bool]] | None = None
     # Returns the JSON value of a Python value.
     show: Callable[[Any], Any] = lambda value: value
     sqlite: str = "{0}"
@@ -50,15 +54,23 @@ def parse_boolean(value: Any) -> bool:
     return value
 
 
-def parse_integer(value: Any) -> int:
-    """Return a whole number from 0 to 2,147,483,647; 3.0 is one (JSON Schema, "integer")."""
-    if type(value) not in {int, Decimal} or not 0 <= value <= MAX_INTEGER or value != int(value):
+def floor_integer(value: Any) -> tuple[int, bool]:
+    """Return a number rounded down, and whether it is a whole number; 3.0 is one (JSON Schema, "integer")."""
+    if type(value) not in {int, Decimal} or not 0 <= value <= MAX_INTEGER:
         raise ValidationError(f"Must be a whole number from 0 to {MAX_INTEGER}.")
-    return int(value)
+    return int(value), value == int(value)
 
 
-def parse_amount(value: Any) -> Decimal:
-    """Return an exact amount of money with two decimals."""
+def parse_integer(value: Any) -> int:
+    """Return a whole number from 0 to 2,147,483,647."""
+    number, is_exact = floor_integer(value)
+    if not is_exact:
+        raise ValidationError(f"Must be a whole number from 0 to {MAX_INTEGER}.")
+    return number
+
+
+def floor_amount(value: Any) -> tuple[Decimal, bool]:
+    """Return an amount of money rounded down to two decimals, and whether it has no more."""
     if type(value) not in {int, float, Decimal}:
         raise ValidationError("Must be a number.")
     # Written so that NaN is refused, too.
@@ -66,10 +78,16 @@ def parse_amount(value: Any) -> Decimal:
         raise ValidationError(f"Must be a number from 0 to {MAX_AMOUNT}.")
     amount = Decimal(str(value))
     # Always rounded: PostgreSQL refuses zeros with large exponents.
-    rounded = round(amount, 2)
-    if amount != rounded:
+    rounded = amount.quantize(Decimal("0.01"), ROUND_FLOOR)
+    return rounded, amount == rounded
+
+
+def parse_amount(value: Any) -> Decimal:
+    """Return an exact amount of money with two decimals."""
+    amount, is_exact = floor_amount(value)
+    if not is_exact:
         raise ValidationError("Must have at most two decimals.")
-    return rounded
+    return amount
 
 
 def format_amount(amount: Decimal | float) -> int | float:
@@ -77,18 +95,23 @@ def format_amount(amount: Decimal | float) -> int | float:
     return int(amount) if amount == int(amount) else float(amount)
 
 
-def parse_time(value: Any) -> datetime:
-    """Return the time of an RFC 3339 text in UTC; any offset is accepted, but one is required."""
+def floor_time(value: Any) -> tuple[datetime, bool]:
+    """Return the time of an RFC 3339 text in UTC without a fraction, and whether it has none."""
     if not isinstance(value, str) or not (parts := RFC_3339.fullmatch(value)):
         raise ValidationError("Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339).")
-    day, minute, second, offset = parts.groups()
+    day, minute, second, fraction, offset = parts.groups()
     # A leap second is the second after :59 (RFC 3339 §5.7).
     leap = timedelta(seconds=1 if second == "60" else 0)
     try:
         time = datetime.fromisoformat(f"{day}T{minute}:{'59' if leap else second}{offset.upper()}")
-        return (time + leap).astimezone(UTC)
+        return (time + leap).astimezone(UTC), not (fraction or "").strip("0")
     except (ValueError, OverflowError):
         raise ValidationError("Must be a time that exists, in the years 0001 to 9999.") from None
+
+
+def parse_time(value: Any) -> datetime:
+    """Return the time of an RFC 3339 text in UTC, in whole seconds; any offset is accepted, but one is required."""
+    return floor_time(value)[0]
 
 
 def format_time(value: datetime) -> str:
@@ -126,16 +149,22 @@ def parse_tag(value: Any) -> str:
 
 
 TEXT = Format(parse_text)
-INTEGER = Format(parse_integer)
+INTEGER = Format(parse_integer, floor_integer)
 BOOLEAN = Format(parse_boolean, sqlite="json(iif({0}, 'true', 'false'))")
 AMOUNT = Format(
     parse_amount,
+    floor_amount,
     format_amount,
     # Fifteen digits are what a double holds exactly, and as many as an amount can have.
     sqlite="json(iif({0} IS NULL, 'null', printf('%.15g', {0})))",
     postgresql="trim_scale({0})",
 )
-TIME = Format(parse_time, format_time, postgresql="""to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')""")
+TIME = Format(
+    parse_time,
+    floor_time,
+    format_time,
+    postgresql="""to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')""",
+)
 TAGS = Format(
     parse_tags,
     sqlite="json({0})",

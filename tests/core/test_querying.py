@@ -59,6 +59,67 @@ def test_lists_are_sorted_filtered_and_searched(
     assert names(reader, query_string) == expected
 
 
+@pytest.mark.parametrize(
+    ("condition", "finer", "is_found"),
+    [
+        ("[lt]", False, False),
+        ("[lte]", False, True),
+        ("[gt]", False, False),
+        ("[gte]", False, True),
+        ("[ne]", False, False),
+        ("", False, True),
+        ("[lt]", True, True),
+        ("[lte]", True, True),
+        ("[gt]", True, False),
+        ("[gte]", True, False),
+        ("[ne]", True, True),
+        ("", True, False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("resource", "field", "value", "finer_value"),
+    [
+        *(
+            (resource, field, "2024-01-15T10:30:00.000Z", finer)
+            for resource, field in [
+                ("companies", "lastContact"),
+                ("companies", "createdAt"),
+                ("contacts", "updatedAt"),
+                ("conversations", "lastMessageAt"),
+            ]
+            for finer in ("2024-01-15T10:30:00.500Z", "2024-01-15T12:30:00.000000001+02:00")
+        ),
+        ("companies", "dealValue", "1999.5", "1999.5000001"),
+        ("companies", "dealValue", "1999.500", "1999.509"),
+        ("companies", "position", "7", "7.5"),
+    ],
+)
+def test_a_filter_compares_the_whole_value(
+    reader: FlaskClient,
+    create_row: CreateRow,
+    resource: str,
+    field: str,
+    value: str,
+    finer_value: str,
+    condition: str,
+    finer: bool,
+    is_found: bool,
+) -> None:
+    times = {"createdAt": "2024-01-15T10:30:00Z", "updatedAt": "2024-01-15T10:30:00Z"}
+    stored = {"dealValue": 1999.5, "position": 7}.get(field, "2024-01-15T10:30:00Z")
+    create_row(resource, **times | {field: stored})
+
+    text = quote(finer_value if finer else value)
+    rows = reader.get(f"/api/v1/{resource}?{field}{condition}={text}").json
+    assert len(rows) == is_found
+
+
+def test_a_finer_value_among_others_matches_nothing(reader: FlaskClient, five_companies: None) -> None:
+    assert names(reader, "dealValue=20.501&dealValue=40") == ["Delta"]
+    assert names(reader, "dealValue=20.501&dealValue=null") == ["alpha"]
+    assert names(reader, "dealValue=20.501") == []
+
+
 def test_a_tags_filter_matches_whole_tags(reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("conversations", id="a", tags=["urgent", "sales"])
     create_row("conversations", id="b", tags=["very urgent"])
