@@ -40,6 +40,13 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
     return parse
 
 
+def without_password(text: str) -> str:
+    """Return a database's URL for a message; of a server's only the scheme, because a password may be anywhere."""
+    scheme = re.match(r"[\w+]*://", text)
+    is_file = text.startswith("sqlite:") or not set(text) & set(":@?")
+    return text if is_file else f"{scheme[0] if scheme else ''}***"
+
+
 def one_of(*choices: str) -> Callable[[str], str]:
     """Return a parser that accepts one of the choices."""
 
@@ -62,9 +69,12 @@ def database_url(text: str) -> URL:
     """Return the URL of a SQLite file, a relative path being one in the current folder, or of a PostgreSQL database."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # ValueError: the port isn't a number.
         url = URL.create("")
     if url.get_backend_name() in {"postgresql", "postgres"} and url.database:
+        if "@" in str(url.host):
+            raise ValueError("must have an @ of the password percent-encoded, as %40")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or url.query:
         raise ValueError("must name a file, as in sqlite:///cardfile.db, or a PostgreSQL database")
@@ -110,7 +120,7 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
                 try:
                     values[row.name] = row.metadata["parse"](text)
                 except ValueError as error:
-                    shown = re.sub(r":[^:/@]+@", ":***@", text)
+                    shown = without_password(text) if row.name == "database_url" else text
                     raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
                 break
     # Resolved now, not at import: the current folder may have changed.

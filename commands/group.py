@@ -30,6 +30,8 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        # New files are for their owner alone: databases, backups and exports hold people's data.
+        os.umask(os.umask(0o077) | 0o077)
         try:
             return super().invoke(ctx)
         except ERRORS as error:

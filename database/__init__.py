@@ -63,7 +63,11 @@ def init_database(app: Flask, settings: Settings) -> None:
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
     except DatabaseError as error:
-        raise UnusableDatabase(f"{display_name(url)} can't be opened: {str(error.orig).strip()}.") from error
+        reason = str(error.orig).strip()
+        # The driver may repeat what it was given.
+        for secret in url.password, *map(str, url.query.values()):
+            reason = reason.replace(secret, "***") if secret else reason
+        raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason}.") from error
 
 
 def close_database() -> None:

@@ -32,5 +32,5 @@ def backend_of(url: URL) -> Backend:
 
 
 def display_name(url: URL) -> str:
-    """Return the database for a message: the file's path, or the URL without its password."""
-    return str(url.database) if url.get_backend_name() == "sqlite" else str(url)
+    """Return the database for a message: the file's path, or the URL without its password and options."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else str(url.set(query={}))

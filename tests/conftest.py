@@ -291,7 +291,7 @@ class LiveServer:
     program: Sequence[str | Path] = (sys.executable, ROOT / "service.py")
     environment: Mapping[str, str] = os.environ
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, umask: int = -1, **environment: str) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
             [*self.program, *(arguments or ("serve",)), "--port", "0"],
@@ -301,6 +301,7 @@ class LiveServer:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            umask=umask,
         )
         self.log = ""
         self.log_thread = threading.Thread(target=self.read_log)
@@ -368,8 +369,8 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     """Return a function that starts a server in a temporary folder; it is killed after the test."""
     servers: list[LiveServer] = []
 
-    def start_server(*arguments: str, **environment: str) -> LiveServer:
-        servers.append(LiveServer(tmp_path, *arguments, **environment))
+    def start_server(*arguments: str, **options: Any) -> LiveServer:
+        servers.append(LiveServer(tmp_path, *arguments, **options))
         return servers[-1]
 
     yield start_server

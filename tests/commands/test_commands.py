@@ -12,7 +12,7 @@ from click.testing import Result
 
 from auth import is_well_formed
 from database.sqlite import driver as sqlite
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 
 RunCommand = Callable[..., Result]
 
@@ -114,6 +114,64 @@ def test_an_invalid_setting_is_an_error_of_one_line(
 
     assert (completed.exit_code, completed.stdout) == (1, "")
     assert completed.stderr == f"Error: {sentence}\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:otS33cret+tb/e4=@localhost:5432",
+        "postgresql://me:p@S33cret@localhost",
+        "postgresql://me:p@S33cret@localhost/cardfile",
+        "postgresql://me:S33cret@localhost:port/cardfile",
+        "postgresql://me:S33cret",
+        "postgresql:me:S33cret@localhost/cardfile",
+        "postgresql://me:a?S33cret@nowhere.invalid/cardfile",
+        "postgresql://me:S33cret@nowhere.invalid/cardfile",
+        "postgresql://me:%533%33cret@nowhere.invalid/cardfile",
+        "postgresql://nowhere.invalid/cardfile?user=me&password=S33cret",
+        "postgresql://nowhere.invalid/cardfile?pasword=S33cret",
+        "postgresql://nowhere.invalid/cardfile?host=S33cret.invalid",
+        "mysql://me:a:b/S33cret@db/x",
+        "S33cret@localhost/cardfile",
+    ],
+)
+def test_no_message_has_a_part_of_a_password(run_command: RunCommand, url: str) -> None:
+    pytest.importorskip("psycopg")
+    for command in ["check"], ["serve", "--port", "0"], ["check", "--database", url]:
+        completed = run_command(*command, env={"DATABASE_URL": url})
+
+        assert completed.exit_code == 1
+        assert completed.stderr.startswith("Error: ") and completed.stderr.count("\n") <= 3
+        assert not re.search("cret|S33|e4=", completed.output)
+
+
+def test_a_database_url_with_an_unescaped_at_sign_says_how_to_escape_it(run_command: RunCommand) -> None:
+    completed = run_command("check", env={"DATABASE_URL": "postgresql://me:p@ssw0rd@localhost/cardfile"})
+
+    sentence = "DATABASE_URL must have an @ of the password percent-encoded, as %40, not 'postgresql://***'."
+    assert completed.stderr == f"Error: {sentence}\n"
+
+
+def test_files_can_be_read_by_their_owner_alone(tmp_path: Path, start_server: Callable[..., LiveServer]) -> None:
+    server = start_server("serve", "--demo", umask=0o022)
+    server.read_first_key()
+    for command in ("backup", "b.db"), ("restore", "b.db"), ("export", "out"), ("export", "out", "--format", "csv"):
+        subprocess.run([sys.executable, ROOT / "service.py", *command], cwd=tmp_path, check=True, umask=0o022)
+
+    assert send_request(server)[0] == 200
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert {"cardfile.db-shm", "cardfile.db-wal"} < set(names)
+    assert len(names) == 12
+    assert {name: oct((tmp_path / name).stat().st_mode & 0o077) for name in names} == dict.fromkeys(names, "0o0")
+
+
+def test_a_file_that_exists_keeps_its_mode(run_command: RunCommand, tmp_path: Path) -> None:
+    path = tmp_path / "cardfile.db"
+    path.touch()
+    path.chmod(0o640)
+    run_command("seed")
+
+    assert oct(path.stat().st_mode & 0o777) == "0o640"
 
 
 def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:
