@@ -7,7 +7,7 @@ import string
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
@@ -18,14 +18,32 @@ from flask import Flask, current_app, g, request
 from database.columns import from_driver, now
 from database.connection import discard_connections, execute, write_transaction
 from formats.ids import new_id
-from models import SCOPES, ApiKey, insert_statement
+from models import SCOPES, ApiKey, RolledKey, insert_statement
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"
 KEY = re.compile("cfk_[0-9A-Za-z]{36}")
 
-FIND_KEY = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at).where(ApiKey.sha256 == sa.bindparam("sha256"))
-DELETE_KEY = sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.id)
+# How long a key stays valid after it was rolled.
+ROLL_LIFETIME = timedelta(hours=1)
+
+KEY_COLUMNS = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)
+FIND_KEY = KEY_COLUMNS.where(ApiKey.sha256 == sa.bindparam("sha256"))
+NOW = sa.bindparam("now", type_=ApiKey.expires_at.type)
+FIND_ROLLED_KEY = KEY_COLUMNS.join(RolledKey, RolledKey.api_key_id == ApiKey.id).where(
+    RolledKey.sha256 == sa.bindparam("sha256"), RolledKey.expires_at > NOW
+)
+DELETE_ROLLED_KEYS = sa.delete(RolledKey).where(RolledKey.expires_at <= NOW)
+FIND_ADMIN = sa.select(ApiKey.id).where(
+    ApiKey.scope == "admin", sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > NOW)
+)
+DELETE_KEY = sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.scope, ApiKey.expires_at)
+FIND_DIGEST = sa.select(ApiKey.sha256).where(ApiKey.id == sa.bindparam("id"))
+SET_DIGEST = (
+    sa.update(ApiKey)
+    .where(ApiKey.id == sa.bindparam("key_id"))
+    .values(sha256=sa.bindparam("sha256"), prefix=sa.bindparam("prefix"))
+)
 MINUTE = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
 IS_EARLIER = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < MINUTE)
 SET_LAST_USE = sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), IS_EARLIER).values(last_used_at=MINUTE)
@@ -48,6 +66,13 @@ class InvalidKey(Unauthenticated):
     # The same response for all of them, so that probing learns nothing.
     detail = "This API key is not valid: check it for typing errors, or create a new one."
     challenge: ClassVar[dict[str, str]] = {"error": "invalid_token"}
+
+
+class LastAdminKey(Exception):
+    """Without this key, nobody could manage keys; the message says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__("This is the last admin key: create another one first.")
 
 
 class InsufficientScope(Unauthenticated):
@@ -96,8 +121,27 @@ def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tup
 
 
 def delete_key(key_id: str) -> bool:
-    """Delete a key, inside a writing transaction; tell whether it existed."""
-    return execute(DELETE_KEY, id=key_id).fetchone() is not None
+    """Delete a key, inside a writing transaction; tell whether it existed. Raises LastAdminKey."""
+    row = execute(DELETE_KEY, id=key_id).fetchone()
+    was_admin = row and row[0] == "admin" and not is_expired(from_driver(row[1]))
+    if was_admin and not execute(FIND_ADMIN, now=now()).fetchone():
+        raise LastAdminKey
+    return row is not None
+
+
+def roll_key(key_id: str) -> str | None:
+    """Replace a key, inside a writing transaction, and return the new one; the old one stays valid for an hour.
+
+    Returns None if there is no key with this id.
+    """
+    found = execute(FIND_DIGEST, id=key_id).fetchone()
+    if found is None:
+        return None
+    key = new_key()
+    execute(DELETE_ROLLED_KEYS, now=now())
+    execute(insert_statement, RolledKey, sha256=found[0], api_key_id=key_id, expires_at=now() + ROLL_LIFETIME)
+    execute(SET_DIGEST, key_id=key_id, sha256=digest(key), prefix=key[:8])
+    return key
 
 
 def digest(secret: str) -> str:
@@ -113,12 +157,13 @@ class KeyHolder(NamedTuple):
 
 
 def find_key(key: str) -> KeyHolder:
-    """Return the id and scope of a key, by one query.
+    """Return the id and scope of a key, by one query, or two for a key that was rolled.
 
     Raises InvalidKey when the key is unknown, malformed, expired or deleted.
     """
     if is_well_formed(key):
-        row = execute(FIND_KEY, sha256=digest(key)).fetchone()
+        values = {"sha256": digest(key)}
+        row = execute(FIND_KEY, **values).fetchone() or execute(FIND_ROLLED_KEY, now=now(), **values).fetchone()
         if row and not is_expired(from_driver(row[2])):
             return KeyHolder(row[0], row[1])
     raise InvalidKey

@@ -143,6 +143,16 @@ class ApiKey(Row):
     last_used_at: Mapped[datetime | None] = time()
 
 
+class RolledKey(Base):
+    """The SHA-256 of an API key that was rolled: it stays valid until it expires, with its successor's record."""
+
+    __tablename__ = "rolled_keys"
+
+    sha256: Mapped[str] = mapped_column(string(64), primary_key=True)
+    api_key_id: Mapped[str] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime] = mapped_column(Time())
+
+
 class Dataset(Base):
     """One row: the id of the history that the numbers of the change log belong to."""
 

@@ -3,13 +3,14 @@
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Blueprint, Response, abort
+from flask import Blueprint, Response, abort, g
 from marshmallow import ValidationError
 
 from api.json_sql import json_object, schema_fields
 from api.parameters import Parameters, parse_body
+from api.problems import Conflict
 from api.responses import JSONResponse
-from auth import create_key, delete_key, requires
+from auth import create_key, delete_key, requires, roll_key
 from database.columns import now
 from database.connection import execute, write_transaction
 from formats.json_text import encode_json, parse_json
@@ -38,15 +39,34 @@ def add_key() -> Response:
         raise ValidationError({"expiresAt": ["Must be in the future."]})
     with write_transaction():
         key_id, key = create_key(**values)
-        record = find_record(key_id) or {}
-    return JSONResponse(encode_json(record | {"key": key}), 201, {"Cache-Control": "no-store"})
+        return new_key_response(key_id, key, 201)
+
+
+@keys.post("/keys/<key_id>/roll", endpoint="roll_key")
+@requires("admin")
+def replace_key(key_id: str) -> Response:
+    """Replace a key by a new one, which is shown only once. The old key stays valid for an hour."""
+    Parameters()
+    with write_transaction():
+        key = roll_key(key_id)
+        if key is None:
+            abort(404, f"There is no key with the id {key_id}.")
+        return new_key_response(key_id, key, 200)
+
+
+def new_key_response(key_id: str, key: str, status: int) -> Response:
+    """Return the record of a key with the key itself."""
+    record = find_record(key_id) or {}
+    return JSONResponse(encode_json(record | {"key": key}), status, {"Cache-Control": "no-store"})
 
 
 @keys.delete("/keys/<key_id>", endpoint="delete_key")
 @requires("admin")
 def remove_key(key_id: str) -> Response:
-    """Delete a key. It is refused from the next request on."""
-    Parameters()
+    """Delete a key. It is refused from the next request on. The request's own key is deleted only with `self=true`."""
+    is_confirmed = Parameters("self").boolean("self")
+    if key_id == g.key.id and not is_confirmed:
+        raise Conflict("This is the key of this request: add self=true to delete it.")
     with write_transaction():
         if not delete_key(key_id):
             abort(404, f"There is no key with the id {key_id}.")

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
 from api.responses import JSONResponse
-from auth import Unauthenticated, redact
+from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
 from database.connection import discard_connections
 from database.write_lock import WriteLockTimeout
@@ -80,6 +80,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(Unauthenticated, unauthenticated)
     app.register_error_handler(InvalidQuery, lambda error: problem(400, str(error)))
     app.register_error_handler(Conflict, lambda error: problem(409, str(error), list(pointers(error.errors))))
+    app.register_error_handler(LastAdminKey, lambda error: problem(409, str(error)))
     app.register_error_handler(InvalidJSON, lambda error: problem(400, str(error)))
     app.register_error_handler(ValidationError, validation_error)
     app.register_error_handler(DBAPIError, database_error)

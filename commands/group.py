@@ -11,6 +11,7 @@ import click
 from flask import Flask
 from sqlalchemy.exc import DBAPIError
 
+from auth import LastAdminKey
 from database import close_database, db
 from database.backend import display_name
 from database.schema import UnusableDatabase
@@ -18,7 +19,7 @@ from database.write_lock import WriteLockTimeout
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 
-ERRORS = (InvalidSetting, UnusableDatabase, InvalidData, WriteLockTimeout)
+ERRORS = (InvalidSetting, UnusableDatabase, LastAdminKey, InvalidData, WriteLockTimeout)
 
 
 class CommandGroup(click.Group):

@@ -6,7 +6,7 @@ from sqlalchemy import MetaData, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
-from database.backend import Backend, backend_of, display_name
+from database.backend import Backend, backend_of, display_name, reason
 from database.connection import connections, init_connections, release_connection
 from database.schema import UnusableDatabase, upgrade
 from formats.json_text import encode_json
@@ -63,11 +63,7 @@ def init_database(app: Flask, settings: Settings) -> None:
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
     except DatabaseError as error:
-        reason = str(error.orig).strip()
-        # The driver may repeat what it was given.
-        for secret in url.password, *map(str, url.query.values()):
-            reason = reason.replace(secret, "***") if secret else reason
-        raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason}.") from error
+        raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason(url, error)}.") from error
 
 
 def close_database() -> None:

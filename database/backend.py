@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DatabaseError
 
 from database import postgresql, sqlite
 
@@ -34,3 +35,11 @@ def backend_of(url: URL) -> Backend:
 def display_name(url: URL) -> str:
     """Return the database for a message: the file's path, or the URL without its password and options."""
     return str(url.database) if url.get_backend_name() == "sqlite" else str(url.set(query={}))
+
+
+def reason(url: URL, error: DatabaseError) -> str:
+    """Return the driver's reason without the parts of the URL that may be secrets; it may repeat them."""
+    text = str(error.orig).strip()
+    for secret in filter(None, (url.password, *map(str, url.query.values()))):
+        text = text.replace(secret, "***")
+    return text

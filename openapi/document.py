@@ -8,7 +8,7 @@ from flask import Flask
 from api.resources import ENDPOINTS
 from formats import public_name
 from openapi.json_schema import JSONSchema, component_schemas
-from openapi.operations import WITH_BODY, Operation, operations_of
+from openapi.operations import Operation, operations_of
 from openapi.parameters import SHARED, parameters_of, path_parameters
 from openapi.responses import error_responses, request_body, response_headers, responses_of
 
@@ -53,6 +53,6 @@ def describe(operation: Operation) -> JSONSchema:
         "description": f"{operation.description} Requires a key with the `{operation.scope}` scope.",
         "security": [{"key": [operation.scope]}],
         "parameters": list(parameters_of(operation)),
-        **({"requestBody": request_body(operation)} if operation.method in WITH_BODY else {}),
+        **({"requestBody": request_body(operation)} if operation.has_body else {}),
         "responses": responses_of(operation),
     }

@@ -24,6 +24,8 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delete": (("dryRun", "If-Match"), ()),
     "list_changes": (("since", "limit.changes", "If-None-Match"), ("ETag", "Link")),
     "create_key": ((), ("Cache-Control",)),
+    "roll_key": ((), ("Cache-Control",)),
+    "delete_key": (("self",), ()),
 }
 WITH_BODY = {"POST", "PUT", "PATCH"}
 
@@ -43,16 +45,21 @@ class Operation(NamedTuple):
     parameters: tuple[str, ...]
     response_headers: tuple[str, ...]
 
+    @property
+    def has_body(self) -> bool:
+        """Tell whether requests have a body."""
+        return self.method in WITH_BODY and self.verb != "roll"
+
     def error_statuses(self) -> Iterator[int]:
         """Yield the status codes of all errors, and 304."""
         yield from [304] if "If-None-Match" in self.parameters else []
         yield from (400, 401)
         yield from [403] if self.scope != "read" else []
         yield from [404] if "{id}" in self.path else []
-        yield from [409] if "Idempotency-Key" in self.parameters else []
+        yield from [409] if {"Idempotency-Key", "self"} & set(self.parameters) else []
         yield from [410] if "since" in self.parameters else []
         yield from [412] if "If-Match" in self.parameters else []
-        yield from (413, 415, 422) if self.method in WITH_BODY else ()
+        yield from (413, 415, 422) if self.has_body else ()
         yield from (431, 500, 503)
         yield from [507] if self.method != "GET" else []
 

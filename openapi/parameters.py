@@ -35,6 +35,7 @@ SHARED: dict[str, JSONSchema] = {
         ("cursor", TEXT, "The start of the page, from the `Link` header of the previous page."),
         ("q", WORDS, "Case-insensitive search; all words must match."),
         ("dryRun", {"type": "boolean"}, "Validate the request and return the response, but save nothing."),
+        ("self", {"type": "boolean"}, "Required to delete the key of the request itself."),
         ("since", integer(0, 2**63 - 1), "Return the changes after this number. Default: 0, which is all changes."),
         ("Prefer", TEXT | {"examples": ["count=exact"]}, "`count=exact` adds the `X-Total-Count` header."),
         ("If-None-Match", TEXT, "The last `ETag`. While it is current, the response is 304 without a body."),

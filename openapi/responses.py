@@ -36,7 +36,10 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
     401: ("The key is missing or invalid.", Unauthenticated.detail),
     403: ("The key lacks the required scope.", InsufficientScope("read", "write").detail),
     404: ("The id or the path does not exist.", "There is no contact with the id nobody."),
-    409: ("Two rows match, or a request is still running.", "More than one row has this name: acme-1 and acme-2."),
+    409: (
+        "Two rows match, a request is still running, or the key is in use.",
+        "More than one row has this name: acme-1 and acme-2.",
+    ),
     410: ("`since` is beyond the last change.", "The last change is 5: this history was restored from a copy."),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
 }
@@ -107,9 +110,9 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     if operation.verb == "create" and endpoint:
         updated = {200: (f"The updated {noun}, or an array of them; none was created.", content)}
         return {201: (f"The created {noun}, or an array of them.", content)} | (updated if endpoint.match_on else {})
-    if operation.verb == "create":
-        created = row | {"lastUsedAt": None, "key": KEY}
-        return {201: (f"The created {noun}, shown only once.", content_of(ref(f"Created{title}"), created))}
+    if operation.verb in {"create", "roll"}:
+        created = content_of(ref(f"Created{title}"), row | {"lastUsedAt": None, "key": KEY})
+        return {201 if operation.verb == "create" else 200: (f"The new {noun}, shown only once.", created)}
     replaced = {201: (f"The created {noun}.", content)} if operation.verb == "replace" else {}
     return {200: (f"The {noun}.", content)} | replaced
 

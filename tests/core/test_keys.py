@@ -1,10 +1,10 @@
-"""`/api/v1/keys`: creating, listing and deleting keys."""
+"""`/api/v1/keys`: creating, listing, rolling and deleting keys."""
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.conftest import client_with_key
+from tests.conftest import Query, client_with_key
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -95,3 +95,68 @@ def test_an_unknown_key_cannot_be_deleted(admin: FlaskClient) -> None:
     response = admin.delete("/api/v1/keys/nobody")
 
     assert (response.status_code, response.json["detail"]) == (404, "There is no key with the id nobody.")
+
+
+def test_a_rolled_key_has_a_new_secret_and_the_old_one_is_valid_for_an_hour(
+    app: Flask, admin: FlaskClient, query: Query
+) -> None:
+    created = admin.post("/api/v1/keys", json={"name": "CI", "scope": "write"}).json
+    path = f"/api/v1/keys/{created['id']}"
+    old = client_with_key(app, created["key"])
+
+    first, second = admin.post(f"{path}/roll"), admin.post(f"{path}/roll")
+    assert (first.status_code, first.headers["Cache-Control"]) == (200, "no-store")
+    assert first.json == {**created, "key": first.json["key"], "prefix": first.json["key"][:8]}
+    assert len({created["key"], first.json["key"], second.json["key"]}) == 3
+    clients = [old, *(client_with_key(app, each.json["key"]) for each in (first, second))]
+    assert [each.post("/api/v1/contacts", json={"name": "Ann"}).status_code for each in clients] == [201] * 3
+    assert [each["name"] for each in admin.get("/api/v1/keys").json] == ["the admin client's", "CI"]
+
+    query("UPDATE rolled_keys SET expires_at = '2024-01-01T00:00:00Z'")
+    assert [each.get("/api/v1/contacts").status_code for each in clients] == [401, 401, 200]
+    admin.post(f"{path}/roll")
+    assert query("SELECT count(*) FROM rolled_keys") == [(1,)]
+    admin.delete(path)
+    assert [each.get("/api/v1/contacts").status_code for each in clients] == [401] * 3
+
+
+@pytest.mark.parametrize("expires_at", ["2024-01-01T00:00:00Z"])
+def test_a_rolled_key_expires_as_its_record_does(app: Flask, admin: FlaskClient, query: Query, expires_at: str) -> None:
+    created = admin.post("/api/v1/keys", json={"name": "CI"}).json
+    rolled = admin.post(f"/api/v1/keys/{created['id']}/roll").json
+    query("UPDATE api_keys SET expires_at = :expires_at WHERE name = 'CI'", expires_at=expires_at)
+
+    for key in created["key"], rolled["key"]:
+        assert client_with_key(app, key).get("/api/v1/contacts").status_code == 401
+
+
+def test_an_unknown_key_cannot_be_rolled_nor_by_a_key_of_another_scope(admin: FlaskClient, writer: FlaskClient) -> None:
+    response = admin.post("/api/v1/keys/nobody/roll")
+
+    assert (response.status_code, response.json["detail"]) == (404, "There is no key with the id nobody.")
+    assert writer.post("/api/v1/keys/nobody/roll").status_code == 403
+
+
+def test_a_key_deletes_itself_only_on_request(app: Flask, admin: FlaskClient) -> None:
+    other = admin.post("/api/v1/keys", json={"name": "other", "scope": "admin"}).json
+    client, path = client_with_key(app, other["key"]), f"/api/v1/keys/{other['id']}"
+
+    refused = client.delete(path)
+    detail = "This is the key of this request: add self=true to delete it."
+    assert (refused.status_code, refused.json["detail"]) == (409, detail)
+    assert client.delete(f"{path}?self=yes").status_code == 400
+    assert client.delete(f"{path}?self=true").status_code == 204
+    assert client.get("/api/v1/contacts").status_code == 401
+
+
+def test_the_last_admin_key_cannot_be_deleted(admin: FlaskClient, query: Query) -> None:
+    [own] = admin.get("/api/v1/keys").json
+    expired = admin.post("/api/v1/keys", json={"name": "expired", "scope": "admin"}).json
+    query("UPDATE api_keys SET expires_at = '2024-01-01T00:00:00Z' WHERE name = 'expired'")
+    admin.post("/api/v1/keys", json={"name": "a writer", "scope": "write"})
+
+    refused = admin.delete(f"/api/v1/keys/{own['id']}?self=true")
+    detail = "This is the last admin key: create another one first."
+    assert (refused.status_code, refused.json["detail"]) == (409, detail)
+    assert admin.delete(f"/api/v1/keys/{expired['id']}").status_code == 204
+    assert len(admin.get("/api/v1/keys").json) == 2

@@ -57,8 +57,8 @@ def test_operation_ids_are_verb_and_noun(description: Description) -> None:
         assert {f"list{many}", *(f"{verb}{one}" for verb in ("create", "get", "replace", "update", "delete"))} <= {
             *names
         }
-    assert {"listChanges", "listKeys", "createKey", "deleteKey"} <= {*names}
-    assert len(names) == len({*names}) == 22
+    assert {"listChanges", "listKeys", "createKey", "rollKey", "deleteKey"} <= {*names}
+    assert len(names) == len({*names}) == 23
 
 
 def test_summaries_are_two_or_three_words(description: Description) -> None:
@@ -153,10 +153,11 @@ def send_examples(description: Description, client: FlaskClient) -> Iterator[tup
     """Send the example of every operation, deletions last, and yield the operation with the response."""
     for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
         identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
-        url = path.format(**{each["name"]: each["schema"]["examples"][0] for each in identifiers})
-        body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
+        examples = {each["name"]: each["schema"]["examples"][0] for each in identifiers}
         if "keys/" in path:
-            url = f"{API}/keys/{client.get(f'{API}/keys').json[-1]['id']}"
+            examples["id"] = client.get(f"{API}/keys").json[-1]["id"]
+        url = path.format(**examples)
+        body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
         yield operation, client.open(url, method=method, **body)
 
 
@@ -189,7 +190,7 @@ def test_every_response_header_is_described(app: Flask, admin: FlaskClient, desc
     for operation, response in send_examples(description, admin):
         described = operation["responses"][str(response.status_code)]["headers"]
         assert set(response.headers.keys()) - STANDARD_HEADERS <= set(described), operation["operationId"]
-        assert {"X-Request-Id", "Dataset-Version"} <= set(response.headers.keys()) & set(described)
+        assert {"X-Request-Id", "Dataset-Id", "Dataset-Version"} <= set(response.headers.keys()) & set(described)
     page = admin.get(f"{API}/companies?limit=1", headers={"Prefer": "count=exact"})
     described = description.document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
     assert set(page.headers.keys()) - STANDARD_HEADERS <= set(described)

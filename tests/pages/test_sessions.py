@@ -73,8 +73,10 @@ def test_a_session_is_valid_in_another_process_until_it_ends(
     other_client.set_cookie("cardfile_session", session_token(signed_in_client), path="/settings")
     assert is_signed_in(other_client)
 
-    [record] = client_with_key(app, key).get("/api/v1/keys").json
-    assert client_with_key(app, key).delete(f"/api/v1/keys/{record['id']}").status_code == 204
+    admin = client_with_key(app, key)
+    [record] = admin.get("/api/v1/keys").json
+    admin.post("/api/v1/keys", json={"name": "another", "scope": "admin"})
+    assert admin.delete(f"/api/v1/keys/{record['id']}?self=true").status_code == 204
 
     assert not is_signed_in(other_client)
     other.extensions["last_use"].stop()

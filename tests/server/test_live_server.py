@@ -124,7 +124,10 @@ def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
     assert send_request(server)[0] == 200
     key_id = run_command("keys", "list").stdout.splitlines()[1].split()[0]
 
-    run_command("keys", "delete", key_id)
+    refused = run_command("keys", "delete", key_id)
+    assert (refused.exit_code, refused.stderr) == (1, "Error: This is the last admin key: create another one first.\n")
+    run_command("keys", "create", "another", "--scope", "admin")
+    assert run_command("keys", "delete", key_id).exit_code == 0
     assert send_request(server)[0] == 401
 
 

@@ -125,6 +125,7 @@ def test_the_link_printed_by_serve_signs_in_once(
 
 
 def test_deleting_the_key_of_the_session_signs_out(page: Page, demo: LiveServer) -> None:
+    send_request(demo, "/api/v1/keys", {"name": "another", "scope": "admin"})
     sign_in(page, demo)
     page.get_by_role("row", name="this session").get_by_role("link", name="Delete").click()
     expect(page.locator(".fault")).to_have_text("You are signed in with this key. Deleting it signs you out.")
