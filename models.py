@@ -15,7 +15,7 @@ from formats.values import MAX_AMOUNT, MAX_INTEGER, MAX_TAGS
 
 STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
 SCOPES = ("read", "write", "admin")
-ACTIONS = ("created", "updated", "deleted")
+ACTIONS = ("created", "updated", "deleted", "forgotten")
 
 
 class Row(Base):

@@ -12,6 +12,7 @@ from api.protocol import init_protocol
 from auth import API, init_auth
 from database import init_database
 from openapi import init_openapi
+from operate import init_operation
 from pages import init_pages
 from server.log import init_log
 from settings import Settings, load_settings
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)
     init_openapi(app)
+    init_operation(app)
     return app
 
 

@@ -13,6 +13,9 @@ from models import Change, Dataset
 
 MAX_CHANGES = 1_000
 
+# The last actions of rows that don't exist.
+GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
+
 changes = Blueprint("changes", __name__)
 
 
@@ -63,7 +66,7 @@ def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
     if of_row:
         own = sa.select(Change.action).where(Change.resource == resources[0], Change.row_id == sa.bindparam("id"))
         action = own.order_by(Change.seq.desc()).limit(number(1)).offset(number(0)).scalar_subquery()
-        columns.insert(0, sa.func.coalesce(action, "deleted") != "deleted")
+        columns.insert(0, sa.func.coalesce(action, "deleted").not_in(GONE))
     return sa.select(*columns)
 
 

@@ -67,7 +67,8 @@ def exclusive_key() -> Iterator[str | None]:
 def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     """Return the response stored for the key in the last 24 hours, or else run the request and store its response.
 
-    The response is stored in the transaction of the request itself. Responds 422 for a key of another request.
+    The response is stored in the transaction of the request itself. Responds 422 for a key of
+    another request, and 410 after an erasure.
     """
     if key is None:
         return run()
@@ -77,6 +78,8 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     if stored:
         if stored.fingerprint != fingerprint.hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
+        if not stored.body:
+            abort(410, "What the first response showed was erased.")
         g.etag = stored.etag
         headers = {"Idempotent-Replayed": "true"} | ({"Location": stored.location} if stored.location else {})
         return JSONResponse(stored.body, stored.status, headers)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from commands.database import backup, check, restore
+from commands.database import backup, check, forget, restore
 from commands.files import export_command, import_command
 from commands.group import CommandGroup
 from commands.keys import keys
@@ -29,4 +29,5 @@ cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(backup)
 cli.add_command(restore)
+cli.add_command(forget)
 cli.add_command(check)

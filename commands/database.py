@@ -1,10 +1,11 @@
-"""`backup`, `restore` and `check`, the commands of the room operate."""
+"""`backup`, `restore`, `forget` and `check`, the commands of the room operate."""
 
 import os
 from pathlib import Path
 
 import click
 
+from api.resources import ENDPOINTS
 from commands.group import open_app, setting_options
 from database import db
 from database.schema import UnusableDatabase, copy_to
@@ -41,6 +42,20 @@ def restore(path: Path | None, **options: str | None) -> None:
     click.echo(f"Restored {url.database} from {path}{f'; the old database is {old}' if old else ''}.", err=True)
     for key_id, scope, name in keys:
         click.echo(f"This key is valid again: {key_id} ({scope}) {name}", err=True)
+
+
+@click.command()
+@click.argument("resource", type=click.Choice(list(ENDPOINTS)))
+@click.argument("row_id", metavar="ID")
+@setting_options("database_url")
+def forget(resource: str, row_id: str, **options: str | None) -> None:
+    """Delete a row, and erase what it held from the change log, stored responses, the search index and the file."""
+    from operate.erasure import forget_row
+
+    with open_app(options, create=False):
+        if not forget_row(resource, row_id):
+            noun = ENDPOINTS[resource].singular
+            raise click.ClickException(f"There never was a {noun} with the id {row_id}.")
 
 
 @click.command()

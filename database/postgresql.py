@@ -62,6 +62,10 @@ def bulk_indexing(_execute: Any, _table: Any) -> Iterator[None]:
     yield
 
 
+def erase_free_pages(_execute: Any, _resource: str) -> None:
+    """Do nothing: PostgreSQL reuses the space of dead rows once autovacuum has freed it."""
+
+
 def broken_references(_connection: Connection) -> list[str]:
     """Return nothing: PostgreSQL always enforces foreign keys."""
     return []

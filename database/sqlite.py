@@ -1,6 +1,6 @@
 """SQLite: PRAGMAs, one writer at a time, checks of the file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +91,16 @@ def upgrading(connection: Connection) -> Iterator[None]:
     finally:
         connection.rollback()
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+
+
+def erase_free_pages(execute: Callable[..., Any], resource: str) -> None:
+    """Remove what was deleted from the search index, the file's free pages and the WAL.
+
+    Writers wait meanwhile. Raises the driver's error when a transaction of another program doesn't end.
+    """
+    execute(f"INSERT INTO {resource}_search ({resource}_search) VALUES ('optimize')")
+    execute("VACUUM")
+    execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def broken_references(connection: Connection) -> list[str]:

@@ -48,7 +48,8 @@ def update(base, key, copy):
             raise OtherHistory
         for change in changes:
             copy["version"] = change["seq"]
-            if change["action"] == "deleted":
+            # The row of a deletion is null, and so are all rows of an id that was forgotten since.
+            if change["data"] is None:
                 copy[change["resource"]].pop(change["id"], None)
             else:
                 copy[change["resource"]][change["id"]] = change["data"]

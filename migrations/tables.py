@@ -3,7 +3,7 @@
 Revisions don't use models.py: what a revision creates must not change when the models do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, Format
-from migrations.triggers import create_log_triggers, create_search_index
+from migrations.triggers import PRESENT, create_log_triggers, create_search_index
 
 Item = sa.schema.SchemaItem
 
@@ -151,12 +151,22 @@ def create_row_table(name: str, *columns: Column, unique: tuple[str, ...] = ()) 
     op.create_table(name, *identity, *items, *map(sa.UniqueConstraint, unique))
 
 
-def create_resource(name: str, *columns: Column) -> None:
+def with_times(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """Return a resource's own columns with those of its times."""
+    return (*columns, time("created_at", required=True), time("updated_at", required=True))
+
+
+def log_columns(columns: Sequence[Column]) -> dict[str, Format]:
+    """Return the columns of a resource that the log shows, in the public order, with their formats."""
+    return {"id": TEXT, **{column.name: column.format for column in with_times(columns)}}
+
+
+def create_resource(name: str, *own_columns: Column, present: str = PRESENT) -> None:
     """Create a resource's table, its indexes, and the triggers of the change log and of the search index."""
-    columns = (*columns, time("created_at", required=True), time("updated_at", required=True))
+    columns = with_times(own_columns)
     create_row_table(name, *columns)
     indexed = [column.name for column in columns if column.indexed]
     for index in (["created_at", "id"], ["updated_at", "id"], *([each, "created_at", "id"] for each in indexed)):
         op.create_index(f"ix_{name}_{'_'.join(index)}", name, index)
-    create_log_triggers(name, {"id": TEXT, **{column.name: column.format for column in columns}})
+    create_log_triggers(name, log_columns(own_columns), present)
     create_search_index(name, [column.name for column in columns if column.searchable])

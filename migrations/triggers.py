@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import sqlalchemy as sa
 from alembic import op
 
 from database.postgresql import LOCK
@@ -10,6 +11,8 @@ from formats import public_name
 from formats.values import Format
 
 SQLITE_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+# What holds for the last action of a row that exists.
+PRESENT = "NOT IN ('deleted', 'forgotten')"
 FUNCTION = "RETURNS trigger LANGUAGE plpgsql AS $$"
 
 
@@ -56,13 +59,13 @@ def refuse_truncate(table: str, sentence: str) -> None:
     )
 
 
-def create_log_triggers(resource: str, columns: Mapping[str, Format]) -> None:
+def create_log_triggers(resource: str, columns: Mapping[str, Format], present: str) -> None:
     """Log every change of a resource's rows in the transaction that makes it, whoever makes it.
 
     The columns are in the public order, each with the format of its values.
     """
-    triggers = postgresql_log_triggers if is_postgresql() else sqlite_log_triggers
-    for sql in triggers(resource, columns):
+    on_postgresql = postgresql_log_triggers(resource, columns)
+    for sql in on_postgresql if is_postgresql() else sqlite_log_triggers(resource, columns, present):
         op.execute(sql)
     if is_postgresql():
         refuse_truncate(resource, "TRUNCATE is not logged: DELETE the rows instead")
@@ -74,14 +77,14 @@ def create_log_triggers(resource: str, columns: Mapping[str, Format]) -> None:
     refuse(f"{resource}_keep_id", f"BEFORE UPDATE ON {resource}", f"NEW.id {differs} OLD.id", sentence)
 
 
-def sqlite_log_triggers(resource: str, columns: Mapping[str, Format]) -> Iterator[str]:
+def sqlite_log_triggers(resource: str, columns: Mapping[str, Format], present: str = PRESENT) -> Iterator[str]:
     """Yield the SQL of the triggers for each row that is inserted, updated or deleted."""
     pairs = ", ".join(
         f"'{public_name(column)}', {form.sqlite.format(f'NEW.{column}')}" for column, form in columns.items()
     )
     # REPLACE deletes a row without firing a trigger; only the log still knows of it. ON CONFLICT never comes here.
     last = f"SELECT action FROM changes WHERE resource = '{resource}' AND row_id = NEW.id ORDER BY seq DESC LIMIT 1"
-    not_replaced = f"SELECT RAISE(ABORT, 'the row exists: update it') WHERE ({last}) <> 'deleted'; "
+    not_replaced = f"SELECT RAISE(ABORT, 'the row exists: update it') WHERE ({last}) {present}; "
     insert = "INSERT INTO changes (resource, row_id, action, at, data) VALUES"
     for action, verb, check in ("created", "INSERT", not_replaced), ("updated", "UPDATE", ""):
         values = f"('{resource}', NEW.id, '{action}', {SQLITE_NOW}, json_object({pairs}))"
@@ -167,3 +170,36 @@ def create_search_index(resource: str, columns: Sequence[str]) -> None:
     op.execute(f"INSERT INTO {index} ({index}) VALUES ('rebuild')")
     for sql in index_triggers(resource, columns).values():
         op.execute(sql)
+
+
+def allow_erasure(resources: Mapping[str, Mapping[str, Format]]) -> None:
+    """Let the data of a row's changes be blanked once its last change is `forgotten`, and its id be used again."""
+    rule = "action IN ('created', 'updated', 'deleted', 'forgotten')"
+    same = " AND ".join(f"NEW.{name} = OLD.{name}" for name in ("seq", "resource", "row_id", "action", "at"))
+    forgotten = "SELECT 1 FROM changes WHERE resource = OLD.resource AND row_id = OLD.row_id AND action = 'forgotten'"
+    if is_postgresql():
+        op.execute("ALTER TABLE changes DROP CONSTRAINT ck_changes_action")
+        op.execute(f"ALTER TABLE changes ADD CONSTRAINT ck_changes_action CHECK ({rule})")
+        op.execute("DROP TRIGGER changes_keep_update ON changes")
+        op.execute("DROP FUNCTION changes_keep_update()")
+    else:
+        replace_check("changes", "action IN ('created', 'updated', 'deleted')", rule)
+        op.execute("DROP TRIGGER changes_keep_update")
+        for resource, columns in resources.items():
+            op.execute(f"DROP TRIGGER {resource}_log_created")
+            op.execute(next(sqlite_log_triggers(resource, columns)))
+    kept = f"NOT (NEW.data IS NULL AND {same} AND EXISTS ({forgotten}))"
+    refuse("changes_keep_update", "BEFORE UPDATE ON changes", kept, "the change log is only ever added to")
+
+
+def replace_check(table: str, old: str, new: str) -> None:
+    """Replace a CHECK constraint on SQLite in place: a copy of a long log would take minutes.
+
+    It is the procedure of SQLite's documentation (ALTER TABLE, section 7).
+    """
+    op.execute("PRAGMA writable_schema = ON")
+    statement = sa.text(
+        "UPDATE sqlite_master SET sql = replace(sql, :old, :new) WHERE type = 'table' AND name = :table"
+    )
+    op.execute(statement.bindparams(old=old, new=new, table=table))
+    op.execute("PRAGMA writable_schema = RESET")

@@ -48,7 +48,7 @@ class Operation(NamedTuple):
     @property
     def has_body(self) -> bool:
         """Tell whether requests have a body."""
-        return self.method in WITH_BODY and self.verb != "roll"
+        return self.method in WITH_BODY and self.verb not in {"roll", "forget"}
 
     def error_statuses(self) -> Iterator[int]:
         """Yield the status codes of all errors, and 304."""

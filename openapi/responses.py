@@ -105,6 +105,8 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     content = content_of(shown, row, batch=operation.verb == "create")
     if operation.verb == "list":
         return {200: (f"The {noun}.", content_of({"type": "array", "items": shown}, [row]))}
+    if operation.verb == "forget":
+        return {204: (f"The {noun} and its history were erased.", {})}
     if operation.verb == "delete":
         return {204: (f"The {noun} was deleted.", {})}
     if operation.verb == "create" and endpoint:

@@ -101,7 +101,7 @@ def read_operation(description: Any, path: str, method: str, about: Part) -> Ope
         if each["in"] == "path":
             address = address.replace(f"{{{name}}}", each["schema"]["examples"][0])
     groups = {"Path parameters": rows["path"], "Query parameters": rows["query"], "Headers": rows["header"]}
-    sample = Sample(method, address, example_in(request))
+    sample = Sample(method, address, bool(response), example_in(request))
     example = json.dumps(example_in(response), indent=2, ensure_ascii=False) if response else ""
     request_fields = fields_of(description, request)
     return Operation(path, method, about, groups, rows["filter"], request_fields, response_fields, sample, example)

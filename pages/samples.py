@@ -9,10 +9,11 @@ AUTHORIZATION = "Bearer YOUR_API_KEY"
 
 
 class Sample(NamedTuple):
-    """A request to show: its method, its URL, and its JSON body or None."""
+    """A request to show: its method, its URL, whether its response has a body, and its own JSON body or None."""
 
     method: str
     url: str
+    has_response_body: bool = True
     body: Any = None
 
     @property
@@ -35,7 +36,7 @@ def write_python(sample: Sample) -> str:
     arguments = [json.dumps(sample.url), f'headers={{"Authorization": "{AUTHORIZATION}"}}']
     if sample.body is not None:
         arguments.append(f"json={pformat(sample.body, width=60, sort_dicts=False)}".replace("\n", "\n     "))
-    result = "response.status_code" if sample.method == "DELETE" else "response.json()"
+    result = "response.json()" if sample.has_response_body else "response.status_code"
     lines = indent(",\n".join(arguments), "    ")
     call = f"requests.{sample.method.lower()}(\n{lines},\n)"
     return f"import requests\n\nresponse = {call}\nresponse.raise_for_status()\nprint({result})"
@@ -48,7 +49,7 @@ def write_javascript(sample: Sample) -> str:
     options.append(f'headers: {{ Authorization: "{AUTHORIZATION}"{content_type} }}')
     if sample.body is not None:
         options.append(f"body: JSON.stringify({json.dumps(sample.body, indent=2, ensure_ascii=False)})")
-    result = "response.status" if sample.method == "DELETE" else "await response.json()"
+    result = "await response.json()" if sample.has_response_body else "response.status"
     lines = indent(",\n".join(options), "  ")
     call = f"await fetch({json.dumps(sample.url)}, {{\n{lines},\n}});"
     check = "if (!response.ok) throw new Error((await response.json()).detail);"

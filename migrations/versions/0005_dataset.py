@@ -1,11 +1,13 @@
-"""Name the history that the change log's numbers belong to; keep the API keys that were rolled."""
+"""Name the history that the change log's numbers belong to, keep the API keys that were rolled, allow erasure."""
 
 from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.tables import string, timestamp
+from migrations.resources import RESOURCES
+from migrations.tables import log_columns, string, timestamp
+from migrations.triggers import allow_erasure
 
 revision = "0005"
 down_revision = "0004"
@@ -21,3 +23,4 @@ def upgrade() -> None:
         sa.Column("expires_at", timestamp(), nullable=False),
         sa.ForeignKeyConstraint(["api_key_id"], ["api_keys.id"], ondelete="CASCADE"),
     )
+    allow_erasure({name: log_columns(columns) for name, columns in RESOURCES.items()})

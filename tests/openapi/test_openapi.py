@@ -58,7 +58,7 @@ def test_operation_ids_are_verb_and_noun(description: Description) -> None:
             *names
         }
     assert {"listChanges", "listKeys", "createKey", "rollKey", "deleteKey"} <= {*names}
-    assert len(names) == len({*names}) == 23
+    assert len(names) == len({*names}) == 26
 
 
 def test_summaries_are_two_or_three_words(description: Description) -> None:
@@ -150,8 +150,10 @@ def test_examples_are_the_rows_of_the_documentation(document: Document) -> None:
 
 
 def send_examples(description: Description, client: FlaskClient) -> Iterator[tuple[Document, TestResponse]]:
-    """Send the example of every operation, deletions last, and yield the operation with the response."""
-    for path, method, operation in sorted(description.operations, key=lambda each: each[1] == "DELETE"):
+    """Send the example of every operation, deletions and erasures last, and yield the operation with the response."""
+    for path, method, operation in sorted(
+        description.operations, key=lambda each: (each[0].endswith("/forget"), each[1] == "DELETE")
+    ):
         identifiers = [each for each in operation["parameters"] if each["in"] == "path"]
         examples = {each["name"]: each["schema"]["examples"][0] for each in identifiers}
         if "keys/" in path:

@@ -1,0 +1,55 @@
+"""Erasure: a row is deleted, and what it once held is removed from the change log and from the file."""
+
+import sqlalchemy as sa
+from flask import Response, abort
+
+from api.parameters import Parameters
+from api.resources import Endpoint
+from api.write_views import delete_statement
+from database import backend
+from database.columns import now
+from database.connection import connection, execute, write_transaction
+from models import Change, Replay
+
+IN_LOG = Change.resource == sa.bindparam("resource_"), Change.row_id == sa.bindparam("row_id_")
+LAST_ACTION = sa.select(Change.action).where(*IN_LOG).order_by(Change.seq.desc()).limit(1)
+LOG_ERASURE = sa.insert(Change).from_select(
+    ["seq", "resource", "row_id", "action", "at"],
+    sa.select(
+        sa.func.max(Change.seq) + 1,
+        *(sa.bindparam(name, type_=sa.String()) for name in ("resource", "row_id", "action")),
+        sa.bindparam("at", type_=Change.at.type),
+    ),
+)
+BLANK_CHANGES = sa.update(Change).where(*IN_LOG, Change.data.is_not(None)).values(data=sa.null())
+# The bodies of responses that show the row.
+BLANK_REPLAYS = (
+    sa.update(Replay).where(sa.func.replace(Replay.body, sa.bindparam("id_field"), "") != Replay.body).values(body="")
+)
+
+
+def forget(endpoint: Endpoint, row_id: str) -> Response:
+    """Delete the row, and erase what it held from the change log, stored responses, the search index and the file."""
+    Parameters()
+    if not forget_row(endpoint.name, row_id):
+        abort(404, f"There never was a {endpoint.singular} with the id {row_id}.")
+    return Response(status=204)
+
+
+def forget_row(resource: str, row_id: str) -> bool:
+    """Erase a row and its history; tell whether it ever existed.
+
+    The numbers, actions and times of its changes stay, and the last one is `forgotten`. It can be repeated when the
+    last part, the overwriting of the file's free pages, failed because other programs used the database.
+    """
+    in_log = {"resource_": resource, "row_id_": row_id}
+    with write_transaction():
+        last = execute(LAST_ACTION, **in_log).fetchone()
+        if last and last[0] != "forgotten":
+            execute(delete_statement, resource, row_id=row_id)
+            execute(LOG_ERASURE, resource=resource, row_id=row_id, action="forgotten", at=now())
+            execute(BLANK_CHANGES, **in_log)
+            execute(BLANK_REPLAYS, id_field=f'"id":"{row_id}"')
+    if last:
+        backend().erase_free_pages(connection().execute, resource)
+    return last is not None
