@@ -21,7 +21,7 @@ from marshmallow import ValidationError
 
 from database import backend
 from database.connection import connection, execute, execute_many, write_transaction
-from formats.errors import pointers, suggest
+from formats.errors import first_error, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
 from models import Resource, insert_statement
 from schemas import RESOURCES
@@ -286,7 +286,7 @@ def parse_records(name: str, records: list[Any]) -> list[Row]:
             if row.get("company_id") is not None and row["company_id"] not in companies:
                 raise ValidationError({"companyId": ["Is not the id of a company."]})
         except ValidationError as error:
-            first = next(pointers(error.messages))
+            first = first_error(error.messages)
             raise InvalidData(f"/{name}/{index}{first['pointer']}: {first['detail']}") from None
         ids.add(row["id"])
         rows.append(row)

@@ -15,6 +15,11 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
             yield {"pointer": pointer, "detail": message}
 
 
+def first_error(messages: Any) -> dict[str, str]:
+    """Return the first error to mend: a missing field is the last, because an unknown name may explain it."""
+    return min(pointers(messages), key=lambda error: error["detail"] == "Is required.")
+
+
 def suggest(word: str, known: tuple[str, ...]) -> str:
     """Return a sentence that names the closest known word, or else all known words; it compares 64 characters."""
     # Imported here because only mistakes need it.

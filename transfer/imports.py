@@ -15,7 +15,7 @@ from api.write_views import match_query
 from database import backend
 from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
-from formats.errors import pointers
+from formats.errors import first_error
 from formats.json_text import InvalidJSON, parse_json
 from models import insert_statement
 from schemas import RESOURCES, ResourceSchema
@@ -85,7 +85,7 @@ def parse_records(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterato
         try:
             values = load(record)
         except ValidationError as error:
-            first = next(pointers(error.messages))
+            first = first_error(error.messages)
             raise invalid_line(path, line, f"{first['pointer'][1:]}: {first['detail']}") from None
         yield Record(line, values, frozenset(name for name, public, _field in fields if public in record))
 

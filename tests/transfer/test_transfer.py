@@ -104,6 +104,7 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
         ("contacts.ndjson", '{"name": "a"}\n{"name": ""}\n', 2, "name: Must not be empty."),
         ("contacts.ndjson", '\ufeff{"name": "a"}\n\n{"name": }\n', 3, f"{NOT_JSON}: expecting value at column 10."),
         ("contacts.ndjson", '{"name": "a", "na/me": "a"}\n', 1, "na/me: Is not a known field. Did you mean name?"),
+        ("contacts.ndjson", '{"Name": "a"}\n', 1, "Name: Is not a known field. Did you mean name?"),
         ("contacts.csv", "id,name,id\na,b,c\n", 1, "id must not appear twice."),
         ("contacts.csv", "name,\na,b\n", 1, "A column must have a name."),
         ("contacts.ndjson", '{"name": "a", "name": "b"}\n', 1, "name: Must not appear twice."),
