@@ -23,7 +23,7 @@ def export_command(folder: Path, form: str, **options: str | None) -> None:
 @click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 @setting_options("database_url")
 def import_command(path: Path, **options: str | None) -> None:
-    """Store the rows of a file or of a folder of files, as `export` writes them; rows with a known id are updated."""
+    """Store the rows of a file of NDJSON or CSV, or of a folder of files; rows with a known id are updated."""
     from transfer.imports import InvalidFile, import_rows
 
     with open_app(options):

@@ -1,32 +1,53 @@
-"""The cells of a CSV file: empty for null, JSON for values that aren't text."""
+"""The cells of a CSV file: text as it is, other values as JSON; an empty cell for null, a quoted one for empty text."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from database.columns import format_of
+from marshmallow import ValidationError, missing
+
 from formats.json_text import InvalidJSON, encode_json, parse_json
-from formats.values import TEXT, TIME
+from formats.values import BOOLEAN, TEXT, TIME
+
+BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
 
 
 def format_cell(value: Any) -> str:
-    """Return a JSON value as a cell; text that would be read as null or as JSON is itself written as JSON."""
-    if isinstance(value, str) and value and value[0] != '"':
-        return value
-    return "" if value is None else encode_json(value)
+    """Return a JSON value as a cell, quoted where RFC 4180 requires it, and if it is empty text."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else encode_json(value)
+    if text and not re.search('[",\r\n]', text):
+        return text
+    return '"' + text.replace('"', '""') + '"'
 
 
-def cell_parser(column: Any) -> Callable[[str], Any]:
-    """Return the function that parses a column's cells to JSON values."""
-    is_text = format_of(column) in {TEXT, TIME}
+def cell_parser(field: Any) -> Callable[[str | None], Any]:
+    """Return the function that parses a field's cells to JSON values; invalid cells are left to the field.
 
-    def parse(cell: str) -> Any:
-        if not cell:
-            return None
-        if not is_text or cell[0] == '"':
-            # For invalid JSON, the schema's error is clearer than the parser's.
-            with suppress(InvalidJSON):
-                return parse_json(cell.encode())
+    A blank cell is null, or `missing` where the field can't be null.
+    """
+    is_text, is_boolean = field.format in {TEXT, TIME}, field.format is BOOLEAN
+
+    def parse(cell: str | None) -> Any:
+        if cell is None or (not cell.strip() and is_invalid(field, cell)):
+            return None if field.allow_none else missing
+        if is_text:
+            return cell
+        if is_boolean:
+            return BOOLEANS.get(cell.strip().lower(), cell)
+        with suppress(InvalidJSON):
+            return parse_json(cell.encode())
         return cell
 
     return parse
+
+
+def is_invalid(field: Any, value: Any) -> bool:
+    """Return whether a field refuses a value."""
+    try:
+        field.deserialize(value)
+    except ValidationError:
+        return True
+    return False

@@ -1,9 +1,10 @@
-"""`import`: the rows of files, as `export` writes them."""
+"""`import`: the rows of files, of `export` or of other programs."""
 
-import csv
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from io import TextIOWrapper
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -15,12 +16,13 @@ from api.write_views import match_query
 from database import backend
 from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
-from formats.errors import first_error
+from formats.errors import first_error, suggest
 from formats.json_text import InvalidJSON, parse_json
 from models import insert_statement
-from schemas import RESOURCES, ResourceSchema
+from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
 from seed import progress_bar
 from transfer.cells import cell_parser
+from transfer.csv_rows import InvalidLine, decode, read_rows
 
 ROWS_A_STEP = 1_000
 
@@ -47,17 +49,24 @@ def import_rows(path: Path) -> dict[str, int]:
     found = [file for file in files if file.is_file()]
     if not found or any(file.stem not in RESOURCES or file.suffix not in {".ndjson", ".csv"} for file in found):
         raise InvalidFile(f"{path} must contain files named {', '.join(RESOURCES)}, as .ndjson or .csv.")
-    return {file.stem: import_file(file) for file in found}
+    counts = {}
+    for file in found:
+        try:
+            counts[file.stem] = import_file(file)
+        except InvalidLine as error:
+            raise InvalidFile(f"{file}, line {error.line}: {error}") from None
+    return counts
 
 
 def import_file(path: Path) -> int:
-    """Store the rows of one file in one transaction; return their number."""
+    """Store the rows of one file in one transaction; return their number. Raises InvalidLine."""
     schema, count = RESOURCES[path.stem], 0
-    with path.open("rb") as file, progress_bar(path.stem, path.stat().st_size) as bar, write_transaction():
-        records = parse_records(schema, path, file)
+    bar = progress_bar(path.stem, path.stat().st_size)
+    with path.open("rb") as file, decode(file) as text, bar, write_transaction():
+        records = parse_records(schema, parse_csv(schema, text) if path.suffix == ".csv" else parse_ndjson(file))
         with backend().bulk_indexing(connection().execute, schema.model.__table__):
             while step := list(islice(records, ROWS_A_STEP)):
-                refuse_unknown_companies(path, step)
+                refuse_unknown_companies(step)
                 for sent, group in groupby(step, key=lambda record: record.sent):
                     execute_many(
                         upsert_statement, path.stem, sent, rows=[record.values | {"now": now()} for record in group]
@@ -67,8 +76,8 @@ def import_file(path: Path) -> int:
     return count
 
 
-def parse_records(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[Record]:
-    """Yield the rows of a file."""
+def parse_records(schema: ResourceSchema, lines: Iterator[tuple[int, Any]]) -> Iterator[Record]:
+    """Yield the rows of a file. Raises InvalidLine."""
     fields = [(name, str(field.data_key), field) for name, field in schema.fields.items()]
     known = {public for _name, public, _field in fields}
 
@@ -80,24 +89,17 @@ def parse_records(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterato
                 return schema.set_updated_at({name: value for name, value in values.items() if value is not missing})
         return schema.load(record)
 
-    lines = parse_csv(schema, path, file) if path.suffix == ".csv" else parse_ndjson(path, file)
     for line, record in lines:
         try:
             values = load(record)
         except ValidationError as error:
             first = first_error(error.messages)
-            raise invalid_line(path, line, f"{first['pointer'][1:]}: {first['detail']}") from None
+            field = first["pointer"][1:].replace("~1", "/").replace("~0", "~")
+            raise InvalidLine(line, f"{field}: {first['detail']}".removeprefix(": ")) from None
         yield Record(line, values, frozenset(name for name, public, _field in fields if public in record))
 
 
-def invalid_line(path: Path, line: int, sentence: str) -> InvalidFile:
-    """Return the exception that names a file's line."""
-    sentence = sentence.removeprefix(": ").replace("~1", "/").replace("~0", "~")
-    # The JSON parser counts lines from this one, so that its line number is always 1.
-    return InvalidFile(f"{path}, line {line}: {sentence.replace(' at line 1, column', ' at column')}")
-
-
-def parse_ndjson(path: Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+def parse_ndjson(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """Yield the objects of an NDJSON file, each with the number of its line."""
     for number, line in enumerate(file, 1):
         text = line.strip() if number > 1 else line.removeprefix(BOM_UTF8).strip()
@@ -105,40 +107,61 @@ def parse_ndjson(path: Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
             if text:
                 yield number, parse_json(text)
         except InvalidJSON as error:
-            raise invalid_line(path, number, str(error)) from None
+            # The parser counts lines from this one, so that its line number is always 1.
+            raise InvalidLine(number, str(error).replace(" at line 1, column", " at column")) from None
 
 
-def parse_csv(schema: ResourceSchema, path: Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of a CSV file, each with the number of its first line."""
-    table: Any = schema.model.__table__
-    parsers = {str(field.data_key): cell_parser(table.c[name]) for name, field in schema.fields.items()}
-    # Only the first line's byte order mark is not part of the text.
-    lines = (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(file))
-    rows = csv.reader(lines, strict=True)
-    line = 1
-    try:
-        names = next(rows, [])
-        for name in names:
-            if not name or names.count(name) > 1:
-                error = f"{name} must not appear twice." if name else "A column must have a name."
-                raise invalid_line(path, line, error)
-        line = rows.line_num + 1
-        for cells in rows:
-            if len(cells) != len(names):
-                raise invalid_line(path, line, f"There are {len(cells)} cells, but {len(names)} names.")
-            yield line, {name: parsers.get(name, str)(cell) for name, cell in zip(names, cells, strict=True)}
-            line = rows.line_num + 1
-    except (csv.Error, UnicodeDecodeError, InvalidJSON) as error:
-        raise invalid_line(path, line, f"{error}") from None
+def parse_csv(schema: ResourceSchema, text: TextIOWrapper) -> Iterator[tuple[int, Any]]:
+    """Yield the rows of a CSV file, each with the number of its first line, without the cells that have no value."""
+    rows = read_rows(text)
+    line, header = next(rows, (0, []))
+    names = column_names(schema, line, header) if line else []
+    parsers = {str(field.data_key): cell_parser(field) for field in schema.fields.values()}
+    columns = [(name, parsers[name]) for name in names]
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            more = len(cells) > len(columns)
+            hint = "enclose a cell that contains the delimiter in quotation marks" if more else "add the empty cells"
+            raise InvalidLine(line, f"The row has {len(cells)} cells, but the header {len(columns)}: {hint}.")
+        parsed = ((name, parse(cell)) for (name, parse), cell in zip(columns, cells, strict=True))
+        yield line, {name: value for name, value in parsed if value is not missing}
 
 
-def refuse_unknown_companies(path: Path, step: list[Record]) -> None:
-    """Raise InvalidFile for the first row with the companyId of a company that doesn't exist."""
+def column_names(schema: ResourceSchema, line: int, header: list[str | None]) -> list[str]:
+    """Return the fields' names for the header's, which may be in any letter case. Raises InvalidLine."""
+    known = {str(field.data_key): field.required for field in schema.fields.values()}
+    in_lower_case = {name.lower(): name for name in known}
+    names = [in_lower_case.get(name.lower(), name) for name in ((cell or "").strip() for cell in header)]
+    if "" in names:
+        raise InvalidLine(line, f"Column {names.index('') + 1} must have a name.")
+    if unknown := [name for name in names if name not in known]:
+        raise InvalidLine(line, unknown_columns(unknown, tuple(known)))
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise InvalidLine(line, f"{name}: Must not appear twice.")
+    for name, required in known.items():
+        if required and name not in names:
+            raise InvalidLine(line, f"{name}: Is required, but the header does not have it.")
+    return names
+
+
+def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
+    """Return the sentences about unknown columns: what was probably meant, and what is known."""
+    shown = []
+    for name in names[:MAX_SUGGESTIONS]:
+        hint = suggest(name, known)
+        shown.append(name[:64] + (f" ({hint.replace('Did', 'did')})" if "?" in hint else ""))
+    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
+    return f"Unknown columns: {', '.join(shown)}{more}. Known: {', '.join(known)}."
+
+
+def refuse_unknown_companies(step: list[Record]) -> None:
+    """Raise InvalidLine for the first row with the companyId of a company that doesn't exist."""
     wanted = {record.values["company_id"] for record in step if record.values.get("company_id")}
     unknown = wanted - {row[0] for company in wanted for row in execute(match_query, "companies", "id", value=company)}
     for record in step:
         if record.values.get("company_id") in unknown:
-            raise invalid_line(path, record.line, "companyId: Is not the id of a company.")
+            raise InvalidLine(record.line, "companyId: Is not the id of a company.")
 
 
 def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:
