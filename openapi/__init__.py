@@ -4,9 +4,11 @@ import json
 
 from flask import Blueprint, Flask, Response, current_app
 
+from api.protocol import base_url
 from api.responses import text_response
 from auth import public
 from openapi.description import Description
+from openapi.document import ADDRESS
 from openapi.llms import write_llms
 
 blueprint = Blueprint("openapi", __name__)
@@ -22,12 +24,13 @@ def init_openapi(app: Flask) -> None:
 @public
 def get_openapi() -> Response:
     """Return the OpenAPI document."""
-    document = current_app.extensions["openapi"].document
-    return text_response(json.dumps(document, ensure_ascii=False), "application/json")
+    text = json.dumps(current_app.extensions["openapi"].document, ensure_ascii=False)
+    return text_response(text.replace(ADDRESS, base_url()), "application/json")
 
 
 @blueprint.get("/llms.txt")
 @public
 def get_llms() -> Response:
     """Return the document as Markdown, for language models."""
-    return text_response(write_llms(current_app.extensions["openapi"]), "text/plain; charset=utf-8")
+    text = write_llms(current_app.extensions["openapi"])
+    return text_response(text.replace(ADDRESS, base_url()), "text/plain; charset=utf-8")

@@ -5,12 +5,14 @@ from typing import Any
 
 from flask import Flask
 
-from openapi.document import build_document
+from openapi.document import ADDRESS, build_document
 from openapi.json_schema import JSONSchema
 
 
 class Description:
     """The description of an app's API, built at first use, when all routes are registered."""
+
+    address = ADDRESS
 
     def __init__(self, app: Flask) -> None:
         self.app = app

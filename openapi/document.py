@@ -16,6 +16,8 @@ TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",
     "keys": "The records of API keys. Requires a key with the `admin` scope.",
 }
+# The server's address in the document. Responses have the address of their request instead.
+ADDRESS = "http://127.0.0.1:8000"
 AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
 
 
@@ -30,8 +32,7 @@ def build_document(app: Flask) -> JSONSchema:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Cardfile", "version": "1", **about},
-        # Relative to the URL of the document.
-        "servers": [{"url": "/"}],
+        "servers": [{"url": ADDRESS}],
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "components": {

@@ -61,7 +61,7 @@ def show_docs() -> Response:
     if description is None:
         abort(404, "This server has no OpenAPI description, so it has no documentation page.")
     here = base_url()
-    text = description.document["info"]["description"].replace("http://127.0.0.1:8000", here)
+    text = description.document["info"]["description"].replace(description.address, here)
     introduction, *sections = re.split("^## ", text, flags=re.M)
     chapters = [section.split("\n", 1) for section in sections]
     page = render_template(

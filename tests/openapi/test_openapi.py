@@ -250,6 +250,17 @@ def test_a_document_needs_no_key_and_is_cached_with_an_etag(anonymous: FlaskClie
     assert anonymous.post(f"/{name}").status_code == 405
 
 
+def test_the_documents_have_the_address_of_the_request(anonymous: FlaskClient) -> None:
+    headers = {"Host": "crm.example:9000"}
+
+    assert anonymous.get("/openapi.json", headers=headers).json["servers"] == [{"url": "http://crm.example:9000"}]
+    for path in "/openapi.json", "/llms.txt":
+        here, elsewhere = anonymous.get(path, headers=headers), anonymous.get(path)
+        assert "http://crm.example:9000/api/v1/companies" in here.text
+        assert "127.0.0.1" not in here.text
+        assert here.headers["ETag"] != elsewhere.headers["ETag"]
+
+
 def test_the_document_is_the_same_in_every_process(app: Flask, anonymous: FlaskClient, tmp_path: Any) -> None:
     other = create_app(load_settings({"database_url": f"sqlite:///{tmp_path}/other.db"}, {}))
 
