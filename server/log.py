@@ -51,6 +51,7 @@ def log_request(response: Response) -> Response:
     key = g.get("key")
     write_line(
         {
+            "client": quote(request.remote_addr or "-", safe=":"),
             "method": quote(request.method),
             "path": redact(quote(request.path)),
             "status": response.status_code,
