@@ -28,10 +28,17 @@ def init_protocol(app: Flask) -> None:
 
 
 def prepare_request() -> None:
-    """Give the request its id, the client's own if that is valid; refuse any but one valid Host (RFC 9112 §3.2)."""
+    """Give the request its id, the client's own if that is valid; refuse any but one valid Host (RFC 9112 §3.2).
+
+    Without Host, which HTTP/1.0 doesn't require, the request is for the server's own name and port.
+    """
     g.started = time.perf_counter()
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
+    # Granian calls HTTP/1.0 HTTP/1.
+    if not environ.get("HTTP_HOST") and environ["SERVER_PROTOCOL"] in {"HTTP/1.0", "HTTP/1"}:
+        name = environ["SERVER_NAME"]
+        environ["HTTP_HOST"] = f"{f'[{name}]' if ':' in name else name}:{environ['SERVER_PORT']}"
     # Servers join repeated headers by commas, which no host name contains.
     if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
         abort(400, "Send exactly one Host header, with the name or address of this server.")

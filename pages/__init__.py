@@ -52,7 +52,8 @@ def finish_page(response: Response) -> Response:
         # The API returns no pages.
         return response
     if f"{request.path}/".startswith("/settings/"):
-        if response.mimetype == PROBLEM_TYPE:
+        # 400: the host or prefix is not valid, with which url_for() would fail or link to other sites.
+        if response.mimetype == PROBLEM_TYPE and response.status_code != 400:
             response.set_data(render_template("problem.html", problem=response.get_json()))
             response.mimetype = "text/html"
         response.headers["Cache-Control"] = "no-store"

@@ -90,6 +90,7 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
             map=sockets,
             host=settings.host,
             port=settings.port,
+            server_name=settings.host,
             threads=settings.threads,
             # A body over the app's limit is read up to here, so that its sender sees the 413.
             max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],

@@ -86,11 +86,35 @@ def test_an_invalid_host_header_is_400(reader: FlaskClient, host: str) -> None:
     response = reader.get("/api/v1/companies", headers={"Host": host})
 
     assert (response.status_code, response.content_type) == (400, "application/problem+json")
+    # No page can link to such a host.
+    assert reader.get("/settings/developer", headers={"Host": host}).status_code == 400
 
 
 @pytest.mark.parametrize("host", ["crm.example", "127.0.0.1:8000", "[::1]:8000", "under_score.local"])
 def test_a_valid_host_header_is_accepted(reader: FlaskClient, host: str) -> None:
     assert reader.get("/api/v1/companies", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "host"),
+    [
+        ("HTTP/1.0", "crm.example", "crm.example:8000"),
+        # Granian's name of HTTP/1.0.
+        ("HTTP/1", "::1", "[::1]:8000"),
+        ("HTTP/1.1", "crm.example", None),
+        ("HTTP/2", "crm.example", None),
+    ],
+)
+def test_only_http_1_0_requires_no_host(
+    reader: FlaskClient, create_row: CreateRow, protocol: str, name: str, host: str | None
+) -> None:
+    create_row("companies")
+    create_row("companies")
+    environ = {"SERVER_PROTOCOL": protocol, "SERVER_NAME": name, "SERVER_PORT": "8000", "HTTP_HOST": ""}
+    response = reader.get("/api/v1/companies?limit=1", environ_overrides=environ)
+
+    assert response.status_code == (200 if host else 400)
+    assert host is None or response.headers["Link"].startswith(f"<http://{host}/api/v1/companies?")
 
 
 def test_a_valid_request_id_is_returned(reader: FlaskClient) -> None:

@@ -19,10 +19,12 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServ
     server.close()
 
 
-def send_bytes(server: LiveServer, request: bytes) -> bytes:
+def send_bytes(server: LiveServer, request: bytes, half_close: bool = True) -> bytes:
+    """Send a request and return the response; Granian answers only clients that keep their side open."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
         response = b""
         while chunk := connection.recv(65536):
             response += chunk

@@ -100,6 +100,38 @@ def test_a_request_refused_by_the_server_gets_a_problem_document(
     assert json.loads(body)["status"] == status
 
 
+@pytest.mark.parametrize("server", ["waitress", "granian"])
+def test_http_1_0_requires_no_host(start_server: StartServer, server: str) -> None:
+    live = start_server("serve", "--server", server)
+    live.read_first_key()
+    wait_until_ready(live)
+    send_request(live, body=[{"name": "A"}, {"name": "B"}])
+    key = f"Authorization: Bearer {live.key}\r\n"
+
+    # Rows: the request, its headers, the expected status, and what the response contains.
+    for request, headers, status, content in (
+        ("OPTIONS /", "", 204, ""),
+        ("GET /", "", 302, "/docs"),
+        ("HEAD /docs", "", 200, ""),
+        ("GET /docs", "Host:\r\n", 200, f"http://127.0.0.1:{live.port}/api/v1/companies"),
+        ("GET /docs", "Host: crm.example\r\n", 200, "http://crm.example/api/v1/companies"),
+        ("GET /llms.txt", "", 200, f"http://127.0.0.1:{live.port}/api/v1/companies"),
+        ("GET /openapi.json", "", 200, f'"servers": [{{"url": "http://127.0.0.1:{live.port}"}}]'),
+        ("GET /settings/developer/sign-in", "", 200, "Admin key"),
+        ("GET /static/style.css", "", 200, ""),
+        ("GET /nothing", "", 404, "problem+json"),
+        ("GET /api/v1/companies", "", 401, "problem+json"),
+        ("GET /api/v1/companies?limit=1", key, 200, f"<http://127.0.0.1:{live.port}/api/v1/companies?limit=1&cursor="),
+        ("GET /docs", "Host: a\r\nHost: b\r\n", 400, "exactly one Host"),
+        ("GET /docs", "Host: a b\r\n", 400, "exactly one Host"),
+    ):
+        response = send_bytes(live, f"{request} HTTP/1.0\r\n{headers}\r\n".encode(), half_close=False).decode()
+        assert (int(response.split()[1]), content in response) == (status, True), (request, headers, response)
+    for headers in "", "Host:\r\n", "Host: a\r\nHost: b\r\n":
+        refused = send_bytes(live, f"GET /docs HTTP/1.1\r\nConnection: close\r\n{headers}\r\n".encode(), False)
+        assert refused.startswith(b"HTTP/1.1 400 "), (headers, refused)
+
+
 @pytest.mark.parametrize("path", ["/api/v1/companies", "/static/style.css"])
 @pytest.mark.parametrize("connection_header", ["keep-alive", "close"])
 def test_a_response_has_the_date_and_connection_headers(
