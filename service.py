@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)
     init_openapi(app)
-    init_operation(app)
+    init_operation(app, settings)
     return app
 
 

@@ -101,6 +101,7 @@ class Settings:
         one_of("waitress", "granian"),
         "WSGI server: waitress (one process) or granian (several).",
     )
+    proxies: int = setting("0", "--proxies", whole_number(0, 10), "Proxies in front whose X-Forwarded headers count.")
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 

@@ -68,8 +68,7 @@ class Parameters:
         """
         kept = [urlencode([pair]) for pair in self.pairs if pair[0] not in changed]
         query = "&".join([*kept, *(f"{name}={value}" for name, value in changed.items())])
-        path = request.environ["SCRIPT_NAME"] + request.environ["PATH_INFO"]
-        return {"Link": f'<{base_url()}{path}?{query}>; rel="next"'}
+        return {"Link": f'<{base_url()}{request.environ["PATH_INFO"]}?{query}>; rel="next"'}
 
 
 def parse_body(*types: str) -> Any:

@@ -11,6 +11,7 @@ from formats.ids import new_id
 
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?)(:[0-9]{1,5})?")
+PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 class Segment(BaseConverter):
@@ -41,13 +42,15 @@ def prepare_request() -> None:
         environ["HTTP_HOST"] = f"{f'[{name}]' if ':' in name else name}:{environ['SERVER_PORT']}"
     # Servers join repeated headers by commas, which no host name contains.
     if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
-        abort(400, "Send exactly one Host header, with the name or address of this server.")
+        abort(400, "Send exactly one Host header (a proxy: X-Forwarded-Host), with the name or address of this server.")
+    if environ["wsgi.url_scheme"] not in {"http", "https"} or not PREFIX.fullmatch(environ["SCRIPT_NAME"]):
+        abort(400, "A proxy must send http or https as X-Forwarded-Proto, and a path (/crm) as X-Forwarded-Prefix.")
 
 
 def base_url() -> str:
-    """Return the URL that the request was sent to, without its path: http://host:port, with the Host as it was sent."""
+    """Return the URL that the client sent the request to, without the app's paths, as in http://host:port/prefix."""
     # werkzeug refuses host names with underscores, and raises for invalid punycode.
-    return f"{request.environ['wsgi.url_scheme']}://{request.environ['HTTP_HOST']}"
+    return f"{request.scheme}://{request.environ['HTTP_HOST']}{request.root_path}"
 
 
 def request_id_from(header: str) -> str:

@@ -146,7 +146,7 @@ def delete_row(endpoint: Endpoint, row_id: str) -> Response:
 
 def row_response(endpoint: Endpoint, row_id: str, is_new: bool = False) -> Response:
     """Return a row as it is stored now, with its ETag."""
-    headers = {"Location": f"/api/v1/{endpoint.name}/{row_id}"} if is_new else {}
+    headers = {"Location": f"{request.root_path}/api/v1/{endpoint.name}/{row_id}"} if is_new else {}
     return JSONResponse(read_row(endpoint, row_id) or "", 201 if is_new else 200, headers)
 
 

@@ -1,4 +1,4 @@
-"""Operation: checks of the database, restoring a backup, and erasing a row."""
+"""Operation: checks of the database, restoring a backup, erasing a row, and the address behind proxies."""
 
 from functools import partial
 
@@ -7,10 +7,13 @@ from flask import Flask
 from api.resources import ENDPOINTS
 from auth import API, requires
 from operate.erasure import forget
+from operate.proxies import init_proxies
+from settings import Settings
 
 
-def init_operation(app: Flask) -> None:
-    """Add the endpoints that erase a row."""
+def init_operation(app: Flask, settings: Settings) -> None:
+    """Trust the proxies of the settings, and add the endpoints that erase a row."""
+    init_proxies(app, settings)
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

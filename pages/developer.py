@@ -99,5 +99,5 @@ def sign_out() -> Response:
     with write_transaction():
         remove_token("session", g.signed_in.token)
     response = redirect(url_for("pages.sign_in.show_sign_in"), 303)
-    response.delete_cookie(COOKIE, path="/settings", httponly=True, samesite="Strict")
+    response.delete_cookie(COOKIE, path=f"{request.root_path}/settings", httponly=True, samesite="Strict")
     return response  # type: ignore[return-value]

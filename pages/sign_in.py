@@ -81,7 +81,7 @@ def start_browser_session(token: str) -> Response:
     response = redirect(url_for("pages.developer.show_keys"), 303)
     # Behind a proxy that terminates TLS, only the browser knows that the page was loaded over HTTPS.
     secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
-    cookie: dict[str, Any] = {"path": "/settings", "secure": secure, "httponly": True, "samesite": "Strict"}
+    cookie: dict[str, Any] = {"path": f"{request.root_path}/settings", "secure": secure, "httponly": True, "samesite": "Strict"}
     response.set_cookie(COOKIE, token, LIFETIMES["session"], **cookie)
     return response  # type: ignore[return-value]
 

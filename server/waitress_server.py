@@ -32,6 +32,8 @@ OPTIONS = {
     "cleanup_interval": 5,
     "max_request_header_size": 64 * 1024,
     "ident": None,
+    # The setting `proxies` decides about these headers, for every server.
+    "clear_untrusted_proxy_headers": False,
     # A long list waits for its reader once this much is unsent, so that waitress never buffers it in a file.
     "outbuf_high_watermark": 1024 * 1024,
     "outbuf_overflow": 8 * 1024 * 1024,

@@ -25,7 +25,7 @@ function pretty(text) {
 
 async function send(path) {
   const began = performance.now();
-  const response = await fetch(path, { headers: { Authorization: `Bearer ${key.value.trim()}` } });
+  const response = await fetch(`.${path}`, { headers: { Authorization: `Bearer ${key.value.trim()}` } });
   const text = await response.text();
   const headers = shownHeaders.filter((name) => response.headers.has(name)).map((name) => `${name}: ${response.headers.get(name)}`);
   const took = Math.round(performance.now() - began);
