@@ -10,6 +10,11 @@ from database.connection import write_transaction
 from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
 
 ATTEMPTS_PER_MINUTE = 10
+WRONG_ORIGIN = (
+    "The Origin of this form is {origin}, but this server was asked as {address}. Reload the page and try again."
+    " Behind a proxy, keep the Host header (nginx: proxy_set_header Host $http_host;), or set PROXIES=1 and let the"
+    " proxy send X-Forwarded-Host and X-Forwarded-Proto."
+)
 
 blueprint = Blueprint("sign_in", __name__)
 
@@ -18,11 +23,16 @@ blueprint = Blueprint("sign_in", __name__)
 def refuse_other_sites() -> Any:
     """Refuse a form from another site; before sign-in there is no form token to check."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin", "")
+    if request.method in READS or site == "same-origin":
+        return None
+    if site:
+        return refuse_form()
     # Browsers send Sec-Fetch-Site only over trusted connections, but Origin with every POST. Origin is compared with
     # the raw Host header: werkzeug rejects host names with an underscore.
     host = request.environ["HTTP_HOST"]
-    is_ours = site == "same-origin" if site else origin in {f"http://{host}", f"https://{host}"}
-    return None if request.method in READS or is_ours else refuse_form()
+    if origin in {f"http://{host}", f"https://{host}"}:
+        return None
+    return problem(403, WRONG_ORIGIN.format(origin=origin or "missing", address=f"{request.scheme}://{host}"))
 
 
 @blueprint.get("/sign-in")
@@ -81,7 +91,12 @@ def start_browser_session(token: str) -> Response:
     response = redirect(url_for("pages.developer.show_keys"), 303)
     # Behind a proxy that terminates TLS, only the browser knows that the page was loaded over HTTPS.
     secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
-    cookie: dict[str, Any] = {"path": f"{request.root_path}/settings", "secure": secure, "httponly": True, "samesite": "Strict"}
+    cookie: dict[str, Any] = {
+        "path": f"{request.root_path}/settings",
+        "secure": secure,
+        "httponly": True,
+        "samesite": "Strict",
+    }
     response.set_cookie(COOKIE, token, LIFETIMES["session"], **cookie)
     return response  # type: ignore[return-value]
 

@@ -173,6 +173,22 @@ def test_another_site_cannot_sign_in(
     assert query("SELECT count(*) FROM sessions WHERE kind = 'session'") == [(2 if status == 303 else 0,)]
 
 
+@pytest.mark.parametrize("path", ["/sign-in", "/link"])
+def test_a_form_with_another_origin_is_refused_with_both_values_and_the_fix(app: Flask, path: str) -> None:
+    def refusal(**headers: str) -> str:
+        response = app.test_client().post(f"{HOME}{path}", "http://crm.lan", data={"key": "x"}, headers=headers)
+        assert (response.status_code, response.content_type) == (403, "text/html; charset=utf-8")
+        return response.text
+
+    page = refusal(Origin="http://crm.lan:8080")
+    assert "Origin of this form is http://crm.lan:8080, but this server was asked as http://crm.lan." in page
+    assert "proxy_set_header Host $http_host;" in page and "PROXIES=1" in page and "X-Forwarded-Proto" in page
+    assert "Origin of this form is missing" in refusal()
+    assert "is &lt;script&gt;&#34;" in refusal(Origin='<script>"')
+    # The browser itself has compared the addresses.
+    assert "PROXIES" not in refusal(Origin="http://crm.lan", **{"Sec-Fetch-Site": "cross-site"})
+
+
 def test_an_ip_address_has_ten_attempts_to_sign_in_per_minute(
     app: Flask, key: str, link_token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
