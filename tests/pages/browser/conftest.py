@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import ROOT, LiveServer
+from tests.operate.conftest import start_nginx
+
+__all__ = ["start_nginx"]
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
