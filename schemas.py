@@ -27,9 +27,10 @@ URL = validate.Regexp(
     error="Must be an http or https URL.",
 )
 EMAIL = validate.Email(error="Must be an e-mail address, as in jane@acme.com.")
-# Characters that need no escape in a URL (RFC 3986 §2.3).
+# Characters that need no escape in a URL (RFC 3986 §2.3). Clients remove the segments . and .. from a path (§5.2.4).
 ID = validate.Regexp(
-    r"[A-Za-z0-9._~-]{1,64}\Z", error="Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+    r"(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*\Z",
+    error="Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'.",
 )
 # A terminal obeys control characters, and those that change the direction of text.
 PRINTABLE = validate.Regexp(

@@ -49,7 +49,7 @@ SHARED: dict[str, JSONSchema] = {
 
 def path_parameters(operation: Operation) -> list[JSONSchema]:
     """Return the id, if the path has one."""
-    schema = TEXT | {"pattern": pattern_of(ID), "examples": [example_row(operation.tag)["id"]]}
+    schema = TEXT | {"maxLength": 64, "pattern": pattern_of(ID), "examples": [example_row(operation.tag)["id"]]}
     identifier = {"name": "id", "in": "path", "required": True, "description": "The id.", "schema": schema}
     return [identifier] if "{id}" in operation.path else []
 

@@ -22,7 +22,7 @@ TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
 NONEXISTENT_TIME = "Must be a time that exists, in the years 0001 to 9999."
 AMOUNT = "Must be a number from 0 to 999999999999.99."
 POSITION = "Must be a whole number from 0 to 2147483647."
-ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 URL = "Must be an http or https URL."
 
 
@@ -90,6 +90,9 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"id": ""', ID),
         ("companies", '"id": "a/b"', ID),
         ("companies", '"id": "ä"', ID),
+        ("companies", '"id": "."', ID),
+        ("companies", '"id": ".."', ID),
+        ("conversations", '"companyId": ".."', ID),
         ("companies", f'"id": "{"x" * 65}"', "Must have at most 64 characters, not 65."),
         ("companies", '"dealvalue": 1', "Is not a known field. Did you mean dealValue?"),
         ("companies", '"deal_value": 1', "Is not a known field. Did you mean dealValue?"),
@@ -202,7 +205,7 @@ def test_an_amount_is_returned_as_the_same_number(amount: Decimal) -> None:
     assert not returned.endswith(".0")
 
 
-@given(st.from_regex("[A-Za-z0-9._~-]{1,64}", fullmatch=True))
+@given(st.from_regex("[A-Za-z0-9._~-]{1,64}", fullmatch=True).filter(lambda row_id: row_id not in {".", ".."}))
 def test_an_id_is_returned_unchanged(row_id: str) -> None:
     assert RESOURCES["contacts"].dump(load("contacts", id=row_id, companyId=row_id))["companyId"] == row_id
 

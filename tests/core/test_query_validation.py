@@ -11,7 +11,7 @@ from tests.conftest import CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
-INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 INVALID_TIME = "Must be a time with an offset, as in 2024-01-15T10:30:00Z (RFC 3339)."
 
 

@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.conftest import CreateRow, Query
-from tests.core.conftest import last_change
+from tests.core.conftest import insert, last_change
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -14,7 +14,7 @@ CONTACTS = "/api/v1/contacts"
 COMPANIES = "/api/v1/companies"
 NOON = "2024-01-01T12:00:00Z"
 OLDER = "2023-12-31T12:00:00Z"
-INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-'."
+INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 MATCH_REQUIRED = "Is required, because rows are matched on it."
 
 
@@ -60,6 +60,18 @@ def test_put_creates_a_row_with_the_id_of_the_path(writer: FlaskClient) -> None:
 
     assert (created.status_code, created.headers["Location"]) == (201, f"{CONTACTS}/my-id.1~")
     assert created.json["id"] == "my-id.1~"
+
+
+@pytest.mark.parametrize("row_id", ["...", "..a", ".a", "a..", "a.", "....", ".-", "x" * 64])
+def test_put_accepts_every_other_id_with_dots(writer: FlaskClient, row_id: str) -> None:
+    assert writer.put(f"{CONTACTS}/{row_id}", json={"name": "a"}).json["id"] == row_id
+
+
+def test_a_stored_row_with_the_id_of_a_path_segment_can_be_changed(writer: FlaskClient, query: Query) -> None:
+    insert(query, "contacts", id="..")
+
+    assert writer.patch(f"{CONTACTS}/..", json={"title": "CEO"}).json["title"] == "CEO"
+    assert writer.delete(f"{CONTACTS}/..").status_code == 204
 
 
 def test_put_resets_missing_fields_to_their_defaults(writer: FlaskClient, create_row: CreateRow) -> None:
@@ -112,6 +124,11 @@ def test_a_write_that_changes_nothing_is_not_logged(
         ("PUT", "/x", {"name": "a", "createdAt": OLDER}, "/createdAt", f"Is read-only: leave it out, or send {NOON}."),
         ("PUT", "/new", {"name": "a", "createdAt": NOON}, "/createdAt", "Is read-only: leave it out."),
         ("PUT", "/a%20b", {"name": "a"}, "/id", INVALID_ID),
+        ("PUT", "/.", {"name": "a"}, "/id", INVALID_ID),
+        ("PUT", "/%2e%2E", {"name": "a"}, "/id", INVALID_ID),
+        ("PUT", "/x", {"name": "a", "id": ".."}, "/id", INVALID_ID),
+        ("POST", "", {"name": "a", "id": "."}, "/id", INVALID_ID),
+        ("PATCH", "/x", {"companyId": ".."}, "/companyId", INVALID_ID),
         ("PATCH", "/x", {"name": None}, "/name", "Must not be null."),
         ("PATCH", "/x", {"isPrimary": "true"}, "/isPrimary", "Must be true or false."),
         ("PATCH", "/x", {"updatedAt": OLDER}, "/updatedAt", f"Is read-only: leave it out, or send {NOON}."),

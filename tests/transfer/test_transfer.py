@@ -22,6 +22,7 @@ COMPANIES_WITH_SPECIAL_TEXT = [
 ]
 
 
+INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 NOT_JSON = "This is not JSON"
 
 
@@ -103,6 +104,8 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
         ("contacts.csv", 'name,notes\na,"two\nlines"\n"",b\n', 4, "name: Is required."),
         ("companies.csv", "name,dealValue\na,much\n", 2, "dealValue: Must be a number."),
         ("companies.csv", "name,dealValue\na,1\nb,1.001\n", 3, "dealValue: Must have at most two decimals."),
+        ("contacts.csv", "id,name\n..,a\n", 2, f"id: {INVALID_ID}"),
+        ("contacts.ndjson", '{"id": ".", "name": "a"}\n', 1, f"id: {INVALID_ID}"),
     ],
 )  # fmt: skip
 def test_the_error_for_an_invalid_line_names_it_and_the_file_is_not_stored(
