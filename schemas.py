@@ -11,7 +11,7 @@ from sqlalchemy import Column
 import models
 from database.columns import format_of
 from formats import public_name
-from formats.errors import suggest
+from formats.errors import hidden_character, suggest
 from formats.json_text import ParsedObject
 from formats.values import parse_text
 
@@ -72,6 +72,15 @@ class Value(fields.Field[Any]):
         elif column.nullable:
             self.load_default = None
         self.error_messages |= {"required": "Is required.", "null": "Must not be null."}
+
+    def deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
+        """Return the Python value of a JSON value; an error names the character that can't be seen."""
+        try:
+            return super().deserialize(value, *arguments, **options)
+        except ValidationError as error:
+            if isinstance(value, str) and (self.max_length is None or len(value) <= self.max_length):
+                error.messages = [f"{message}{hidden_character(value)}" for message in error.messages]
+            raise
 
     def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
         return self.parse(value)

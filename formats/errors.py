@@ -1,7 +1,20 @@
 """The wording of errors about input: where it is wrong, and what was probably meant."""
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+# Classes of characters for regular expressions: control characters, and those that separate lines or override the
+# direction of text; blanks, and what is invisible (Default_Ignorable_Code_Point, and Braille's blank pattern).
+CONTROL = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+INVISIBLE = (
+    r"\x20\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u202f\u205f-\u2065"
+    r"\u206a-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+# An ordinary blank is hidden only at either end of a text.
+HIDDEN = re.compile(rf"\A |(?! )[{CONTROL}{INVISIBLE}]| \Z")
 
 
 def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
@@ -20,12 +33,24 @@ def first_error(messages: Any) -> dict[str, str]:
     return min(pointers(messages), key=lambda error: error["detail"] == "Is required.")
 
 
+def hidden_character(text: str) -> str:
+    """Return a sentence, after a blank, about the first character that can't be seen; "" if all can be seen."""
+    if not (found := re.search(f"[{CONTROL}]", text) or HIDDEN.search(text)):
+        return ""
+    name = unicodedata.name(found[0], "CONTROL CHARACTER")
+    return f" Character {found.start() + 1} is U+{ord(found[0]):04X} ({name})."
+
+
 def suggest(word: str, known: tuple[str, ...]) -> str:
-    """Return a sentence that names the closest known word, or else all known words; it compares 64 characters."""
+    """Return sentences: a character of the word that can't be seen; the closest known word, or else all known words.
+
+    It compares 64 characters.
+    """
     # Imported here because only mistakes need it.
     from difflib import get_close_matches
 
     names = {name.lower(): name for name in known}
+    sentence = f"Known: {', '.join(names.values())}." if names else "None is known here."
     if close := get_close_matches(word[:64].lower(), names, 1):
-        return f"Did you mean {names[close[0]]}?"
-    return f"Known: {', '.join(names.values())}." if names else "None is known here."
+        sentence = f"Did you mean {names[close[0]]}?"
+    return f"{hidden_character(word)} {sentence}".lstrip()

@@ -24,6 +24,10 @@ AMOUNT = "Must be a number from 0 to 999999999999.99."
 POSITION = "Must be a whole number from 0 to 2147483647."
 ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 URL = "Must be an http or https URL."
+EMAIL = "Must be an e-mail address, as in jane@acme.com."
+NUL = "Character 2 is U+0000 (CONTROL CHARACTER)."
+NO_BREAK_SPACE = "Character 5 is U+00A0 (NO-BREAK SPACE)."
+STATUS = "Must be one of open, pending, snoozed, resolved, closed."
 
 
 def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
@@ -43,7 +47,7 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"name": 5', "Must be text."),
         ("companies", '"name": ["a"]', "Must be text."),
         ("companies", f'"name": "{"x" * 256}"', "Must have at most 255 characters, not 256."),
-        ("companies", '"name": "a\\u0000"', "Must not contain the character NUL."),
+        ("companies", '"name": "a\\u0000"', f"Must not contain the character NUL. {NUL}"),
         ("companies", '"name": "\\ud83e"', "Must not contain half of a surrogate pair."),
         ("companies", '"website": "acme.com"', URL),
         ("companies", '"website": "ftp://acme.com"', URL),
@@ -52,7 +56,7 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"logoUrl": "https://a b"', URL),
         ("companies", '"logoUrl": "https://a:port/"', URL),
         ("companies", '"logoUrl": "https://a/<b>"', URL),
-        ("companies", '"logoUrl": "https://a/\\n"', URL),
+        ("companies", '"logoUrl": "https://a/\\n"', f"{URL} Character 11 is U+000A (CONTROL CHARACTER)."),
         ("companies", f'"website": "https://a.com/{"x" * 2040}"', "Must have at most 2048 characters, not 2054."),
         ("companies", '"dealValue": "50000"', "Must be a number."),
         ("companies", '"dealValue": true', "Must be a number."),
@@ -98,15 +102,15 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"deal_value": 1', "Is not a known field. Did you mean dealValue?"),
         ("contacts", '"companyId": "a b"', ID),
         ("contacts", '"companyId": 7', "Must be text."),
-        ("contacts", '"email": "john"', "Must be an e-mail address, as in jane@acme.com."),
-        ("contacts", '"email": "john@"', "Must be an e-mail address, as in jane@acme.com."),
-        ("contacts", '"email": "a b@acme.com"', "Must be an e-mail address, as in jane@acme.com."),
-        ("contacts", '"email": ""', "Must be an e-mail address, as in jane@acme.com."),
+        ("contacts", '"email": "john"', EMAIL),
+        ("contacts", '"email": "john@"', EMAIL),
+        ("contacts", '"email": "a b@acme.com"', EMAIL),
+        ("contacts", '"email": ""', EMAIL),
         ("conversations", '"visitorIp": "1.2.3"', "Must be an IPv4 or IPv6 address."),
         ("conversations", '"visitorIp": "999.1.1.1"', "Must be an IPv4 or IPv6 address."),
         ("conversations", '"visitorIp": "fe80::1%eth0"', "Must be an IPv4 or IPv6 address."),
-        ("conversations", '"status": "opened"', "Must be one of open, pending, snoozed, resolved, closed."),
-        ("conversations", '"status": "Open"', "Must be one of open, pending, snoozed, resolved, closed."),
+        ("conversations", '"status": "opened"', STATUS),
+        ("conversations", '"status": "Open"', STATUS),
         ("conversations", '"tags": null', "Must not be null."),
         ("conversations", '"tags": "urgent"', "Must be an array of texts."),
         ("conversations", f'"tags": {[0] * 51}', "Must have at most 50 members, not 51."),
@@ -117,6 +121,31 @@ def test_an_invalid_field_is_refused(resource: str, field: str, detail: str) -> 
     name = field.split('"')[1]
 
     assert errors_in(resource, f"{{{', '.join(filter(None, (base, field)))}}}") == [(f"/{name}", detail)]
+
+
+@pytest.mark.parametrize(
+    ("resource", "field", "detail"),
+    [
+        ("contacts", '"email": "ann@lee.example\\u00a0"', f"{EMAIL} Character 16 is U+00A0 (NO-BREAK SPACE)."),
+        ("contacts", '"email": "\\u200bann@lee.example"', f"{EMAIL} Character 1 is U+200B (ZERO WIDTH SPACE)."),
+        ("contacts", '"email": " ann@lee.example"', f"{EMAIL} Character 1 is U+0020 (SPACE)."),
+        ("contacts", '"email": "ann@lee.example\\n"', f"{EMAIL} Character 16 is U+000A (CONTROL CHARACTER)."),
+        ("contacts", '"email": "ann\\u202e@lee.example"', f"{EMAIL} Character 4 is U+202E (RIGHT-TO-LEFT OVERRIDE)."),
+        ("contacts", '"email": "ann @lee.example"', EMAIL),
+        ("contacts", '"companyId": "\\ufeffx"', f"{ID} Character 1 is U+FEFF (ZERO WIDTH NO-BREAK SPACE)."),
+        ("companies", '"id": "x "', f"{ID} Character 2 is U+0020 (SPACE)."),
+        ("companies", '"website": "https://acme.com "', f"{URL} Character 17 is U+0020 (SPACE)."),
+        ("companies", '"lastContact": "2024-01-15T10:30:00Z "', f"{TIME} Character 21 is U+0020 (SPACE)."),
+        ("companies", '"isCustomer": "true\\t"', "Must be true or false. Character 5 is U+0009 (CONTROL CHARACTER)."),
+        ("conversations", '"visitorIp": "1.2.3.4 "', "Must be an IPv4 or IPv6 address. Character 8 is U+0020 (SPACE)."),
+        ("conversations", '"status": "open\\u00ad"', f"{STATUS} Character 5 is U+00AD (SOFT HYPHEN)."),
+        ("companies", '"name\\u00a0": "a"', f"Is not a known field. {NO_BREAK_SPACE} Did you mean name?"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_character_that_cannot_be_seen(resource: str, field: str, detail: str) -> None:
+    base = '"name": "Acme", ' if resource != "conversations" else ""
+
+    assert [found for _pointer, found in errors_in(resource, f"{{{base}{field}}}")] == [detail]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ def cursor(*values: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
+BLANK_FIRST = "Character 1 is U+0020 (SPACE)."
+ZERO_WIDTH_FIRST = "Character 1 is U+200B (ZERO WIDTH SPACE)."
 TOO_MANY_VALUES = "name can have at most 2000 values, not 2001: send several requests."
 INVALID_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
 LIST_PARAMETERS = "limit, cursor, sort, q, fields, include"
@@ -47,7 +49,9 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?dealValue[gte]=1e99", "dealValue can't be '1e99'. Must be a number from 0 to 999999999999.99."),
         ("companies?createdAt[gte]=2024-01-15", f"createdAt can't be '2024-01-15'. {INVALID_TIME}"),
         ("companies?dealValue[gte]=null", "dealValue[gte] can't be null: dealValue=null and dealValue[ne]=null can."),
-        ("companies?isCustomer=%20true", "isCustomer can't be ' true'. Must be true or false."),
+        ("companies?isCustomer=%20true", f"isCustomer can't be ' true'. Must be true or false. {BLANK_FIRST}"),
+        ("companies?%20name=a", f"There is no parameter  name here. {BLANK_FIRST} Did you mean name?"),
+        ("contacts?companyId=%E2%80%8Bx", f"companyId can't be '\\u200bx'. {INVALID_ID} {ZERO_WIDTH_FIRST}"),
         ("companies?createdBy=%ff", "The query string must be in UTF-8."),
         ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", INVALID_CURSOR),
         ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),

@@ -20,8 +20,8 @@ from tests.conftest import EXAMPLES, CreateRow
 
 ROWS = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 Document = dict[str, Any]
-# Headers of HTTP, which the document doesn't describe.
 ID_PATTERN = r"^(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*$"
+# Headers of HTTP, which the document doesn't describe.
 STANDARD_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
 
 

@@ -23,6 +23,7 @@ COMPANIES_WITH_SPECIAL_TEXT = [
 
 
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
+INVALID_EMAIL = "Must be an e-mail address, as in jane@acme.com. Character 16 is U+00A0 (NO-BREAK SPACE)."
 NOT_JSON = "This is not JSON"
 
 
@@ -105,6 +106,7 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
         ("companies.csv", "name,dealValue\na,much\n", 2, "dealValue: Must be a number."),
         ("companies.csv", "name,dealValue\na,1\nb,1.001\n", 3, "dealValue: Must have at most two decimals."),
         ("contacts.csv", "id,name\n..,a\n", 2, f"id: {INVALID_ID}"),
+        ("contacts.csv", "name,email\na,ann@lee.example\u00a0\n", 2, f"email: {INVALID_EMAIL}"),
         ("contacts.ndjson", '{"id": ".", "name": "a"}\n', 1, f"id: {INVALID_ID}"),
     ],
 )  # fmt: skip
