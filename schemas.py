@@ -11,14 +11,13 @@ from sqlalchemy import Column
 import models
 from database.columns import format_of
 from formats import public_name
-from formats.errors import hidden_character, suggest
+from formats.errors import CONTROL, INVISIBLE, hidden_character, suggest
 from formats.json_text import ParsedObject
 from formats.values import parse_text
 
 # Suggestions are slow; a body with more unknown fields than this gets no more of them.
 MAX_SUGGESTIONS = 20
 
-NOT_EMPTY = validate.Length(min=1, error="Must not be empty.")
 # Characters that must be escaped in a URL. Its user, host, port and the rest follow (RFC 3986 §3), in any language.
 ESCAPED = r"""\x00-\x20"<>\\^`{|}\x7f-\xa0"""
 URL = validate.Regexp(
@@ -32,10 +31,10 @@ ID = validate.Regexp(
     r"(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*\Z",
     error="Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'.",
 )
-# A terminal obeys control characters, and those that change the direction of text.
-PRINTABLE = validate.Regexp(
-    r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*\Z",
-    error="Must be printable, without line feeds and control characters.",
+# A terminal obeys control characters, and those that override the direction of text.
+NAME = validate.Regexp(
+    rf"[{INVISIBLE}]*[^{CONTROL}{INVISIBLE}][^{CONTROL}]*\Z",
+    error="Must not be blank, nor have line feeds or other control characters.",
 )
 
 
@@ -157,7 +156,7 @@ class CompanySchema(ResourceSchema):
     model = models.Company
 
     id = RowId(example="123e4567-e89b-12d3-a456-426614174000")
-    name = Value(NOT_EMPTY, about="The company's name.", example="Acme Corporation")
+    name = Value(NAME, about="The company's name.", example="Acme Corporation")
     website = Value(URL, about="The website: an http or https URL.", example="https://acme.com")
     industry = Value(about="The industry, in your own words.", example="Technology")
     deal_value = Value(about="The value of the deal, exact, with at most two decimals.", example=50000)
@@ -179,7 +178,7 @@ class ContactSchema(ResourceSchema):
 
     id = RowId(example="contact-123")
     company_id = CompanyId()
-    name = Value(NOT_EMPTY, about="The person's name.", example="John Doe")
+    name = Value(NAME, about="The person's name.", example="John Doe")
     email = Value(EMAIL, about="An e-mail address.", example="john@acme.com")
     phone = Value(about="A phone number, in any form.", example="+1-555-0123")
     title = Value(about="The job title.", example="CEO")
@@ -225,7 +224,7 @@ class KeySchema(PublicSchema):
         about="The id of the record, not the key itself.",
         example="018ce0e9-3c98-7709-945c-d88ddcb9075e",
     )
-    name = Value(NOT_EMPTY, PRINTABLE, about="The purpose of the key.", example="Nightly export")
+    name = Value(NAME, about="The purpose of the key.", example="Nightly export")
     scope = Value(
         one_of(models.SCOPES),
         about="The scope: write includes read; admin includes write and manages keys.",

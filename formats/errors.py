@@ -15,6 +15,7 @@ INVISIBLE = (
 )
 # An ordinary blank is hidden only at either end of a text.
 HIDDEN = re.compile(rf"\A |(?! )[{CONTROL}{INVISIBLE}]| \Z")
+VISIBLE = re.compile(f"[^{CONTROL}{INVISIBLE}]")
 
 
 def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from formats.errors import VISIBLE
+
 MAX_AMOUNT = Decimal("999999999999.99")
 MAX_INTEGER = 2**31 - 1
 MAX_TAGS = 50
@@ -143,8 +145,8 @@ def parse_tag(value: Any) -> str:
     """Return one tag."""
     if value is None:
         raise ValidationError("Must not be null.")
-    if not (tag := parse_text(value, MAX_TAG_LENGTH)):
-        raise ValidationError("Must not be empty.")
+    if not VISIBLE.search(tag := parse_text(value, MAX_TAG_LENGTH)):
+        raise ValidationError("Must not be blank.")
     return tag
 
 

@@ -1,6 +1,7 @@
 """The public JSON as JSON Schema: rows as they are returned, created, replaced and updated."""
 
 import json
+import re
 from collections.abc import Container, Iterable
 from typing import Any
 
@@ -11,14 +12,17 @@ from api.resources import ENDPOINTS, Endpoint, embedded_resource
 from api.write_views import READ_ONLY
 from database.columns import format_of
 from formats import values
+from formats.errors import VISIBLE
 from models import ACTIONS
 from schemas import KeySchema, PublicSchema
 
 JSONSchema = dict[str, Any]
+# Python's escapes of characters above U+FFFF, which ECMAScript's patterns don't have.
+ABOVE_FFFF = r"\\U\w{8}-?"
 TEXT: JSONSchema = {"type": "string"}
 NULL: JSONSchema = {"type": "null"}
 TIME: JSONSchema = {"type": "string", "format": "date-time"}
-TAG = TEXT | {"minLength": 1, "maxLength": values.MAX_TAG_LENGTH}
+TAG = TEXT | {"maxLength": values.MAX_TAG_LENGTH, "pattern": re.sub(ABOVE_FFFF, "", VISIBLE.pattern)}
 # The values of each format except text.
 FORMATS: dict[values.Format, JSONSchema] = {
     values.TIME: TIME,
@@ -63,7 +67,8 @@ def title_of(tag: str) -> str:
 
 def pattern_of(rule: validate.Regexp) -> str:
     """Return the pattern of a rule for JSON Schema, where only `^` and `$` make it match the whole text."""
-    return "^" + str(rule.regex.pattern).replace(r"\Z", "$").removeprefix("^")
+    pattern = re.sub(ABOVE_FFFF, "", str(rule.regex.pattern))
+    return "^" + pattern.replace(r"\Z", "$").removeprefix("^")
 
 
 def rule_schema(rule: Any) -> JSONSchema:
@@ -71,8 +76,6 @@ def rule_schema(rule: Any) -> JSONSchema:
     match rule:
         case validate.OneOf():
             return {"enum": list(rule.choices)}
-        case validate.Length():
-            return {"minLength": rule.min}
         case validate.Email():
             return {"format": "email"}
         case validate.Regexp():

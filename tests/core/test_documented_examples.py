@@ -91,9 +91,9 @@ def test_the_largest_amount_is_exact(reader: FlaskClient, create_row: CreateRow)
 
 
 def test_text_is_returned_in_utf8_without_escapes(reader: FlaskClient, create_row: CreateRow) -> None:
-    company = create_row("companies", name='Zoë "Z" 🦊 \u2028\t')
+    company = create_row("companies", notes='Zoë "Z" 🦊 \u2028\t')
 
-    assert '"name":"Zoë \\"Z\\" 🦊 \u2028\\t"'.encode() in reader.get(f"/api/v1/companies/{company}").data
+    assert '"notes":"Zoë \\"Z\\" 🦊 \u2028\\t"'.encode() in reader.get(f"/api/v1/companies/{company}").data
 
 
 def test_1000_amounts_are_exact_in_responses_and_in_the_change_log(writer: FlaskClient) -> None:

@@ -24,6 +24,7 @@ AMOUNT = "Must be a number from 0 to 999999999999.99."
 POSITION = "Must be a whole number from 0 to 2147483647."
 ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 URL = "Must be an http or https URL."
+NAME = "Must not be blank, nor have line feeds or other control characters."
 EMAIL = "Must be an e-mail address, as in jane@acme.com."
 NUL = "Character 2 is U+0000 (CONTROL CHARACTER)."
 NO_BREAK_SPACE = "Character 5 is U+00A0 (NO-BREAK SPACE)."
@@ -43,7 +44,7 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
     ("resource", "field", "detail"),
     [
         ("companies", '"name": null', "Must not be null."),
-        ("companies", '"name": ""', "Must not be empty."),
+        ("companies", '"name": ""', NAME),
         ("companies", '"name": 5', "Must be text."),
         ("companies", '"name": ["a"]', "Must be text."),
         ("companies", f'"name": "{"x" * 256}"', "Must have at most 255 characters, not 256."),
@@ -123,6 +124,33 @@ def test_an_invalid_field_is_refused(resource: str, field: str, detail: str) -> 
     assert errors_in(resource, f"{{{', '.join(filter(None, (base, field)))}}}") == [(f"/{name}", detail)]
 
 
+@pytest.mark.parametrize("resource", ["companies", "contacts"])
+@pytest.mark.parametrize(
+    ("name", "position", "character"),
+    [
+        ("   ", 1, "U+0020 (SPACE)"),
+        ("\\u00a0", 1, "U+00A0 (NO-BREAK SPACE)"),
+        ("\\u200b\\u200b", 1, "U+200B (ZERO WIDTH SPACE)"),
+        ("\\u3164", 1, "U+3164 (HANGUL FILLER)"),
+        ("\\u2800", 1, "U+2800 (BRAILLE PATTERN BLANK)"),
+        ("\\ufe0f", 1, "U+FE0F (VARIATION SELECTOR-16)"),
+        ("\\u200f", 1, "U+200F (RIGHT-TO-LEFT MARK)"),
+        ("\\udb40\\udc41", 1, "U+E0041 (TAG LATIN CAPITAL LETTER A)"),
+        (" Acme\\n", 6, "U+000A (CONTROL CHARACTER)"),
+        ("A\\tB", 2, "U+0009 (CONTROL CHARACTER)"),
+        ("A\\u0085", 2, "U+0085 (CONTROL CHARACTER)"),
+        ("A\\u2028", 2, "U+2028 (LINE SEPARATOR)"),
+        ("A\\u202eB", 2, "U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+    ],
+)
+def test_a_blank_name_or_one_with_a_control_character_is_refused(
+    resource: str, name: str, position: int, character: str
+) -> None:
+    detail = f"{NAME} Character {position} is {character}."
+
+    assert errors_in(resource, f'{{"name": "{name}"}}') == [("/name", detail)]
+
+
 @pytest.mark.parametrize(
     ("resource", "field", "detail"),
     [
@@ -151,7 +179,9 @@ def test_an_error_names_the_character_that_cannot_be_seen(resource: str, field: 
 @pytest.mark.parametrize(
     ("tags", "index", "detail"),
     [
-        ('["a", ""]', 1, "Must not be empty."),
+        ('["a", ""]', 1, "Must not be blank."),
+        ('[" "]', 0, "Must not be blank."),
+        ('["a", "\\u200b\\n"]', 1, "Must not be blank."),
         ('["a", "b", "a"]', 2, "Must not repeat."),
         ('["a", 1]', 1, "Must be text."),
         ('[null]', 0, "Must not be null."),
@@ -240,8 +270,15 @@ def test_an_id_is_returned_unchanged(row_id: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255))
-def test_a_text_is_returned_unchanged(name: str) -> None:
-    assert RESOURCES["contacts"].dump(load("contacts", name=name))["name"] == name
+def test_a_text_is_returned_unchanged(notes: str) -> None:
+    assert RESOURCES["contacts"].dump(load("contacts", notes=notes))["notes"] == notes
+
+
+@pytest.mark.parametrize(
+    "name", ["  padded  ", "\u200fאברהם", "नमस्‍ते", "\u0301", "❤\ufe0f", "👨\u200d👩", "\ue000", "a\u00a0b", "-", "ᅟ가"]
+)
+def test_a_name_with_a_visible_character_is_kept_as_it_was_sent(name: str) -> None:
+    assert RESOURCES["companies"].load({"name": name})["name"] == name
 
 
 def test_new_ids_are_ascending_uuids_of_version_7() -> None:

@@ -6,6 +6,8 @@ from flask.testing import FlaskClient
 
 from tests.conftest import Query, client_with_key
 
+NAME = "Must not be blank, nor have line feeds or other control characters."
+
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
@@ -34,7 +36,8 @@ def test_a_key_has_the_read_scope_and_no_expiry_by_default(admin: FlaskClient) -
     ("body", "pointer", "detail"),
     [
         pytest.param({}, "/name", "Is required.", id="no-name"),
-        pytest.param({"name": ""}, "/name", "Must not be empty.", id="empty-name"),
+        pytest.param({"name": ""}, "/name", NAME, id="empty-name"),
+        pytest.param({"name": " "}, "/name", f"{NAME} Character 1 is U+0020 (SPACE).", id="blank-name"),
         pytest.param({"name": "x" * 256}, "/name", "Must have at most 255 characters, not 256.", id="long-name"),
         pytest.param({"name": "x", "scope": "root"}, "/scope", "Must be one of read, write, admin.", id="scope"),
         pytest.param({"name": "x", "scope": None}, "/scope", "Must not be null.", id="null-scope"),

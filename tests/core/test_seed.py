@@ -155,6 +155,7 @@ def test_an_invalid_day_is_refused(app: Flask) -> None:
 
 COMPANY = {"id": "a", "name": "Acme"}
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
+BLANK = "Must not be blank, nor have line feeds or other control characters."
 REQUIRED_ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
 
 
@@ -175,6 +176,7 @@ REQUIRED_ARRAYS = "be an object of arrays, each once: companies, contacts, conve
         ('{"contacts": [{"name": "a", "companyId": "x"}]}', "/contacts/0/companyId: Is not the id of a company."),
         ('{"conversations": [{}, {"tags": ["a", "a"]}]}', "/conversations/1/tags/1: Must not repeat."),
         ('{"companies": [7]}', "/companies/0: Must be an object."),
+        ('{"contacts": [{"name": ""}]}', f"/contacts/0/name: {BLANK}"),
         ('{"companies": [{"id": "..", "name": "a"}]}', f"/companies/0/id: {INVALID_ID}"),
     ],
 )  # fmt: skip

@@ -106,7 +106,7 @@ def test_the_change_log_has_each_row_as_the_api_returns_it(
     database: str, reader: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
     ids = {"companies": create_row("companies", dealValue=358976077017.13, isCustomer=True, lastContact=NOON)}
-    ids["contacts"] = create_row("contacts", companyId=ids["companies"], name='Zoë "Z" \t🦊', isPrimary=True)
+    ids["contacts"] = create_row("contacts", companyId=ids["companies"], name='Zoë "Z" 🦊', notes="\t", isPrimary=True)
     ids["conversations"] = create_row(
         "conversations", companyId=ids["companies"], tags=["ä", '"', "🦊"], visitorIp="::1"
     )

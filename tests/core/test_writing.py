@@ -15,6 +15,7 @@ COMPANIES = "/api/v1/companies"
 NOON = "2024-01-01T12:00:00Z"
 OLDER = "2023-12-31T12:00:00Z"
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
+BLANK = "Must not be blank, nor have line feeds or other control characters."
 MATCH_REQUIRED = "Is required, because rows are matched on it."
 
 
@@ -74,6 +75,14 @@ def test_a_stored_row_with_the_id_of_a_path_segment_can_be_changed(writer: Flask
     assert writer.delete(f"{CONTACTS}/..").status_code == 204
 
 
+def test_a_stored_row_with_a_blank_name_can_be_read_and_changed(writer: FlaskClient, query: Query) -> None:
+    insert(query, "contacts", id="x", name="\u200b")
+
+    assert writer.patch(f"{CONTACTS}/x", json={"title": "CEO"}).json["title"] == "CEO"
+    assert writer.get(f"{CONTACTS}/x").json["name"] == writer.get(f"{CONTACTS}?sort=name").json[0]["name"] == "\u200b"
+    assert writer.put(f"{CONTACTS}/x", json=writer.get(f"{CONTACTS}/x").json).status_code == 422
+
+
 def test_put_resets_missing_fields_to_their_defaults(writer: FlaskClient, create_row: CreateRow) -> None:
     create_row("contacts", id="x", createdAt=NOON, phone="1", isPrimary=True)
 
@@ -112,7 +121,7 @@ def test_a_write_that_changes_nothing_is_not_logged(
         ("POST", "", "text", "", "Must be an object."),
         ("POST", "", [], "", "Must have 1 to 1000 members, not 0."),
         ("POST", "", [{"name": "a"}] * 1001, "", "Must have 1 to 1000 members, not 1001."),
-        ("POST", "", [{"name": "a"}, {"name": ""}], "/1/name", "Must not be empty."),
+        ("POST", "", [{"name": "a"}, {"name": ""}], "/1/name", BLANK),
         ("POST", "", [{"name": "a"}, []], "/1", "Must be an object."),
         ("POST", "", [{"name": "a"}, {"name": "b", "id": "x"}], "/1/id", "Is read-only: leave it out."),
         ("POST", "", [{"name": "a", "companyId": "x"}], "/0/companyId", "Is not the id of a company."),

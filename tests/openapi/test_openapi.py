@@ -124,7 +124,7 @@ def test_every_field_has_a_description_and_an_example() -> None:
 @pytest.mark.parametrize(
     ("schema", "field", "expected"),
     [
-        ("Company", "name", {"type": "string", "minLength": 1, "maxLength": 255}),
+        ("Company", "name", {"type": "string", "maxLength": 255}),
         ("Company", "dealValue", {"type": "number", "minimum": 0, "maximum": 999_999_999_999.99, "multipleOf": 0.01}),
         ("Company", "position", {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
         ("Company", "isCustomer", {"type": "boolean"}),
@@ -132,7 +132,7 @@ def test_every_field_has_a_description_and_an_example() -> None:
         ("Contact", "email", {"type": "string", "maxLength": 255, "format": "email"}),
         ("Contact", "id", {"type": "string", "maxLength": 64, "pattern": ID_PATTERN}),
         ("Conversation", "status", {"enum": ["open", "pending", "snoozed", "resolved", "closed"]}),
-        ("Conversation", "tags", {"items": {"type": "string", "minLength": 1, "maxLength": 64}, "maxItems": 50}),
+        ("Conversation", "tags", {"type": "array", "maxItems": 50, "uniqueItems": True}),
         ("NewKey", "scope", {"enum": ["read", "write", "admin"]}),
     ],
 )
@@ -141,6 +141,23 @@ def test_a_schema_has_the_rules_of_its_field(document: Document, schema: str, fi
 
     assert expected.items() <= found.get("anyOf", [found])[0].items()
     assert ({"type": "null"} in found.get("anyOf", [])) is (field in {"dealValue", "email"})
+
+
+@pytest.mark.parametrize("schema", ["Company", "NewContact", "ContactPatch", "NewKey"])
+def test_the_pattern_of_a_name_is_its_rule(document: Document, schema: str) -> None:
+    pattern = document["components"]["schemas"][schema]["properties"]["name"]["pattern"]
+
+    assert "\\U" not in pattern
+    assert re.search(pattern, "Zoë \u200d 🦊 ")
+    assert not any(re.search(pattern, name) for name in ("", " \u200b", "a\nb"))
+
+
+def test_the_pattern_of_a_tag_is_its_rule(document: Document) -> None:
+    tag = document["components"]["schemas"]["Conversation"]["properties"]["tags"]["items"]
+
+    assert (tag["type"], tag["maxLength"], "\\U" in tag["pattern"]) == ("string", 64, False)
+    assert re.search(tag["pattern"], " a\n")
+    assert not any(re.search(tag["pattern"], text) for text in ("", " ", "\u0099", "\u200b\n"))
 
 
 def test_examples_are_the_rows_of_the_documentation(document: Document) -> None:

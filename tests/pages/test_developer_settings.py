@@ -85,8 +85,9 @@ def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query
 @pytest.mark.parametrize(
     ("form", "errors"),
     [
-        pytest.param({"name": ""}, {"name": "Must not be empty."}, id="no-name"),
-        pytest.param({"name": "  "}, {"name": "Must not be empty."}, id="only-spaces"),
+        pytest.param({"name": ""}, {"name": "Must not be blank"}, id="no-name"),
+        pytest.param({"name": "  "}, {"name": "Must not be blank"}, id="only-spaces"),
+        pytest.param({"name": "\u200b"}, {"name": "Character 1 is U+200B (ZERO WIDTH SPACE)."}, id="invisible"),
         pytest.param({"name": "x" * 256}, {"name": "Must have at most 255 characters, not 256."}, id="long-name"),
         pytest.param({"name": "a\0b"}, {"name": "NUL"}, id="nul"),
         pytest.param({"scope": "root"}, {"scope": "Must be one of read, write, admin."}, id="scope"),

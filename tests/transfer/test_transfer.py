@@ -13,17 +13,18 @@ COMPANIES_WITH_SPECIAL_TEXT = [
     {"name": 'a "quoted" one, with a comma'},
     {"name": '"', "industry": ""},
     {"name": '""'},
-    {"name": "two\nlines\r\nand a return\r"},
+    {"name": "two lines", "notes": "two\nlines\r\nand a return\r"},
     {"name": " spaces ", "notes": "\ttab"},
     {"name": "null", "industry": "true", "stageId": "1e3"},
-    {"name": "Zoë 🦊 \u2028", "dealValue": 999999999999.99},
+    {"name": "Zoë 🦊", "notes": "\u2028", "dealValue": 999999999999.99},
     {"name": "=1+1", "dealValue": 0.29, "isCustomer": True, "position": 7},
-    {"name": "\ufeffmark\n\ufeffand mark", "dealValue": 0},
+    {"name": "\ufeffmark", "notes": "mark\n\ufeffand mark", "dealValue": 0},
 ]
 
 
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 INVALID_EMAIL = "Must be an e-mail address, as in jane@acme.com. Character 16 is U+00A0 (NO-BREAK SPACE)."
+BLANK = "Must not be blank, nor have line feeds or other control characters."
 NOT_JSON = "This is not JSON"
 
 
@@ -94,7 +95,8 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
 @pytest.mark.parametrize(
     ("name", "text", "line", "sentence"),
     [
-        ("contacts.ndjson", '{"name": "a"}\n{"name": ""}\n', 2, "name: Must not be empty."),
+        ("contacts.ndjson", '{"name": "a"}\n{"name": ""}\n', 2, f"name: {BLANK}"),
+        ("companies.csv", "name,notes\n   ,a\n", 2, f"name: {BLANK} Character 1 is U+0020 (SPACE)."),
         ("contacts.ndjson", '\ufeff{"name": "a"}\n\n{"name": }\n', 3, f"{NOT_JSON}: expecting value at column 10."),
         ("contacts.ndjson", '{"name": "a", "na/me": "a"}\n', 1, "na/me: Is not a known field. Did you mean name?"),
         ("contacts.ndjson", '{"Name": "a"}\n', 1, "Name: Is not a known field. Did you mean name?"),
