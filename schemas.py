@@ -1,5 +1,6 @@
 """The public JSON of every resource, declared once: names, order, rules, descriptions and examples."""
 
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import ip_address
@@ -25,7 +26,15 @@ URL = validate.Regexp(
     rf"([/?#][^{ESCAPED}]*)?\Z",
     error="Must be an http or https URL.",
 )
-EMAIL = validate.Email(error="Must be an e-mail address, as in jane@acme.com.")
+# An e-mail address: a dot-atom or a quoted text, then a domain or an IPv4 address (RFC 5321 §4.1.2), with any letters
+# and marks (RFC 6531 §3.3).
+ATOM = rf"[^{CONTROL}{INVISIBLE}\"(),.:;<>@\[\\\]]++"
+QUOTED = rf'"(\\?( |[^"\\{CONTROL}{INVISIBLE}])|\\["\\])*+"'
+LABEL = rf"(?!-)(?![^.]{{64}})[^{CONTROL}{INVISIBLE}!-,./:-@\[-`{{-~]++(?<!-)"
+OCTET = "(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
+EMAIL = re.compile(
+    rf"({ATOM}(\.{ATOM})*+|{QUOTED})@(({LABEL}(\.{LABEL})++(?<=[^.]{{2}})|localhost)\.?|\[({OCTET}\.){{3}}{OCTET}\])"
+)
 # Characters that need no escape in a URL (RFC 3986 §2.3). Clients remove the segments . and .. from a path (§5.2.4).
 ID = validate.Regexp(
     r"(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*\Z",
@@ -41,6 +50,16 @@ NAME = validate.Regexp(
 def one_of(choices: Iterable[str]) -> validate.OneOf:
     """Return the rule that a text is one of the choices."""
     return validate.OneOf(tuple(choices), error="Must be one of {choices}.")
+
+
+def is_email_address(text: str) -> None:
+    """Raise ValidationError unless the text is an e-mail address; the error shows how odd dots are quoted."""
+    if not EMAIL.fullmatch(text):
+        local, _at, domain = text.rpartition("@")
+        quoted = f'"{local}"@{domain}'
+        has_odd_dots = local and ".." in f".{local}." and EMAIL.fullmatch(quoted)
+        hint = f" Write {quoted} for one with such dots." if has_odd_dots else ""
+        raise ValidationError(f"Must be an e-mail address, as in jane@acme.com.{hint}")
 
 
 def is_ip_address(text: str) -> None:
@@ -179,7 +198,7 @@ class ContactSchema(ResourceSchema):
     id = RowId(example="contact-123")
     company_id = CompanyId()
     name = Value(NAME, about="The person's name.", example="John Doe")
-    email = Value(EMAIL, about="An e-mail address.", example="john@acme.com")
+    email = Value(is_email_address, about="An e-mail address.", example="john@acme.com")
     phone = Value(about="A phone number, in any form.", example="+1-555-0123")
     title = Value(about="The job title.", example="CEO")
     role = Value(about="The person's role in the deal.", example="Decision Maker")

@@ -76,11 +76,11 @@ def rule_schema(rule: Any) -> JSONSchema:
     match rule:
         case validate.OneOf():
             return {"enum": list(rule.choices)}
-        case validate.Email():
-            return {"format": "email"}
+        case schemas.is_email_address:
+            return {"format": "idn-email"}
         case validate.Regexp():
             return {"pattern": pattern_of(rule)}
-    # The one rule that is a function: is_ip_address.
+    # The last rule: is_ip_address.
     return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
 
 

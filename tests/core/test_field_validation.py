@@ -1,5 +1,8 @@
 """The schemas accept valid values of each field and refuse invalid ones with an error."""
 
+import json
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -12,7 +15,7 @@ from marshmallow import ValidationError
 from formats.errors import pointers
 from formats.ids import new_id
 from formats.json_text import parse_json
-from schemas import RESOURCES
+from schemas import RESOURCES, is_email_address
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -302,6 +305,66 @@ def test_new_ids_are_ascending_uuids_of_version_7() -> None:
 )
 def test_an_http_or_https_url_is_accepted(url: str) -> None:
     assert RESOURCES["companies"].load({"name": "Acme", "website": url})["website"] == url
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "jane@acme.com",
+        "JANE.O'Neil+news=1/2{x}~`@sub-domain.Acme.COM",
+        "संपर्क@उदाहरण.परीक्षा",
+        "jose\u0301@lee.example",
+        "用户@例子.example",
+        "ผู้ใช้@ตัวอย่าง.ไทย",
+        "🦊@i❤.example",
+        "ann@lee.example.",
+        "ann@paral·lel.example",
+        "ann@xn--bcher-kva.example",
+        '"taro..yamada."@docomo.example',
+        '"a b@c"@acme.com',
+        r'"a\"b\\c\d"@acme.com',
+        '""@acme.com',
+        "root@localhost",
+        "ann@[192.168.1.1]",
+        f"{'a' * 180}@{'b' * 63}.example",
+    ],
+)  # fmt: skip
+def test_an_email_address_is_accepted(email: str) -> None:
+    assert load("contacts", email=email)["email"] == email
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ann@lee", "ann@.example", "ann@lee..example", "ann@lee.example..", "ann@lee.e", "ann@-lee.example",
+        "ann@lee-.example", "ann@lee.-example", "ann@lee_x.example", "ann@lee/x.example", "@lee.example",
+        "ann@@lee.example", "a(b)@lee.example", "a,b@lee.example", "<ann@lee.example>", "ann;bob@lee.example",
+        "ann\\@lee.example", '"a"b"@lee.example', '"a\\"@lee.example', '"ann"x@lee.example', "ann@[256.1.1.1]",
+        "ann@[lee.example]", "ann@lee.example,bob@lee.example", f"ann@{'b' * 64}.example",
+    ],
+)  # fmt: skip
+def test_an_invalid_email_address_is_refused(email: str) -> None:
+    assert errors_in("contacts", json.dumps({"name": "a", "email": email})) == [("/email", EMAIL)]
+
+
+@pytest.mark.parametrize("local", ["taro..yamada.", ".taro", "taro.", "a..b", "da.me..@x"])
+def test_the_error_of_an_address_with_odd_dots_shows_how_they_are_quoted(local: str) -> None:
+    detail = f'{EMAIL} Write "{local}"@docomo.example for one with such dots.'
+
+    assert errors_in("contacts", json.dumps({"name": "a", "email": f"{local}@docomo.example"})) == [("/email", detail)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a.", ".", "@", '"', "\\", '"\\', "a@a.", "a@-", "a@b-", "a@a-", "\u0301", "a@\u0301.", " ", '" "@', "a@[1."],
+)
+def test_an_email_address_of_100000_characters_is_checked_in_50_ms(text: str) -> None:
+    for start, end in ("", "@a.bc"), ("a@", "\n"), ('"', "@"):
+        started = time.process_time()
+        with suppress(ValidationError):
+            is_email_address(start + (text * 100_000)[:100_000] + end)
+
+        assert time.process_time() - started < 0.05
 
 
 def test_a_whole_number_with_a_decimal_point_is_accepted() -> None:

@@ -129,7 +129,7 @@ def test_every_field_has_a_description_and_an_example() -> None:
         ("Company", "position", {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
         ("Company", "isCustomer", {"type": "boolean"}),
         ("Company", "createdAt", {"type": "string", "format": "date-time"}),
-        ("Contact", "email", {"type": "string", "maxLength": 255, "format": "email"}),
+        ("Contact", "email", {"type": "string", "maxLength": 255, "format": "idn-email"}),
         ("Contact", "id", {"type": "string", "maxLength": 64, "pattern": ID_PATTERN}),
         ("Conversation", "status", {"enum": ["open", "pending", "snoozed", "resolved", "closed"]}),
         ("Conversation", "tags", {"type": "array", "maxItems": 50, "uniqueItems": True}),
