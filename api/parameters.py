@@ -77,7 +77,9 @@ def parse_body(*types: str) -> Any:
     Raises InvalidJSON; responds 415 unless the body is declared as application/json, or one of the types, in UTF-8.
     """
     is_encoded = (request.content_encoding or "identity").lower() != "identity"
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if request.mimetype not in {"application/json", *types} or charset != "utf-8" or is_encoded:
+    if request.mimetype not in {"application/json", *types} or is_encoded:
         abort(415)
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if charset.lower() not in {"utf-8", "utf8", "us-ascii"}:
+        abort(415, f"Content-Type says charset={charset}: send UTF-8, with charset=utf-8 or without charset.")
     return parse_json(request.get_data())

@@ -24,17 +24,17 @@ ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 def parse_json(text: bytes) -> Any:
-    """Return the value of a JSON text in UTF-8: objects as ParsedObject, decimal numbers exact.
+    """Return the value of a JSON text in UTF-8, also after a byte order mark: objects as ParsedObject, numbers exact.
 
     Raises InvalidJSON for what RFC 8259 doesn't allow, except NaN and infinities: the schemas' fields refuse those by
     name.
     """
     try:
-        return DECODER.decode(text.decode())
+        return DECODER.decode(text.decode().removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise InvalidJSON(f"The text is not UTF-8 at byte {error.start}.") from None
     except json.JSONDecodeError as error:
-        if not text.strip():
+        if not error.doc.strip():
             raise InvalidJSON("There is no JSON: the text is empty.") from None
         reason = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
         raise InvalidJSON(f"This is not JSON: {reason} at line {error.lineno}, column {error.colno}.") from None

@@ -5,7 +5,7 @@ from bisect import bisect_left
 import pytest
 from flask.testing import FlaskClient
 
-from tests.conftest import Query
+from tests.conftest import CreateRow, Query
 from tests.core.conftest import last_change
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -28,6 +28,8 @@ COMPANIES = "/api/v1/companies"
         (b'{"name": "a"} x', 400, "extra data"),
         (b'{"a":' * 100_000, 400, "nested too deeply"),
         (b"", 400, "There is no JSON"),
+        ("\ufeff\n".encode(), 400, "There is no JSON"),
+        (b'\xef\xbb\xbf{"name": "\xff"}', 400, "not UTF-8 at byte 13"),
     ],
 )
 def test_an_invalid_body_is_refused(writer: FlaskClient, query: Query, body: bytes, status: int, expected: str) -> None:
@@ -44,12 +46,42 @@ def test_an_invalid_body_is_refused(writer: FlaskClient, query: Query, body: byt
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
         {"Content-Type": "application/merge-patch+json"},
-        {"Content-Type": "application/json; charset=latin-1"},
         {"Content-Type": "application/json", "Content-Encoding": "gzip"},
     ],
 )
 def test_a_body_of_another_content_type_is_415(writer: FlaskClient, headers: dict[str, str]) -> None:
     assert writer.post(CONTACTS, data=b'{"name": "a"}', headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "utf8", "UTF8", '"UTF-8"', '"utf8"', "us-ascii", "US-ASCII"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_a_body_in_utf8_is_accepted_by_each_of_its_names(
+    writer: FlaskClient, create_row: CreateRow, method: str, charset: str
+) -> None:
+    create_row("contacts", id="x")
+    mimetype = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    path = CONTACTS if method == "POST" else f"{CONTACTS}/x"
+    response = writer.open(path, method=method, data='{"name": "Zoë"}', content_type=f"{mimetype}; charset={charset}")
+
+    assert (response.status_code, response.json["name"]) == (201 if method == "POST" else 200, "Zoë")
+
+
+@pytest.mark.parametrize("charset", ["latin-1", "iso-8859-1", "utf-16", "utf-8-sig", "utf7"])
+@pytest.mark.parametrize("path", [CONTACTS, "/api/v1/keys"])
+def test_a_body_in_another_charset_is_415_and_named(admin: FlaskClient, path: str, charset: str) -> None:
+    response = admin.post(path, data=b'{"name": "a"}', content_type=f"application/json; charset={charset}")
+
+    assert response.status_code == 415
+    assert response.json["detail"].startswith(f"Content-Type says charset={charset}: send UTF-8")
+
+
+@pytest.mark.parametrize("path", [CONTACTS, f"{CONTACTS}?matchOn=email", "/api/v1/keys"])
+def test_a_byte_order_mark_before_a_body_is_ignored(admin: FlaskClient, path: str) -> None:
+    body = '\ufeff{"name": "Zoë", "email": "a@b.example"}' if "contacts" in path else '\ufeff{"name": "Zoë"}'
+    response = admin.post(path, data=body, content_type="application/json")
+
+    assert (response.status_code, response.json["name"]) == (201, "Zoë")
+    assert admin.post(path, data="\ufeff\ufeff{}", content_type="application/json").status_code == 400
 
 
 def test_a_nested_body_of_any_depth_is_refused(writer: FlaskClient) -> None:

@@ -193,6 +193,15 @@ def test_a_file_with_an_invalid_record_loads_nothing(
     assert query("SELECT count(*) FROM changes") == [(1,)]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(app: Flask, query: Query, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"companies": [COMPANY]}), encoding="utf-8-sig")
+
+    with app.app_context():
+        load_file(str(path))
+    assert query("SELECT name FROM companies") == [("Acme",)]
+
+
 def test_a_file_can_refer_to_its_own_and_to_stored_companies(
     app: Flask, create_row: CreateRow, query: Query, tmp_path: Path
 ) -> None:
