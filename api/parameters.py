@@ -2,7 +2,7 @@
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, unquote_plus
 
 from flask import abort, request
 
@@ -13,23 +13,23 @@ from formats.json_text import parse_json
 
 
 class Parameters:
-    """The query string of this request: known parameters, each once, and filters on fields.
+    """The query string of this request: known parameters, each with one value, and filters on fields.
 
     Raises InvalidQuery for any other parameter, and for a value that isn't valid.
     """
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
-        self.pairs: list[tuple[str, str]] = []
         self.values: dict[str, str] = {}
         self.filters: dict[str, list[str]] = {}
         try:
-            query = request.environ.get("QUERY_STRING", "").encode("latin-1").decode()
-            self.pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+            self.query = request.environ.get("QUERY_STRING", "").encode("latin-1").decode()
+            pairs = parse_query(self.query)
         except UnicodeError:
             raise InvalidQuery("The query string must be in UTF-8.") from None
-        for name, value in self.pairs:
+        # Programs that build the next page's request from its link and their own parameters repeat them.
+        for name, value in dict.fromkeys(pairs):
             if name in self.values:
-                raise InvalidQuery(f"{name} must be given once.")
+                raise InvalidQuery(f"{name} must be given once, not as {self.values[name]!r} and {value!r}.")
             if name in known:
                 self.values[name] = value
             elif name in fields or re.sub(r"\[\w*\]\Z", "", name) in fields:
@@ -66,9 +66,15 @@ class Parameters:
 
         The new values must need no escaping: numbers and cursors.
         """
-        kept = [urlencode([pair]) for pair in self.pairs if pair[0] not in changed]
+        pairs = [(unquote_plus(part.partition("=")[0]), part) for part in self.query.split("&") if part]
+        kept = dict.fromkeys(quote(part, safe="%+=") for name, part in pairs if name not in changed)
         query = "&".join([*kept, *(f"{name}={value}" for name, value in changed.items())])
         return {"Link": f'<{base_url()}{request.environ["PATH_INFO"]}?{query}>; rel="next"'}
+
+
+def parse_query(query: str) -> list[tuple[str, str]]:
+    """Return the names and values of a query string. Raises UnicodeError unless it is in UTF-8."""
+    return parse_qsl(query, keep_blank_values=True, errors="strict")
 
 
 def parse_body(*types: str) -> Any:

@@ -147,7 +147,7 @@ class ListRequest:
         if operator not in OPERATORS:
             raise InvalidQuery(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")
         if len(texts) > 1:
-            raise InvalidQuery(f"{name}[{operator}] must be given once.")
+            raise InvalidQuery(f"{name}[{operator}] must be given once, not as {texts[0]!r} and {texts[1]!r}.")
 
     def parse_search(self) -> tuple[tuple[int, ...], bool]:
         """Bind the words of `q`; return the numbers of LIKE patterns, and whether the search index is used."""

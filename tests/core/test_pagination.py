@@ -61,6 +61,41 @@ def test_the_next_link_keeps_the_filters(create_row: CreateRow, reader: FlaskCli
     assert [row["name"] for page in pages(reader, f"{COMPANIES}?limit=2&{filters}") for row in page] == wanted
 
 
+@pytest.mark.parametrize(
+    ("query_string", "again"),
+    [
+        ("limit=2&sort=name", "limit=2&sort=name"),
+        ("sort=name&limit=2", "sort=n%61me"),
+        ("limit=2&isCustomer=false&position[gte]=0", "position%5Bgte%5D=0&isCustomer=false"),
+        ("limit=2&q=a&fields=id,name", "fields=id%2Cname&q=a&&"),
+    ],
+)
+def test_the_parameters_of_the_next_link_may_be_repeated(
+    five_companies: None, reader: FlaskClient, query_string: str, again: str
+) -> None:
+    link = reader.get(f"{COMPANIES}?{query_string}").headers["Link"]
+    path = link.removeprefix("<http://localhost").removesuffix('>; rel="next"')
+    response = reader.get(f"{path}&{again}")
+
+    assert (response.status_code, response.data) == (200, reader.get(path).data)
+    assert response.headers.get("Link", "").count("limit=") <= 1
+    assert reader.get(f"{path}&limit=3").json["detail"] == "limit must be given once, not as '2' and '3'."
+
+
+def test_the_next_link_names_a_repeated_parameter_once(five_companies: None, reader: FlaskClient) -> None:
+    repeated = "limit=1&sort=name&limit=1&name=alpha&sort=name&name=Beta&name=alpha"
+    link = reader.get(f"{COMPANIES}?{repeated}").headers["Link"]
+
+    assert link.startswith("<http://localhost/api/v1/companies?sort=name&name=alpha&name=Beta&limit=1&cursor=")
+
+
+def test_a_link_has_no_characters_that_end_it(five_companies: None, reader: FlaskClient) -> None:
+    raw = 'limit=1&name=alpha&name=Beta&name=">; rel=x, <ü\\'.encode().decode("latin-1")
+    link = reader.get(COMPANIES, environ_overrides={"QUERY_STRING": raw}).headers["Link"]
+
+    assert "&name=%22%3E%3B%20rel=x%2C%20%3C%C3%BC%5C&" in link
+
+
 def test_a_cursor_is_valid_only_for_its_sort(five_companies: None, reader: FlaskClient) -> None:
     [first, *_rest] = [reader.get(f"{COMPANIES}?limit=1&sort=name").headers["Link"]]
     path = first[len("<http://localhost") :].split(">")[0]
