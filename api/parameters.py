@@ -21,6 +21,7 @@ class Parameters:
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
         self.values: dict[str, str] = {}
         self.filters: dict[str, list[str]] = {}
+        self.with_plus_signs: dict[str, list[str]] = {}
         try:
             self.query = request.environ.get("QUERY_STRING", "").encode("latin-1").decode()
             pairs = parse_query(self.query)
@@ -36,6 +37,10 @@ class Parameters:
                 self.filters.setdefault(name, []).append(value)
             else:
                 raise InvalidQuery(f"There is no parameter {name} here. {suggest(name, (*known, *fields))}")
+        # HTML forms encode a blank as +. Other clients mean a plus sign, at least where a value begins with it.
+        for query in (self.query.replace("=+", "=%2B"), self.query.replace("+", "%2B")) if "+" in self.query else ():
+            for name, value in parse_query(query):
+                self.with_plus_signs.setdefault(name, []).append(value)
 
     def number(self, name: str, smallest: int, largest: int, default: int) -> int:
         """Return a parameter as a whole number."""

@@ -115,7 +115,9 @@ class ListRequest:
                 return form.floor(value)
             return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value), True
         except ValidationError as error:
-            raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}") from None
+            is_plus = " " in text and self.parameters.with_plus_signs
+            hint = " A + in a query string is a blank: send %2B for a plus sign." if is_plus else ""
+            raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hint}") from None
 
     def parse_filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:
         """Return the filter of a parameter, `field` or `field[operator]`, and bind its values."""
@@ -123,6 +125,10 @@ class ListRequest:
         operator, texts = operator.removesuffix("]"), parameter[1]
         if bracket:
             self.check_operator(name, operator, texts)
+        elif format_of(self.endpoint.column(name)) in {TEXT, TAGS}:
+            readings = list(dict.fromkeys([*texts, *self.parameters.with_plus_signs.get(name, ())]))
+            # So many values come from a program that escapes plus signs.
+            texts = readings if len(readings) <= MAX_FILTER_VALUES else texts
         or_null = self.endpoint.column(name).nullable and "null" in texts
         if or_null and operator not in {"", "ne"}:
             raise InvalidQuery(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")

@@ -20,6 +20,11 @@ def cursor(*values: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
 
 
+INVALID_EMAIL = "Must be an e-mail address, as in jane@acme.com."
+INVALID_URL = "Must be an http or https URL."
+POSITION = "Must be a whole number from 0 to 2147483647."
+BLANK = "Must not be blank, nor have line feeds or other control characters."
+PLUS = "A + in a query string is a blank: send %2B for a plus sign."
 BLANK_FIRST = "Character 1 is U+0020 (SPACE)."
 ZERO_WIDTH_FIRST = "Character 1 is U+200B (ZERO WIDTH SPACE)."
 TOO_MANY_VALUES = "name can have at most 2000 values, not 2001: send several requests."
@@ -52,6 +57,18 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?isCustomer=%20true", f"isCustomer can't be ' true'. Must be true or false. {BLANK_FIRST}"),
         ("companies?%20name=a", f"There is no parameter  name here. {BLANK_FIRST} Did you mean name?"),
         ("contacts?companyId=%E2%80%8Bx", f"companyId can't be '\\u200bx'. {INVALID_ID} {ZERO_WIDTH_FIRST}"),
+        ("contacts?email=jane+news@lee.example", f"email can't be 'jane news@lee.example'. {INVALID_EMAIL} {PLUS}"),
+        ("companies?website=http://a/?b+c", f"website can't be 'http://a/?b c'. {INVALID_URL} {PLUS}"),
+        ("contacts?companyId=a+b", f"companyId can't be 'a b'. {INVALID_ID} {PLUS}"),
+        (
+            "contacts?createdAt[gte]=2024-01-01T00:00:00+02:00",
+            f"createdAt can't be '2024-01-01T00:00:00 02:00'. {INVALID_TIME} {PLUS}",
+        ),
+        ("companies?dealValue=1e+3", f"dealValue can't be '1e 3'. Must be a number. {PLUS}"),
+        ("companies?position[ne]=+1", f"position can't be ' 1'. {POSITION} {BLANK_FIRST} {PLUS}"),
+        ("contacts?name=+", f"name can't be ' '. {BLANK} {BLANK_FIRST} {PLUS}"),
+        ("conversations?tags=+", f"tags can't be ' '. Must not be blank. {PLUS}"),
+        ("contacts?email=a%20b&name=a", f"email can't be 'a b'. {INVALID_EMAIL}"),
         ("companies?createdBy=%ff", "The query string must be in UTF-8."),
         ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", INVALID_CURSOR),
         ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from database import db
 from seed import load_demo
 from tests.conftest import CreateRow, ExecutedStatement, Query
-from tests.core.conftest import names
+from tests.core.conftest import names, pages
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -118,6 +118,62 @@ def test_a_finer_value_among_others_matches_nothing(reader: FlaskClient, five_co
     assert names(reader, "dealValue=20.501&dealValue=40") == ["Delta"]
     assert names(reader, "dealValue=20.501&dealValue=null") == ["alpha"]
     assert names(reader, "dealValue=20.501") == []
+
+
+@pytest.mark.parametrize(
+    ("query_string", "expected"),
+    [
+        ("contacts?phone=+4930555010", {"plus"}),
+        ("contacts?phone=%2B4930555010", {"plus"}),
+        ("contacts?phone=+49+30+555010", {"blanks"}),
+        ("contacts?phone=%2B49+30+555010", {"blanks"}),
+        ("contacts?phone=%2B49%2030%20555010", {"blanks"}),
+        ("contacts?name=Jane+Roe", {"plus"}),
+        ("contacts?name=Jane%20Roe", {"plus"}),
+        ("contacts?name=Jane%2BRoe", set()),
+        ("contacts?name=C++", {"blanks"}),
+        ("contacts?name=C++&name=Jane+Roe", {"plus", "blanks"}),
+        ("contacts?email=jane%2Bnews@lee.example", {"plus"}),
+        ("contacts?q=roe+jane", {"plus"}),
+        ("contacts?q=%2B4930", {"plus"}),
+        ("contacts?createdAt[gte]=2024-01-01T00:00:00%2B02:00", {"plus", "blanks"}),
+        ("contacts?createdAt[gte]=2024-01-01+00:00:00Z", {"plus", "blanks"}),
+        ("conversations?visitorEmail=jane+news@lee.example", {"chat"}),
+        ("conversations?visitorEmail=jane%20news@lee.example", set()),
+        ("conversations?tags=c+c", {"chat"}),
+        ("conversations?tags=a+b", {"chat"}),
+        ("conversations?tags=a%20b", {"chat"}),
+        ("conversations?tags=c%20c", set()),
+        ("conversations?pageUrl=https://a.example/?q=a+b", {"chat"}),
+    ],
+)  # fmt: skip
+def test_a_plus_in_a_filter_on_text_is_a_blank_or_a_plus_sign(
+    reader: FlaskClient, create_row: CreateRow, query_string: str, expected: set[str]
+) -> None:
+    create_row("contacts", id="plus", name="Jane Roe", phone="+4930555010", email="jane+news@lee.example")
+    create_row("contacts", id="blanks", name="C++", phone="+49 30 555010")
+    values = {"visitorEmail": "jane+news@lee.example", "tags": ["c+c", "a b"], "pageUrl": "https://a.example/?q=a+b"}
+    create_row("conversations", id="chat", **values)
+
+    assert {row["id"] for row in reader.get(f"/api/v1/{query_string}").json} == expected
+
+
+def test_2000_values_with_blanks_are_accepted(reader: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", name="number 7")
+    filters = "&".join(f"name=number+{number}" for number in range(2000))
+
+    assert [row["name"] for row in reader.get(f"/api/v1/contacts?{filters}").json] == ["number 7"]
+
+
+def test_a_plus_has_the_same_readings_on_every_page(reader: FlaskClient, create_row: CreateRow) -> None:
+    for name in "a b", "a+b", "a b", "a+b":
+        create_row("contacts", name=name)
+
+    def read(query_string: str) -> list[str]:
+        return [row["name"] for page in pages(reader, f"/api/v1/contacts?limit=1&{query_string}") for row in page]
+
+    assert read("name=a+b") == ["a b", "a+b", "a b", "a+b"]
+    assert (read("name=a%20b"), read("name=a%2Bb")) == (["a b"] * 2, ["a+b"] * 2)
 
 
 def test_a_tags_filter_matches_whole_tags(reader: FlaskClient, create_row: CreateRow) -> None:
