@@ -11,6 +11,22 @@ from api.protocol import base_url
 from formats.errors import suggest
 from formats.json_text import parse_json
 
+# Names that other APIs have for a parameter of this one, and how it is used here.
+OTHER_NAMES = {
+    "cursor": (
+        "page pagenumber pagesize perpage offset skip start after startingafter pagetoken size count top take",
+        "For pages, send limit, then request the URL in the Link header.",
+    ),
+    "sort": (
+        "order orderby ordering sortby sortorder direction",
+        "Send sort=createdAt, or sort=-createdAt for the descending order.",
+    ),
+    "q": (
+        "search query filter filters where keyword keywords text",
+        "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
+    ),
+}
+
 
 class Parameters:
     """The query string of this request: known parameters, each with one value, and filters on fields.
@@ -36,7 +52,7 @@ class Parameters:
             elif name in fields or re.sub(r"\[\w*\]\Z", "", name) in fields:
                 self.filters.setdefault(name, []).append(value)
             else:
-                raise InvalidQuery(f"There is no parameter {name} here. {suggest(name, (*known, *fields))}")
+                raise InvalidQuery(f"There is no parameter {name} here. {hint_for(name, (*known, *fields))}")
         # HTML forms encode a blank as +. Other clients mean a plus sign, at least where a value begins with it.
         for query in (self.query.replace("=+", "=%2B"), self.query.replace("+", "%2B")) if "+" in self.query else ():
             for name, value in parse_query(query):
@@ -75,6 +91,13 @@ class Parameters:
         kept = dict.fromkeys(quote(part, safe="%+=") for name, part in pairs if name not in changed)
         query = "&".join([*kept, *(f"{name}={value}" for name, value in changed.items())])
         return {"Link": f'<{base_url()}{request.environ["PATH_INFO"]}?{query}>; rel="next"'}
+
+
+def hint_for(name: str, known: tuple[str, ...]) -> str:
+    """Return a sentence about what to send in place of an unknown parameter."""
+    letters = re.sub(r"\[.*|[^a-z]", "", name.lower())
+    hints = [hint for each, (names, hint) in OTHER_NAMES.items() if each in known and letters in names.split()]
+    return hints[0] if hints else suggest(name, known)
 
 
 def parse_query(query: str) -> list[tuple[str, str]]:

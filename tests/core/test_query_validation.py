@@ -7,6 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from models import STATUSES
+from schemas import RESOURCES
 from tests.conftest import CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -118,6 +119,34 @@ def test_unescaped_bytes_that_are_not_utf8_are_400(admin: FlaskClient) -> None:
     response = admin.get("/api/v1/companies", environ_overrides={"QUERY_STRING": "createdBy=\xff"})
 
     assert (response.status_code, response.json["detail"]) == (400, "The query string must be in UTF-8.")
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (
+            ["page", "offset", "per_page", "perPage", "pageSize", "page_size", "skip", "start", "page[size]", "$top"],
+            "For pages, send limit, then request the URL in the Link header.",
+        ),
+        (
+            ["order", "orderBy", "order_by", "sort_by", "sortBy", "$orderby"],
+            "Send sort=createdAt, or sort=-createdAt for the descending order.",
+        ),
+        (
+            ["search", "query", "filter", "filter[name]", "where"],
+            "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
+        ),
+    ],
+)
+def test_the_error_for_a_parameter_of_other_apis_says_what_to_send(
+    reader: FlaskClient, names: list[str], hint: str
+) -> None:
+    for resource in RESOURCES:
+        for name in names:
+            response = reader.get(f"/api/v1/{resource}", query_string={name: "1"})
+            assert response.json["detail"] == f"There is no parameter {name} here. {hint}"
+    assert reader.get("/api/v1/changes?page=2").json["detail"].endswith("Known: since, limit.")
+    assert reader.get("/api/v1/contacts/x?search=a").json["detail"].endswith("Known: fields, include.")
 
 
 @pytest.mark.parametrize(
