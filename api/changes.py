@@ -1,5 +1,6 @@
 """The change log: the history and version that a response reflects, the ETags derived from them, and the feed."""
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,10 @@ from database.connection import execute
 from models import Change, Dataset
 
 MAX_CHANGES = 1_000
+# RFC 9110 §8.8.3; werkzeug accepts more.
+ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
+# What proxies that compress make of an ETag: nginx makes it weak, Apache and others append the encoding.
+CHANGED_BY_PROXY = re.compile(r'W/"|[-;:](gzip|deflate|br|zstd)"')
 
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
@@ -70,10 +75,17 @@ def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
     return sa.select(*columns)
 
 
+def check_etags(name: str) -> None:
+    """Respond 400 unless a header is *, ETags in quotes, or missing."""
+    if not re.fullmatch(ETAGS, request.headers.get(name, "*")):
+        abort(400, f'{name} must be * or an ETag in quotes, as in "394".')
+
+
 def is_not_modified(*resources: str, **row: str) -> bool:
     """Tell whether If-None-Match has the ETag of these resources, or of the row of the first (RFC 9110 §13.1.2)."""
     if "HTTP_IF_NONE_MATCH" not in request.environ:
         return False
+    check_etags("If-None-Match")
     found = execute(version_query, bool(row), *resources, **row).fetchone()
     # A deleted row has a last change, too, but is 404.
     exists, last = (found[0], found[1:]) if row else (True, found)

@@ -1,7 +1,6 @@
 """The views that write: a body becomes rows, all or nothing, and the response shows them as they are stored."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 from flask import Response, abort, g, request
 from marshmallow import ValidationError
 
-from api.changes import set_version, version_query
+from api.changes import CHANGED_BY_PROXY, check_etags, set_version, version_query
 from api.idempotency import exclusive_key, replay_or_run
 from api.json_sql import number
 from api.parameters import Parameters, parse_body
@@ -24,9 +23,11 @@ from database.connection import execute, write_transaction
 from models import insert_statement
 
 MAX_BATCH = 1_000
+CHANGED_ETAG = (
+    "The ETag in If-Match is not as this service sent it: a proxy that compresses adds W/ before it or -gzip to it. "
+    "Leave that out, or turn off the proxy's compression of /api/v1."
+)
 READ_ONLY = ("id", "created_at", "updated_at")
-# RFC 9110 §13.1.1; werkzeug accepts more.
-ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
 
 # A row as it is stored (by public name, as JSON values), or as it is sent (by attribute, as Python values).
 JSONRow = dict[str, Any]
@@ -168,12 +169,13 @@ def existing_row(endpoint: Endpoint, row_id: str) -> JSONRow:
 def check_preconditions(endpoint: Endpoint, row_id: str, stored: JSONRow | None) -> None:
     """Respond 412 unless If-Match and If-None-Match hold (RFC 9110 §13.1)."""
     for name in "If-Match", "If-None-Match":
-        if not re.fullmatch(ETAGS, request.headers.get(name, "*")):
-            abort(400, f'{name} must be * or an ETag in quotes, as in "394".')
+        check_etags(name)
     if_match = request.if_match
     if (if_match or if_match.star_tag) and not stored:
         abort(412, f"There is no {endpoint.singular} with the id {row_id}.")
     if if_match and not (if_match.star_tag or if_match.contains(g.etag)):
+        if CHANGED_BY_PROXY.search(request.headers["If-Match"]):
+            abort(412, CHANGED_ETAG)
         abort(412, f"The {endpoint.singular} has changed since: read it again, then decide.")
     if stored and (request.if_none_match.star_tag or request.if_none_match.contains_weak(g.etag)):
         abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")

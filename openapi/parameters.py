@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 
-from api.changes import MAX_CHANGES
+from api.changes import ETAGS, MAX_CHANGES
 from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import Endpoint
-from api.write_views import ETAGS
 from openapi.json_schema import TEXT, JSONSchema, any_of, example_row, pattern_of, ref, value_schema
 from openapi.operations import Operation
 from schemas import ID
 
 SYMBOLS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "ne": "!="}
-ETAG = TEXT | {"pattern": f"^({ETAGS})$"}
+ETAG = TEXT | {"pattern": f"^({ETAGS})$", "examples": ['"394"']}
 WORDS = TEXT | {"minLength": 1, "maxLength": MAX_SEARCH_LENGTH, "pattern": r"\S"}
 
 
@@ -38,9 +37,9 @@ SHARED: dict[str, JSONSchema] = {
         ("self", {"type": "boolean"}, "Required to delete the key of the request itself."),
         ("since", integer(0, 2**63 - 1), "Return the changes after this number. Default: 0, which is all changes."),
         ("Prefer", TEXT | {"examples": ["count=exact"]}, "`count=exact` adds the `X-Total-Count` header."),
-        ("If-None-Match", TEXT, "The last `ETag`. While it is current, the response is 304 without a body."),
+        ("If-None-Match", ETAG, "The last `ETag`. While it is current, the response is 304 without a body."),
         ("If-None-Match.create", ETAG | {"examples": ["*"]}, "`*` creates the row; if it exists, the response is 412."),
-        ("If-Match", ETAG | {"examples": ['"394"']}, "The `ETag` of the row; if it has changed, the response is 412."),
+        ("If-Match", ETAG, "The `ETag` of the row; if it has changed, the response is 412."),
         ("Idempotency-Key", TEXT | {"pattern": "^[!-~]{1,255}$"}, "Makes the request safe to repeat for 24 hours."),
         ("X-Request-Id", TEXT, "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`."),
     )

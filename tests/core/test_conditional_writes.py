@@ -40,6 +40,51 @@ def test_if_none_match_allows_only_a_new_row(writer: FlaskClient, create_row: Cr
     assert writer.put(f"{CONTACTS}/y", json={"name": "new"}, headers={"If-None-Match": "*"}).status_code == 201
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    ("changed", "is_read"),
+    [
+        ("W/{}", True),
+        ('"0", W/{}', True),
+        ('{}-gzip"', False),
+        ('{}-br"', False),
+        ('{}--gzip"', False),
+        ('W/{}-gzip"', False),
+        ('{};gzip"', False),
+    ],
+)
+def test_the_error_for_an_etag_that_a_proxy_changed_says_so(
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str, changed: str, is_read: bool
+) -> None:
+    create_row("contacts", id="x")
+    sent = writer.get(f"{CONTACTS}/x").headers["ETag"]
+    tag = changed.format(sent if changed.endswith("}") else sent.removesuffix('"'))
+    refused = writer.open(f"{CONTACTS}/x", method=method, json={"name": "a"}, headers={"If-Match": tag})
+
+    assert (refused.status_code, last_change(query)) == (412, 1)
+    assert "a proxy that compresses adds W/ before it or -gzip to it" in refused.json["detail"]
+    for path in f"{CONTACTS}/x", CONTACTS, "/api/v1/changes":
+        assert writer.get(path, headers={"If-None-Match": tag}).status_code == (304 if is_read else 200)
+    both = writer.patch(f"{CONTACTS}/x", json={"name": "a"}, headers={"If-Match": f"{tag}, {sent}"})
+    assert both.status_code == 200
+
+
+@pytest.mark.parametrize("tag", ["", "1", '"1', "1-gzip", 'w/"1"', "*, *"])
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+def test_a_malformed_etag_is_400_on_reads_and_writes_alike(
+    writer: FlaskClient, create_row: CreateRow, header: str, tag: str
+) -> None:
+    create_row("contacts", id="x")
+    responses = [writer.put(f"{CONTACTS}/x", json={"name": "a"}, headers={header: tag})]
+    if header == "If-None-Match":
+        responses += [
+            writer.get(path, headers={header: tag}) for path in (CONTACTS, f"{CONTACTS}/x", "/api/v1/changes")
+        ]
+
+    for response in responses:
+        assert (response.status_code, response.json["detail"].split()[0]) == (400, header)
+
+
 @pytest.mark.parametrize(("tag", "status"), [("", 400), ("1", 400), ('"1', 400), ('"0", 1', 400), ('W/"1"', 412)])
 def test_an_invalid_or_weak_if_match_header_prevents_the_write(
     writer: FlaskClient, create_row: CreateRow, tag: str, status: int
