@@ -18,6 +18,8 @@ from formats.values import parse_text
 
 # Suggestions are slow; a body with more unknown fields than this gets no more of them.
 MAX_SUGGESTIONS = 20
+# Texts with a rule are shorter; longer ones have line feeds for good reasons.
+MAX_SEARCHED = 2048
 
 # Characters that must be escaped in a URL. Its user, host, port and the rest follow (RFC 3986 §3), in any language.
 ESCAPED = r"""\x00-\x20"<>\\^`{|}\x7f-\xa0"""
@@ -91,15 +93,6 @@ class Value(fields.Field[Any]):
             self.load_default = None
         self.error_messages |= {"required": "Is required.", "null": "Must not be null."}
 
-    def deserialize(self, value: Any, *arguments: Any, **options: Any) -> Any:
-        """Return the Python value of a JSON value; an error names the character that can't be seen."""
-        try:
-            return super().deserialize(value, *arguments, **options)
-        except ValidationError as error:
-            if isinstance(value, str) and (self.max_length is None or len(value) <= self.max_length):
-                error.messages = [f"{message}{hidden_character(value)}" for message in error.messages]
-            raise
-
     def _deserialize(self, value: Any, *_arguments: Any, **_options: Any) -> Any:
         return self.parse(value)
 
@@ -143,9 +136,12 @@ class PublicSchema(Schema):
         return data
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
-        """Suggest a known field for each unknown one."""
+        """Name the character that can't be seen in a refused text; suggest a known field for each unknown one."""
         known = tuple(name for field in self.load_fields.values() if (name := field.data_key))
-        if isinstance(error.messages, dict):
+        if isinstance(error.messages, dict) and isinstance(data, dict):
+            for name in error.messages.keys() & known:
+                if isinstance(text := data.get(name), str) and len(text) <= MAX_SEARCHED:
+                    error.messages[name] = [f"{message}{hidden_character(text)}" for message in error.messages[name]]
             unknown = [name for name, texts in error.messages.items() if texts == [self.error_messages["unknown"]]]
             for name in unknown[:MAX_SUGGESTIONS]:
                 error.messages[name][0] += " " + suggest(str(name), known)

@@ -16,7 +16,7 @@ from api.problems import InvalidQuery
 from api.resources import ENDPOINTS, Endpoint
 from database import db
 from database.columns import format_of
-from formats.errors import suggest
+from formats.errors import hidden_character, suggest
 from formats.json_text import InvalidJSON, encode_json, parse_json
 from formats.values import TAGS, TEXT, TIME, parse_tag, parse_text
 
@@ -117,7 +117,7 @@ class ListRequest:
         except ValidationError as error:
             is_plus = " " in text and self.parameters.with_plus_signs
             hint = " A + in a query string is a blank: send %2B for a plus sign." if is_plus else ""
-            raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hint}") from None
+            raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hidden_character(text)}{hint}") from None
 
     def parse_filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:
         """Return the filter of a parameter, `field` or `field[operator]`, and bind its values."""

@@ -68,7 +68,7 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?dealValue=1e+3", f"dealValue can't be '1e 3'. Must be a number. {PLUS}"),
         ("companies?position[ne]=+1", f"position can't be ' 1'. {POSITION} {BLANK_FIRST} {PLUS}"),
         ("contacts?name=+", f"name can't be ' '. {BLANK} {BLANK_FIRST} {PLUS}"),
-        ("conversations?tags=+", f"tags can't be ' '. Must not be blank. {PLUS}"),
+        ("conversations?tags=+", f"tags can't be ' '. Must not be blank. {BLANK_FIRST} {PLUS}"),
         ("contacts?email=a%20b&name=a", f"email can't be 'a b'. {INVALID_EMAIL}"),
         ("companies?createdBy=%ff", "The query string must be in UTF-8."),
         ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", INVALID_CURSOR),
