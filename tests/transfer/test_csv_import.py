@@ -24,6 +24,7 @@ TEXT_AFTER_QUOTE = (
 )
 NOT_UTF_8 = "The text is not UTF-8, but perhaps Windows-1252: save the file as CSV UTF-8."
 NOT_UTF_16 = "The text is not UTF-16: save the file as CSV UTF-8."
+NUL = "name: Must not contain the character NUL. Character 2 is U+0000 (CONTROL CHARACTER)."
 NO_MARK = "The text contains NUL, so perhaps it is UTF-16 without a byte order mark: save the file as CSV UTF-8."
 
 
@@ -132,7 +133,7 @@ def test_a_file_of_another_program_is_stored(
         ("contacts.csv", "name\nAnn\n".encode("utf-32"), 1, NO_MARK),
         ("contacts.csv", "name\nAnn\n".encode("utf-16") + b"x", 3, NOT_UTF_16),
         ("contacts.csv", "name\nA\ud800\n".encode("utf-16", "surrogatepass"), 2, NOT_UTF_16),
-        ("contacts.csv", b"name\nA\0\n", 2, "name: Must not contain the character NUL."),
+        ("contacts.csv", b"name\nA\0\n", 2, NUL),
         ("contacts.csv", 'name,email\nBo,\n"Ann,a@b.example\nCy,\n', 3, CLOSING),
         ("contacts.csv", 'name,email\n"Ann" Lee,a@b.example\n', 2, TEXT_AFTER_QUOTE),
         ("contacts.csv", 'name,email\n"Ann,a@b.example\n"Bo",\n', 2, TEXT_AFTER_QUOTE),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from formats.values import TEXT
+from formats.values import TEXT, parse_tag
 from schemas import RESOURCES
 from tests.transfer.conftest import RunCommand, select_rows
 from transfer.cells import format_cell
@@ -43,8 +43,10 @@ def rows_of_texts(resource: str) -> Iterator[dict[str, Any]]:
             with suppress(ValidationError):
                 row[name] = field.deserialize(text)
         if resource == "conversations":
-            row["tags"] = [text[:64], "b"] if text else []
             del row["name"]
+            row["tags"] = []
+            with suppress(ValidationError):
+                row["tags"] = [parse_tag(text[:64]), "b"]
         yield row
 
 
