@@ -1,5 +1,6 @@
 """Reading the OpenAPI document: its operations, its references, and the type of a schema in words."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -23,18 +24,13 @@ class Description:
         return build_document(self.app)
 
     @property
-    def operations(self) -> list[tuple[str, str, JSONSchema]]:
+    def operations(self) -> Iterator[tuple[str, str, JSONSchema]]:
         """Path, method and object of each operation, with references to parameters and responses resolved."""
-        found = []
         for path, item in self.document["paths"].items():
-            shared = item.get("parameters", [])
             for method, operation in item.items():
-                if method != "parameters":
-                    parameters = [self.resolve(each) for each in shared + operation["parameters"]]
-                    responses = {status: self.resolve(each) for status, each in operation["responses"].items()}
-                    resolved = operation | {"parameters": parameters, "responses": responses}
-                    found.append((path, method.upper(), resolved))
-        return found
+                parameters = [self.resolve(each) for each in operation["parameters"]]
+                responses = {status: self.resolve(each) for status, each in operation["responses"].items()}
+                yield path, method.upper(), operation | {"parameters": parameters, "responses": responses}
 
     def resolve(self, part: JSONSchema) -> JSONSchema:
         """Return the part of the document that a reference points to, or the part itself if it is no reference."""
@@ -49,8 +45,7 @@ class Description:
             return str(schema["$ref"].rpartition("/")[2])
         if "anyOf" in schema:
             return " or ".join(map(self.type_in_words, schema["anyOf"]))
-        if "enum" in schema or "const" in schema:
-            values = schema.get("enum") or [schema["const"]]
+        if values := schema.get("enum"):
             return f"one of {', '.join(values)}" if len(values) > 1 else f"the word {values[0]}"
         if schema["type"] == "array":
             most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""

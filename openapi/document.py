@@ -9,8 +9,8 @@ from api.resources import ENDPOINTS
 from formats import public_name
 from openapi.json_schema import JSONSchema, component_schemas
 from openapi.operations import Operation, operations_of
-from openapi.parameters import SHARED, parameters_of, path_parameters
-from openapi.responses import error_responses, request_body, response_headers, responses_of
+from openapi.parameters import SHARED, parameters_of
+from openapi.responses import HEADERS, error_responses, request_body, responses_of
 
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",
@@ -24,11 +24,11 @@ AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each
 def build_document(app: Flask) -> JSONSchema:
     """Return the OpenAPI document of the app's routes under /api/v1."""
     introduction = Path(__file__).with_name("introduction.md").read_text("utf-8")
-    about = {"description": introduction, "license": {"name": "MIT", "identifier": "MIT"}}
+    about: JSONSchema = {"description": introduction, "contact": {"name": "The administrator of this server"}}
+    about["license"] = {"name": "MIT", "url": "https://opensource.org/license/mit"}
     paths: dict[str, Any] = {}
     for operation in operations_of(app):
-        path = paths.setdefault(operation.path, {"parameters": path_parameters(operation)})
-        path[operation.method.lower()] = describe(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Cardfile", "version": "1", **about},
@@ -38,7 +38,7 @@ def build_document(app: Flask) -> JSONSchema:
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": AUTHENTICATION}},
             "parameters": SHARED,
-            "headers": response_headers(),
+            "headers": HEADERS,
             "responses": error_responses(),
             "schemas": component_schemas(),
         },
@@ -52,7 +52,8 @@ def describe(operation: Operation) -> JSONSchema:
         "tags": [operation.tag],
         "summary": f"{operation.verb.capitalize()} {'' if operation.verb == 'list' else 'a '}{operation.noun}",
         "description": f"{operation.description} Requires a key with the `{operation.scope}` scope.",
-        "security": [{"key": [operation.scope]}],
+        "security": [{"key": []}],
+        "x-scope": operation.scope,
         "parameters": list(parameters_of(operation)),
         **({"requestBody": request_body(operation)} if operation.has_body else {}),
         "responses": responses_of(operation),

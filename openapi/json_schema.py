@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import missing, validate
 
 import schemas
-from api.resources import ENDPOINTS, Endpoint, embedded_resource
+from api.resources import ENDPOINTS, embedded_resource
 from api.write_views import READ_ONLY
 from database.columns import format_of
 from formats import values
@@ -87,16 +87,10 @@ def rule_schema(rule: Any) -> JSONSchema:
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:
     """Return the schema of a field's values other than null, by the field's attribute."""
     column: Any = schema.model.__table__.c[name]
-    form = format_of(column)
-    value = FORMATS[form] if form in FORMATS else TEXT | {"maxLength": column.type.length}
+    value = FORMATS.get(format_of(column)) or TEXT | {"maxLength": column.type.length}
     for rule in schema.fields[name].validators:
         value = value | rule_schema(rule)
     return {"anyOf": value["anyOf"]} if "anyOf" in value else value
-
-
-def any_of(schema: JSONSchema, other: JSONSchema) -> JSONSchema:
-    """Return the schema of the values of either schema."""
-    return {"anyOf": [*schema.get("anyOf", [schema]), other]}
 
 
 def response_fields(schema: PublicSchema) -> dict[str, JSONSchema]:
@@ -104,7 +98,7 @@ def response_fields(schema: PublicSchema) -> dict[str, JSONSchema]:
     fields: dict[str, JSONSchema] = {}
     for name, field in schema.fields.items():
         value = value_schema(schema, name)
-        value = any_of(value, NULL) if field.allow_none else value
+        value = {"anyOf": [value, NULL]} if field.allow_none else value
         fields[str(field.data_key)] = value | dict(field.metadata) | ({"readOnly": True} if field.dump_only else {})
     return fields
 
@@ -122,18 +116,13 @@ def request_fields(schema: PublicSchema, partial: bool = False) -> dict[str, JSO
     return fields
 
 
-def example_of(schema: PublicSchema, only: Container[str] | None = None) -> JSONSchema:
-    """Return the row that the fields' examples make, or some of its fields."""
-    return {name: value for name, value in schema.example().items() if only is None or name in only}
-
-
 def example_row(tag: str) -> JSONSchema:
     """Return the example of a resource's rows."""
     if tag == "changes":
         row = example_row("companies")
-        data = {"action": "created", "at": row["createdAt"], "data": row}
-        return {"seq": 1, "resource": "companies", "id": row["id"], **data}
-    return example_of(ENDPOINTS[tag].schema if tag in ENDPOINTS else KeySchema())
+        change = {"seq": 1, "resource": "companies", "id": row["id"], "action": "created"}
+        return change | {"at": row["createdAt"], "data": row}
+    return (ENDPOINTS[tag].schema if tag in ENDPOINTS else KeySchema()).example()
 
 
 def object_schema(properties: JSONSchema, required: Iterable[str], description: str, **options: Any) -> JSONSchema:
@@ -147,39 +136,31 @@ def component_schemas() -> dict[str, JSONSchema]:
     change = CHANGE | {"data": {"anyOf": [*(ref(title_of(name)) for name in ENDPOINTS), NULL], **CHANGE["data"]}}
     errors = {"type": "array", "items": ref("Fault"), "description": "The errors in the request body, by field."}
     created = response_fields(KeySchema()) | {"key": TEXT | {"description": "Shown only once.", "examples": [KEY]}}
-    found = row_schemas(KeySchema(), "Key") | {
+    keys = row_schemas(KeySchema(), "Key")
+    found = {name: keys[name] for name in ("Key", "NewKey")} | {
         "CreatedKey": object_schema(created, created, "A new key and its record."),
         "Change": object_schema(change, change, "A created, updated or deleted row."),
         "Problem": object_schema(PROBLEM | {"errors": errors}, PROBLEM, "An error (RFC 9457)."),
         "Fault": object_schema(FIELD_ERROR, FIELD_ERROR, "An error in one field of the request body."),
     }
     for endpoint in ENDPOINTS.values():
-        found |= resource_schemas(endpoint)
+        found |= row_schemas(endpoint.schema, title_of(endpoint.name), endpoint.includes)
     return found
 
 
-def row_schemas(schema: PublicSchema, title: str, embedded: JSONSchema | None = None) -> dict[str, JSONSchema]:
-    """Return the schemas of a row and of a new row."""
-    fields, new, text = response_fields(schema), request_fields(schema), f"The request body of a new {title}."
+def row_schemas(schema: PublicSchema, title: str, includes: Iterable[str] = ()) -> dict[str, JSONSchema]:
+    """Return the schemas of a row, a new row, some fields of a row, and a patch."""
+    fields, new, patch = response_fields(schema), request_fields(schema), request_fields(schema, partial=True)
     required = [str(field.data_key) for field in schema.load_fields.values() if field.required]
-    return {
-        title: object_schema(fields | (embedded or {}), fields, str(schema.__doc__)),
-        f"New{title}": object_schema(new, required, text, additionalProperties=False),
-    }
-
-
-def resource_schemas(endpoint: Endpoint) -> dict[str, JSONSchema]:
-    """Return the schemas of a resource: a row, a new row, some fields of a row, and a patch."""
-    title, embedded = title_of(endpoint.name), {}
-    for name in endpoint.includes:
+    shown = dict(fields)
+    for name in includes:
         row = ref(title_of(embedded_resource(name)))
-        rows = {"type": "array", "items": row} if name in ENDPOINTS else any_of(row, NULL)
-        embedded[name] = rows | {"description": f"Only with `include={name}`."}
-    rows, patch = row_schemas(endpoint.schema, title, embedded), request_fields(endpoint.schema, partial=True)
+        rows = {"type": "array", "items": row} if name in ENDPOINTS else {"anyOf": [row, NULL]}
+        shown[name] = rows | {"description": f"Only with `include={name}`."}
     text = "The request body of an update (RFC 7396). Omitted fields keep their values."
-    return rows | {
-        f"Partial{title}": object_schema(
-            rows[title]["properties"], (), f"The fields of a {title} that `fields` names."
-        ),
+    return {
+        title: object_schema(shown, fields, str(schema.__doc__)),
+        f"New{title}": object_schema(new, required, f"The request body of a new {title}.", additionalProperties=False),
+        f"Partial{title}": object_schema(shown, (), f"The fields of a {title} that `fields` names."),
         f"{title}Patch": object_schema(patch, (), text, additionalProperties=False),
     }

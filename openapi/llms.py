@@ -8,7 +8,7 @@ from openapi.json_schema import JSONSchema, title_of
 
 def write_llms(description: Description) -> str:
     """Return the OpenAPI document as one page of Markdown."""
-    document, operations = description.document, description.operations
+    document, operations = description.document, [*description.operations]
     responses = {status: each for _, _, operation in operations for status, each in operation["responses"].items()}
     lines = [f"# {document['info']['title']}\n", document["info"]["description"], "## Status codes\n"]
     lines += [f"- {status}: {responses[status]['description']}" for status in sorted(responses) if status >= "300"]
@@ -31,11 +31,11 @@ def write_operation(description: Description, path: str, method: str, operation:
     """Return the section on one operation: parameters, request body, response and status codes."""
     lines = [f"\n### {method} {path}\n", f"{operation['summary']}. {operation['description']}\n"]
     lines += parameters_of(description, operation["parameters"])
-    if "requestBody" in operation:
-        lines += example("Request body", operation["requestBody"])
     status, response = next(iter(operation["responses"].items()))
-    if "content" in response:
-        lines += example(f"Response {status}", response)
+    for heading, part in ("Request body", operation.get("requestBody", {})), (f"Response {status}", response):
+        for content in list(part.get("content", {}).values())[:1]:
+            value = content["example"] if "example" in content else content["examples"]["one"]["value"]
+            lines.append(f"\n{heading}:\n\n```json\n{json.dumps(value, ensure_ascii=False)}\n```")
     return "\n".join([*lines, f"\nStatus codes: {', '.join(sorted(operation['responses']))}."])
 
 
@@ -50,10 +50,3 @@ def parameters_of(description: Description, parameters: list[JSONSchema]) -> lis
     ]
     operators = f"with [gte], [gt], [lte], [lt], [ne]: {', '.join(ranges)}"
     return lines + ([f"- filters (query): {', '.join(filters)}; {operators}"] if filters else [])
-
-
-def example(heading: str, part: JSONSchema) -> list[str]:
-    """Return the first example of a request body or a response, under a heading."""
-    content = next(iter(part["content"].values()))
-    value = content["example"] if "example" in content else content["examples"]["one"]["value"]
-    return [f"\n{heading}:\n\n```json\n{json.dumps(value, ensure_ascii=False)}\n```"]

@@ -1,16 +1,19 @@
 """The parameters and headers of requests, as OpenAPI describes them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from api.changes import ETAGS, MAX_CHANGES
 from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import Endpoint
-from openapi.json_schema import TEXT, JSONSchema, any_of, example_row, pattern_of, ref, value_schema
+from openapi.json_schema import TEXT, JSONSchema, example_row, pattern_of, ref, value_schema
 from openapi.operations import Operation
 from schemas import ID
 
 SYMBOLS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "ne": "!="}
-ETAG = TEXT | {"pattern": f"^({ETAGS})$", "examples": ['"394"']}
+ETAG = TEXT | {"pattern": f"^({ETAGS})$"}
+CURSOR = "WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLCIyMDI0LTAxLTAxVDA4OjAwOjAwWiIsImFjbWUiXQ"
+PRINTABLE = TEXT | {"pattern": "^[!-~]{1,255}$"}
 WORDS = TEXT | {"minLength": 1, "maxLength": MAX_SEARCH_LENGTH, "pattern": r"\S"}
 
 
@@ -19,42 +22,40 @@ def integer(smallest: int, largest: int) -> JSONSchema:
     return {"type": "integer", "minimum": smallest, "maximum": largest}
 
 
-def parameter(name: str, schema: JSONSchema, description: str) -> JSONSchema:
+def parameter(name: str, schema: JSONSchema, example: Any, description: str) -> JSONSchema:
     """Return an optional query parameter, or a header if the name begins with a capital letter."""
     place = "header" if name[0].isupper() else "query"
-    return {"name": name, "in": place, "description": description, "schema": schema}
+    return {"name": name, "in": place, "description": description, "schema": schema, "example": example}
 
 
+REPEAT = f" Repeat it to match any of up to {MAX_FILTER_VALUES:,} values."
 # The parameters that are the same in several operations; what follows a dot tells two of one name apart.
 SHARED: dict[str, JSONSchema] = {
-    name: parameter(name.partition(".")[0], schema, description)
-    for name, schema, description in (
-        ("limit", integer(1, MAX_PAGE), "The maximum number of rows. `Link` holds the URL of the next page."),
-        ("limit.changes", integer(1, MAX_CHANGES), f"The maximum number of changes. Default: {MAX_CHANGES}."),
-        ("cursor", TEXT, "The start of the page, from the `Link` header of the previous page."),
-        ("q", WORDS, "Case-insensitive search; all words must match."),
-        ("dryRun", {"type": "boolean"}, "Validate the request and return the response, but save nothing."),
-        ("self", {"type": "boolean"}, "Required to delete the key of the request itself."),
-        ("since", integer(0, 2**63 - 1), "Return the changes after this number. Default: 0, which is all changes."),
-        ("Prefer", TEXT | {"examples": ["count=exact"]}, "`count=exact` adds the `X-Total-Count` header."),
-        ("If-None-Match", ETAG, "The last `ETag`. While it is current, the response is 304 without a body."),
-        ("If-None-Match.create", ETAG | {"examples": ["*"]}, "`*` creates the row; if it exists, the response is 412."),
-        ("If-Match", ETAG, "The `ETag` of the row; if it has changed, the response is 412."),
-        ("Idempotency-Key", TEXT | {"pattern": "^[!-~]{1,255}$"}, "Makes the request safe to repeat for 24 hours."),
-        ("X-Request-Id", TEXT, "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`."),
+    name: parameter(name.partition(".")[0], schema, example, description)
+    for name, schema, example, description in (
+        ("limit", integer(1, MAX_PAGE), 50, "The maximum number of rows. `Link` holds the URL of the next page."),
+        ("limit.changes", integer(1, MAX_CHANGES), 50, f"The maximum number of changes. Default: {MAX_CHANGES}."),
+        ("cursor", TEXT, CURSOR, "The start of the page, from the `Link` header of the previous page."),
+        ("q", WORDS, "acme", "Case-insensitive search; all words must match."),
+        ("dryRun", {"type": "boolean"}, True, "Validate the request and return the response, but save nothing."),
+        ("self", {"type": "boolean"}, True, "Required to delete the key of the request itself."),
+        ("since", integer(0, 2**63 - 1), 0, "Return the changes after this number; all changes by default."),
+        ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
+        ("If-None-Match", ETAG, '"394"', "The last `ETag`. While it is current, the response is 304 without a body."),
+        ("If-None-Match.create", ETAG, "*", "`*` creates the row; if it exists, the response is 412."),
+        ("If-Match", ETAG, '"394"', "The `ETag` of the row; if it has changed, the response is 412."),
+        ("Idempotency-Key", PRINTABLE, "import-7", "Makes the request safe to repeat for 24 hours."),
+        ("X-Request-Id", TEXT, "sync-42", "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`."),
     )
 }
 
 
-def path_parameters(operation: Operation) -> list[JSONSchema]:
-    """Return the id, if the path has one."""
-    schema = TEXT | {"maxLength": 64, "pattern": pattern_of(ID), "examples": [example_row(operation.tag)["id"]]}
-    identifier = {"name": "id", "in": "path", "required": True, "description": "The id.", "schema": schema}
-    return [identifier] if "{id}" in operation.path else []
-
-
 def parameters_of(operation: Operation) -> Iterator[JSONSchema]:
     """Yield the parameters of an operation."""
+    if "{id}" in operation.path:
+        schema = TEXT | {"maxLength": 64, "pattern": pattern_of(ID)}
+        identifier = parameter("id", schema, example_row(operation.tag)["id"], "The id.")
+        yield identifier | {"in": "path", "required": True}
     for name in (*operation.parameters, "X-Request-Id"):
         if name in SHARED:
             yield ref(name, "parameters")
@@ -70,20 +71,20 @@ def resource_parameters(name: str, endpoint: Endpoint) -> Iterator[JSONSchema]:
             yield from filters(endpoint, field)
     elif name == "sort":
         text = "Sort by these fields, as in `-updatedAt,id`: `-` is descending. Nulls come last; ties sort by id."
-        yield parameter(name, words(endpoint.scalars, "-createdAt", "-?"), text)
+        yield parameter(name, words(endpoint.scalars, "-?"), "-createdAt", text)
     elif name == "fields":
-        yield parameter(name, words(names, ",".join(names[:2])), "Return only these fields.")
+        yield parameter(name, words(names), ",".join(names[:2]), "Return only these fields.")
     elif name == "include":
-        yield parameter(name, words(includes, ",".join(includes)), f"Embed related rows: {', '.join(includes)}.")
+        yield parameter(name, words(includes), ",".join(includes), f"Embed related rows: {', '.join(includes)}.")
     elif endpoint.match_on:
         text = "Update the row with the same value in this field; create one if none matches. Two matches are 409."
-        yield parameter(name, TEXT | {"enum": list(endpoint.match_on)}, text)
+        yield parameter(name, TEXT | {"enum": list(endpoint.match_on)}, endpoint.match_on[0], text)
 
 
-def words(known: Iterable[str], example: str, prefix: str = "") -> JSONSchema:
+def words(known: Iterable[str], prefix: str = "") -> JSONSchema:
     """Return the schema of a comma-separated list; generated clients would repeat the parameter for an array."""
     word = f"{prefix}({'|'.join(known)})"
-    return TEXT | {"pattern": f"^{word}(,{word})*$", "examples": [example]}
+    return TEXT | {"pattern": f"^{word}(,{word})*$"}
 
 
 def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
@@ -91,15 +92,16 @@ def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
     attribute = endpoint.attributes[name]
     column, value = endpoint.table.c[attribute], value_schema(endpoint.schema, attribute)
     comparison, value = ("contains", value["items"]) if value.get("type") == "array" else ("=", value)
+    example = endpoint.schema.example()[name]
+    examples = example if isinstance(example, list) else [example]
     null = " `null` stands for no value." if column.nullable else ""
     # Text without a format includes the word null already.
     is_text = value.keys() <= {"type", "minLength", "maxLength"}
-    nullable = any_of(value, {"const": "null"}) if column.nullable and not is_text else value
-    repeat = f"Repeat it to match any of up to {MAX_FILTER_VALUES:,} values."
-    text = f"Rows where `{name}` {comparison} this value.{null} {repeat}"
-    yield parameter(name, {"type": "array", "items": nullable}, text)
+    nullable = {"anyOf": [value, {"enum": ["null"]}]} if column.nullable and not is_text else value
+    text = f"Rows where `{name}` {comparison} this value.{null}{REPEAT}"
+    yield parameter(name, {"type": "array", "items": nullable}, examples, text)
     if endpoint.is_comparable(name):
         for operator in OPERATORS:
             schema, suffix = (nullable, null) if operator == "ne" else (value, "")
             text = f"Rows where `{name}` {SYMBOLS[operator]} this value.{suffix}"
-            yield parameter(f"{name}[{operator}]", schema, text)
+            yield parameter(f"{name}[{operator}]", schema, example, text)

@@ -8,25 +8,29 @@ from werkzeug.http import HTTP_STATUS_CODES
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.write_views import MAX_BATCH
 from auth import InsufficientScope, Unauthenticated
-from openapi.json_schema import KEY, TEXT, JSONSchema, example_of, example_row, ref, request_fields, title_of
+from openapi.json_schema import KEY, TEXT, JSONSchema, example_row, ref, request_fields, title_of
 from openapi.operations import Operation
 from schemas import KeySchema
 
 REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
 NUMBER: JSONSchema = {"type": "integer", "minimum": 0}
-HEADERS: dict[str, tuple[JSONSchema, str]] = {
-    "X-Request-Id": (TEXT, "The id of the request in the log."),
-    "Dataset-Id": (TEXT, "The history that versions and ETags belong to: a restored copy has another one."),
-    "Dataset-Version": (NUMBER, "The number of the last change that the response reflects."),
-    "ETag": (TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
-    "Link": (TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
-    "X-Total-Count": (NUMBER, "The number of rows on all pages, with `Prefer: count=exact`."),
-    "Preference-Applied": (TEXT, "`count=exact` if it was requested."),
-    "Location": (TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
-    "Idempotent-Replayed": (TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
-    "Cache-Control": (TEXT | {"enum": ["no-store"]}, "Keeps the key out of caches."),
-    "WWW-Authenticate": (TEXT, "The reason why the key was rejected (RFC 6750)."),
-    "Retry-After": (NUMBER, "The number of seconds to wait before retrying."),
+# Only X-Request-Id is always present.
+HEADERS: dict[str, JSONSchema] = {
+    name: {"description": text, "schema": schema, "required": name == "X-Request-Id"}
+    for name, schema, text in (
+        ("X-Request-Id", TEXT, "The id of the request in the log."),
+        ("Dataset-Id", TEXT, "The history that versions and ETags belong to: a restored copy has another one."),
+        ("Dataset-Version", NUMBER, "The number of the last change that the response reflects."),
+        ("ETag", TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
+        ("Link", TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
+        ("X-Total-Count", NUMBER, "The number of rows on all pages, with `Prefer: count=exact`."),
+        ("Preference-Applied", TEXT, "`count=exact` if it was requested."),
+        ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
+        ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
+        ("Cache-Control", TEXT | {"enum": ["no-store"]}, "Keeps the key out of caches."),
+        ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
+        ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
+    )
 }
 VERSION = ("Dataset-Id", "Dataset-Version")
 ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 503: ("Retry-After",)}
@@ -49,13 +53,6 @@ FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]
 def header_refs(*names: str) -> JSONSchema:
     """Return references to response headers."""
     return {name: ref(name, "headers") for name in ("X-Request-Id", *names)}
-
-
-def response_headers() -> dict[str, JSONSchema]:
-    """Return all response headers; only X-Request-Id is always present."""
-    headers: JSONSchema = {name: {"description": text, "schema": schema} for name, (schema, text) in HEADERS.items()}
-    headers["X-Request-Id"]["required"] = True
-    return headers
 
 
 def error_name(status: int) -> str:
@@ -89,10 +86,10 @@ def request_body(operation: Operation) -> JSONSchema:
     """Return the request body of an operation."""
     schema, title = operation.endpoint.schema if operation.endpoint else KeySchema(), title_of(operation.tag)
     fields = request_fields(schema)
-    row = example_of(schema, [name for name, field in fields.items() if "readOnly" not in field])
+    row = {name: schema.example()[name] for name, field in fields.items() if "readOnly" not in field}
     content = content_of(ref(f"New{title}"), row, batch=operation.verb == "create" and operation.endpoint is not None)
     if operation.verb == "update":
-        flags = example_of(schema, [name for name, field in fields.items() if field.get("type") == "boolean"])
+        flags = {name: row[name] for name, field in fields.items() if field.get("type") == "boolean"}
         content = content_of(ref(f"{title}Patch"), flags)
         content["application/merge-patch+json"] = content["application/json"]
     return {"required": True, "content": content}

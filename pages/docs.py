@@ -99,7 +99,7 @@ def read_operation(description: Any, path: str, method: str, about: Part) -> Ope
         row = Row(name, type_, each["description"], each.get("required", False))
         rows["filter" if is_filter else each["in"]].append(row)
         if each["in"] == "path":
-            address = address.replace(f"{{{name}}}", each["schema"]["examples"][0])
+            address = address.replace(f"{{{name}}}", each["example"])
     groups = {"Path parameters": rows["path"], "Query parameters": rows["query"], "Headers": rows["header"]}
     sample = Sample(method, address, bool(response), example_in(request))
     example = json.dumps(example_in(response), indent=2, ensure_ascii=False) if response else ""

@@ -1,4 +1,4 @@
-"""Other programs read the OpenAPI document: a fuzzer, a linter and two client generators."""
+"""Other programs read the OpenAPI document: a fuzzer, linters and two client generators."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def tool(tmp_path: Path) -> Tool:
 
     def run_tool(*command: str | Path, **environment: str) -> str:
         if shutil.which(command[0]) is None:
-            pytest.skip(f"There is no {command[0]}: `make test-all` installs it where it can.")
+            pytest.skip(f"{command[0]} is not installed.")
         completed = subprocess.run(
             command,
             cwd=tmp_path,
@@ -104,13 +104,18 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
                 statuses = {each[2] for each in logged if each[:2] == (method.upper(), path)}
                 assert statuses & {200, 201, 204}, (method, path)
                 assert "422" not in operation["responses"] or {415, 422} <= statuses, (method, path)
-                assert not operation["parameters"][1:] or 400 in statuses, (method, path)
+                assert len(operation["parameters"]) < 3 or 400 in statuses, (method, path)
 
 
-def test_a_linter_finds_no_problem(document: Path, node: Tool) -> None:
-    output = node("redocly", "lint", "--extends", "recommended", "--format", "json", document)
-
+@pytest.mark.parametrize("name", ["openapi.json"])
+def test_linters_find_no_problem(server: LiveServer, node: Tool, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(send_request(server, f"/{name}")[1])
+    output = node("redocly", "lint", "--extends", "recommended", "--format", "json", name)
     assert json.loads(output[output.index("{") : output.rindex("}") + 1])["problems"] == []
+
+    (tmp_path / "rules.yaml").write_text("extends: spectral:oas")
+    output = node("spectral", "lint", "--ruleset", "rules.yaml", "--fail-severity", "hint", "--format", "json", name)
+    assert output.startswith("[]")
 
 
 def test_a_python_client_is_generated_without_a_warning_and_works(
