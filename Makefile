@@ -1,6 +1,6 @@
 # make run        serve demo data
 # make test       run the tests that need only Python
-# make test-all   run every test: also those that need a browser, npm, nginx, PostgreSQL, the binary or a fuzzer
+# make test-all   run every test: also those that need a browser, npm, Java, nginx, PostgreSQL, the binary or a fuzzer
 # make check      check format, style and types
 # make bench      measure Cardfile beside others (QUICK=1: in short; ABLATE=name: without one trick for speed)
 # make binary     build dist/cardfile, which needs no Python

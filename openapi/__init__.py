@@ -10,6 +10,7 @@ from auth import public
 from openapi.description import Description
 from openapi.document import ADDRESS
 from openapi.llms import write_llms
+from openapi.openapi_3_0 import convert
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -20,11 +21,14 @@ def init_openapi(app: Flask) -> None:
     app.register_blueprint(blueprint)
 
 
-@blueprint.get("/openapi.json")
+@blueprint.get("/openapi.json", defaults={"version": "3.1"})
+@blueprint.get("/openapi-3.0.json", defaults={"version": "3.0"})
 @public
-def get_openapi() -> Response:
-    """Return the OpenAPI document."""
-    text = json.dumps(current_app.extensions["openapi"].document, ensure_ascii=False)
+def get_openapi(version: str) -> Response:
+    """Return the OpenAPI document, in OpenAPI 3.1 or 3.0."""
+    document = current_app.extensions["openapi"].document
+    document = convert(document) | {"openapi": "3.0.3"} if version == "3.0" else document
+    text = json.dumps(document, ensure_ascii=False)
     return text_response(text.replace(ADDRESS, base_url()), "application/json")
 
 

@@ -128,6 +128,55 @@ def test_every_parameter_has_an_example_that_is_accepted(admin: FlaskClient, des
             assert response.status_code == (404 if "{id}" in path else 200), (path, name, response.json)
 
 
+def parts_of(part: Any) -> Iterator[Document]:
+    """Yield all objects in a part of a document."""
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from parts_of(each)
+    if isinstance(part, dict):
+        yield part
+
+
+def test_the_openapi_3_0_document_has_no_unions(anonymous: FlaskClient, document: Document) -> None:
+    converted = anonymous.get("/openapi-3.0.json").json
+    schemas = converted["components"]["schemas"]
+
+    assert converted["openapi"] == "3.0.3"
+    assert {*converted["paths"]} == {*document["paths"]}
+    for part in parts_of(converted):
+        assert not {"oneOf", "anyOf", "const"} & {*part} and part.get("type") != "null", part
+        assert not isinstance(part.get("examples"), list), part
+    assert schemas["Company"]["properties"]["website"] == {
+        **document["components"]["schemas"]["Company"]["properties"]["website"]["anyOf"][0],
+        "description": "The website: an http or https URL.",
+        "example": "https://acme.com",
+        "nullable": True,
+    }
+    assert schemas["Contact"]["properties"]["company"]["allOf"] == [{"$ref": "#/components/schemas/Company"}]
+    assert schemas["Conversation"]["properties"]["visitorIp"]["type"] == "string"
+    parameters = converted["paths"][f"{API}/companies"]["get"]["parameters"]
+    filters = {each["name"]: each["schema"] for each in parameters if "name" in each}
+    assert filters["dealValue"]["items"]["type"] == filters["dealValue[ne]"]["type"] == "number"
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_the_openapi_3_0_document_has_the_array_of_a_post_and_the_partial_rows_of_a_list(
+    app: Flask, writer: FlaskClient, resource: str
+) -> None:
+    with app.app_context():
+        load_file(str(EXAMPLES))
+    path = writer.get("/openapi-3.0.json").json["paths"][f"{API}/{resource}"]
+    request, response = (
+        part["content"]["application/json"] for part in (path["post"]["requestBody"], path["post"]["responses"]["201"])
+    )
+    listed = path["get"]["responses"]["200"]["content"]["application/json"]["schema"]["items"]["$ref"]
+
+    assert (request["schema"]["type"], response["schema"]["type"]) == ("array", "array")
+    created = writer.post(f"{API}/{resource}", json=request["example"])
+    assert created.status_code == 201
+    assert list(created.json[0]) == list(response["example"][0])
+    assert listed.rpartition("/")[2].startswith("Partial")
+
+
 def test_every_field_has_a_description_and_an_example() -> None:
     for schema in [*RESOURCES.values(), KeySchema()]:
         for name, field in schema.fields.items():
@@ -272,7 +321,7 @@ def test_a_missing_scope_is_403_as_documented(reader: FlaskClient, description: 
         assert (response.status_code == 403) is (scope != "read") is ("403" in operation["responses"])
 
 
-@pytest.mark.parametrize("name", ["openapi.json", "llms.txt"])
+@pytest.mark.parametrize("name", ["openapi.json", "openapi-3.0.json", "llms.txt"])
 def test_a_document_needs_no_key_and_is_cached_with_an_etag(anonymous: FlaskClient, name: str) -> None:
     response = anonymous.get(f"/{name}")
     again = anonymous.get(f"/{name}", headers={"If-None-Match": response.headers["ETag"]})

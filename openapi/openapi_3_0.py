@@ -1,0 +1,30 @@
+"""The document in OpenAPI 3.0 and without unions, which many generators of clients don't know."""
+
+from typing import Any
+
+from openapi.json_schema import NULL, JSONSchema
+
+
+def convert(part: Any) -> Any:
+    """Return a part of the document in OpenAPI 3.0. There, POST takes and returns an array."""
+    match part:
+        case {"schema": {"oneOf": [_, rows]}, "examples": {"batch": {"value": example}}}:
+            return convert({"schema": rows, "example": example})
+        case {"anyOf": [*alternatives], **rest}:
+            return convert(merge(alternatives) | rest)
+        case {"examples": [example], **rest}:
+            return convert(rest | {"example": example})
+        case dict():
+            return {name: convert(value) for name, value in part.items()}
+        case list():
+            return [convert(each) for each in part]
+    return part
+
+
+def merge(alternatives: list[JSONSchema]) -> JSONSchema:
+    """Return a schema for the values of all alternatives: what they share, the last of two, or any object."""
+    values = [each for each in alternatives if each not in (NULL, {"enum": ["null"]})]
+    merged = {name: value for name, value in values[-1].items() if values[0].get(name) == value}
+    merged = merged or (values[-1] if len(values) == 2 else {"type": "object", "additionalProperties": True})
+    nullable = {"nullable": True} if NULL in alternatives else {}
+    return ({"type": "object", "allOf": [merged]} if nullable and "$ref" in merged else merged) | nullable
