@@ -9,8 +9,22 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 
 from database import Base
-from database.columns import Time, choice, column, company_id, flag, now, serial, string, text, time, url
+from database.columns import (
+    Time,
+    choice,
+    column,
+    company_id,
+    filter_indexes,
+    flag,
+    now,
+    serial,
+    string,
+    text,
+    time,
+    url,
+)
 from formats.ids import new_id
+from formats.matching import ADDRESS, EMAIL, NAME, WEBSITE
 from formats.values import MAX_AMOUNT, MAX_INTEGER, MAX_TAGS
 
 STATUSES = ("open", "pending", "snoozed", "resolved", "closed")
@@ -53,7 +67,11 @@ class Resource(Row):
         return (
             sa.Index(None, "created_at", "id"),
             sa.Index(None, "updated_at", "id"),
-            *(sa.Index(None, name, "created_at", "id") for name in cls.indexed),
+            *(
+                index
+                for name in cls.indexed
+                for index in filter_indexes(cls.__tablename__, name, getattr(cls, name).column.info.get("matching"))
+            ),
         )
 
 
@@ -63,8 +81,8 @@ class Company(Resource):
     __tablename__ = "companies"
     indexed = ("name", "website", "stage_id")
 
-    name: Mapped[str] = text(255, 1, searchable=True)
-    website: Mapped[str | None] = url(searchable=True)
+    name: Mapped[str] = text(255, 1, searchable=True, matching=NAME)
+    website: Mapped[str | None] = url(searchable=True, matching=WEBSITE)
     industry: Mapped[str | None] = text(255, searchable=True)
     deal_value: Mapped[Decimal | int | float | None] = column(
         # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
@@ -91,8 +109,8 @@ class Contact(Resource):
     indexed = ("company_id", "email")
 
     company_id: Mapped[str | None] = company_id()
-    name: Mapped[str] = text(255, 1, searchable=True)
-    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searchable=True)
+    name: Mapped[str] = text(255, 1, searchable=True, matching=NAME)
+    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searchable=True, matching=EMAIL)
     phone: Mapped[str | None] = text(255, searchable=True)
     title: Mapped[str | None] = text(255, searchable=True)
     role: Mapped[str | None] = text(255, searchable=True)
@@ -109,9 +127,13 @@ class Conversation(Resource):
 
     company_id: Mapped[str | None] = company_id()
     visitor_name: Mapped[str | None] = text(255, searchable=True)
-    visitor_email: Mapped[str | None] = text(255, searchable=True)
+    visitor_email: Mapped[str | None] = text(255, searchable=True, matching=EMAIL)
     visitor_ip: Mapped[str | None] = text(
-        45, 2, sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'", postgresql="{} ~ '^[0-9A-Fa-f.:]+$'"
+        45,
+        2,
+        sqlite=" AND {} NOT GLOB '*[^0-9A-Fa-f.:]*'",
+        postgresql="{} ~ '^[0-9A-Fa-f.:]+$'",
+        matching=ADDRESS,
     )
     user_agent: Mapped[str | None] = text(2048)
     referrer_url: Mapped[str | None] = text(2048, searchable=True)

@@ -43,6 +43,19 @@ def json_value(column: Any) -> Template:
     return Template(for_database(form.sqlite, form.postgresql), column)
 
 
+def matching_value(column: Any) -> Any:
+    """Return the SQL of a column by which its values are matched: it is the same for texts that count as the same."""
+    matching = column.info.get("matching")
+    return Template(for_database(matching.sqlite, matching.postgresql), column) if matching else column
+
+
+def folded_text(column: Any) -> Template:
+    """Return a column's text in lower case and without accents."""
+    # The columns' own collation, "C", folds the case of ASCII letters only.
+    without_accents = r"""regexp_replace(normalize({0} COLLATE "default", NFD), '[\u0300-\u036f]', '', 'g')"""
+    return Template(for_database("fold_text({0})", f"lower({without_accents})"), column)
+
+
 def json_text(value: Any) -> Template:
     """Return JSON text as a JSON value."""
     return Template(for_database("json({0})", "{0}"), value)

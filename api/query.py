@@ -5,7 +5,6 @@ import binascii
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import product
 from typing import Any, NamedTuple
 
 from flask import request
@@ -18,6 +17,7 @@ from database import db
 from database.columns import format_of
 from formats.errors import hidden_character, suggest
 from formats.json_text import InvalidJSON, encode_json, parse_json
+from formats.matching import fold_text
 from formats.values import TAGS, TEXT, TIME, parse_tag, parse_text
 
 MAX_PAGE = 1_000
@@ -56,9 +56,9 @@ class Query(NamedTuple):
     fields: tuple[str, ...]
     include: tuple[str, ...]
     filters: tuple[Filter, ...]
-    # For each word of `q` that the search index can't find, the number of its LIKE patterns.
-    like_patterns: tuple[int, ...]
-    uses_search_index: bool
+    # The number of words of `q`, and of those, the last ones, that the search index finds.
+    words: int
+    indexed_words: int
     sort: str
     limit: int
     # For each sort key of the cursor, whether its value is null; empty without a cursor.
@@ -135,6 +135,9 @@ class ListRequest:
         parsed = [self.parse_value(name, text) for text in texts if not (or_null and text == "null")]
         if operator in ROUNDED and not parsed[0][1]:
             operator = ROUNDED[operator]
+        matching = self.endpoint.column(name).info.get("matching")
+        if matching:
+            parsed = [(key, True) for value, _is_exact in parsed for key in matching.keys(value)]
         # No stored value equals one that is finer.
         values = [value for value, is_exact in parsed if is_exact or operator not in {"", "ne"}]
         if len(values) > MAX_FILTER_VALUES:
@@ -155,22 +158,22 @@ class ListRequest:
         if len(texts) > 1:
             raise InvalidQuery(f"{name}[{operator}] must be given once, not as {texts[0]!r} and {texts[1]!r}.")
 
-    def parse_search(self) -> tuple[tuple[int, ...], bool]:
-        """Bind the words of `q`; return the numbers of LIKE patterns, and whether the search index is used."""
+    def parse_search(self) -> tuple[int, int]:
+        """Bind the words of `q`; return their number, and how many of them the search index finds."""
         if "q" not in self.parameters.values:
-            return (), False
+            return 0, 0
         text = self.parameters.values["q"]
         words = text.split()
         if not words or len(text) > MAX_SEARCH_LENGTH or "\0" in text:
             raise InvalidQuery(f"q must be one or more words, {MAX_SEARCH_LENGTH} characters in all.")
         # SQLite's index holds trigrams, so it can't find shorter words.
-        indexed = [word for word in words if len(word) >= 3 and db.engine.dialect.name == "sqlite"]
-        patterns = [like_patterns(word) for word in words if word not in indexed]
-        for number, each in enumerate(patterns):
-            self.bound |= {f"word{number}_{index}": pattern for index, pattern in enumerate(each)}
+        indexed = [word for word in words if len(fold_text(word)) >= 3 and db.engine.dialect.name == "sqlite"]
+        # The words that need a scan come first.
+        words.sort(key=lambda word: word in indexed)
+        self.bound |= {f"word{number}": like_pattern(fold_text(word)) for number, word in enumerate(words)}
         if indexed:
-            self.bound["search"] = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-        return tuple(map(len, patterns)), bool(indexed)
+            self.bound["search"] = " AND ".join(map(search_phrases, indexed))
+        return len(words), len(indexed)
 
     def parse_sort(self) -> str:
         """Return the sort parameter, which names fields with a single value, each once."""
@@ -214,8 +217,12 @@ def parse_cursor_value(column: Any, value: Any) -> Any:
     return parse_text(value, max_length=2**31) if form is TEXT else form.parse(value)
 
 
-def like_patterns(word: str) -> list[str]:
-    """Return the LIKE patterns of a word, escaped; SQLite's LIKE folds the case of ASCII letters only."""
-    cases = product(*({letter.lower(), letter.upper()} for letter in word))
-    words = [word] if word.isascii() or len(word) > 2 else sorted(map("".join, cases))
-    return [f"%{each.replace('/', '//').replace('%', '/%').replace('_', '/_')}%" for each in words]
+def search_phrases(word: str) -> str:
+    """Return the search index's query for a word as it is and without accents (SQLite, FTS5, section 3)."""
+    phrases = dict.fromkeys('"' + each.replace('"', '""') + '"' for each in (word, fold_text(word)))
+    return f"({' OR '.join(phrases)})"
+
+
+def like_pattern(word: str) -> str:
+    """Return the LIKE pattern of a word, escaped by slashes."""
+    return f"%{word.replace('/', '//').replace('%', '/%').replace('_', '/_')}%"

@@ -19,7 +19,7 @@ class Endpoint:
     name: str
     singular: str
     includes: tuple[str, ...]
-    match_on: tuple[str, ...] = ()
+    match_on: tuple[str, ...] = ("id",)
 
     @property
     def schema(self) -> ResourceSchema:
@@ -62,8 +62,8 @@ class Endpoint:
 ENDPOINTS = {
     each.name: each
     for each in (
-        Endpoint("companies", "company", ("contacts", "conversations"), ("website", "name")),
-        Endpoint("contacts", "contact", ("company",), ("email",)),
+        Endpoint("companies", "company", ("contacts", "conversations"), ("id", "website", "name")),
+        Endpoint("contacts", "contact", ("company",), ("id", "email")),
         Endpoint("conversations", "conversation", ("company",)),
     )
 }

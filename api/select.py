@@ -6,11 +6,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.changes import last_changes
-from api.json_sql import Template, joined, json_array, json_object, json_text, json_value, number, schema_fields
+from api.json_sql import (
+    Template,
+    folded_text,
+    joined,
+    json_array,
+    json_object,
+    json_text,
+    json_value,
+    matching_value,
+    number,
+    schema_fields,
+)
 from api.query import Query, SortKey
 from api.resources import ENDPOINTS, Endpoint, embedded_resource
 from database import db
 from database.columns import Time
+from database.search import has_accents
 
 COMPARISONS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
 
@@ -91,7 +103,7 @@ def filter_conditions(query: Query) -> Iterator[Condition]:
         elif isinstance(column.type, sa.JSON):
             yield contains_any(column, values)
         else:
-            alternatives = [column.in_(values)] if values else []
+            alternatives = [matching_value(column).in_(values)] if values else []
             yield sa.or_(*alternatives, column.is_(None)) if each.or_null else alternatives[0]
 
 
@@ -108,19 +120,26 @@ def contains_any(column: Any, values: list[Any]) -> Condition:
 
 
 def search_conditions(query: Query) -> Iterator[Condition]:
-    """Yield the conditions of `q`: every word occurs in the row's searchable text, in any case."""
-    table = query.endpoint.table
-    texts: list[Any] = [column for column in table.c if column.info.get("searchable")]
-    if db.engine.dialect.name == "postgresql":
-        # The columns' own collation, "C", folds the case of ASCII letters only.
-        texts = [sa.collate(column, "default") for column in texts]
-    for index, count in enumerate(query.like_patterns):
-        patterns = [sa.bindparam(f"word{index}_{place}", type_=sa.String()) for place in range(count)]
-        yield sa.or_(*(column.ilike(pattern, escape="/") for column in texts for pattern in patterns))
-    if query.uses_search_index:
+    """Yield the conditions of `q`: every word occurs in the row's searchable text, in any case, with any accents."""
+    table, others = query.endpoint.table, query.words - query.indexed_words
+    names = [column.name for column in table.c if column.info.get("searchable")]
+    yield from (contains_word(table, names, index) for index in range(others))
+    if query.indexed_words:
         index_table = sa.table(f"{query.resource}_search", sa.column("rowid"))
         matches = sa.literal_column(index_table.name).op("MATCH")(sa.bindparam("search"))
-        yield table.c.number.in_(sa.select(index_table.c.rowid).where(matches))
+        accented = table.alias("accented")
+        words = (contains_word(accented, names, index) for index in range(others, query.words))
+        found = sa.union_all(
+            sa.select(index_table.c.rowid).where(matches),
+            sa.select(accented.c.number).where(sa.text(f"({has_accents(names)})"), *words),
+        )
+        yield table.c.number.in_(found)
+
+
+def contains_word(table: Any, names: list[str], index: int) -> Condition:
+    """Return the condition that a word of `q` occurs in one of the columns; every row is read for it."""
+    pattern = sa.bindparam(f"word{index}", type_=sa.String())
+    return sa.or_(*(folded_text(table.c[name]).like(pattern, escape="/") for name in names))
 
 
 def order_by(key: SortKey) -> sa.ColumnElement[Any]:

@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from api.changes import CHANGED_BY_PROXY, check_etags, set_version, version_query
 from api.idempotency import exclusive_key, replay_or_run
-from api.json_sql import number
+from api.json_sql import matching_value, number
 from api.parameters import Parameters, parse_body
 from api.problems import Conflict, InvalidQuery
 from api.read_views import read_row
@@ -95,20 +95,30 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
 
     Raises Conflict when it matches two rows.
     """
-    values = endpoint.schema.load(record, partial=bool(match_on))
+    values, stored = endpoint.schema.load(record, partial=bool(match_on)), {}
     if match_on:
         if values.get(match_on) is None:
             raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
-        found = [row[0] for row in execute(match_query, endpoint.name, match_on, value=values[match_on])]
+        found = find_matches(endpoint, match_on, values[match_on])
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
             update_row(endpoint, existing_row(endpoint, found[0]), values)
             return found[0], False
         values = endpoint.schema.load(record)
-    refuse_read_only(endpoint, sent_values(endpoint, record, values), {})
+        # The client chooses the id of a new row, too, if rows are matched by it.
+        stored = {match_on: values[match_on]} if match_on == "id" else {}
+    refuse_read_only(endpoint, sent_values(endpoint, record, values), stored)
     insert_row(endpoint, values)
     return values["id"], True
+
+
+def find_matches(endpoint: Endpoint, field: str, value: str) -> list[str]:
+    """Return the ids of at most two rows whose field matches the value."""
+    matching = endpoint.table.c[field].info.get("matching")
+    keys = matching.keys(value) if matching else [value]
+    bound = {f"value{index}": key for index, key in enumerate(keys)}
+    return [row[0] for row in execute(match_query, endpoint.name, field, len(keys), **bound)]
 
 
 def put_row(endpoint: Endpoint, row_id: str) -> Response:
@@ -201,7 +211,7 @@ def refuse_read_only(endpoint: Endpoint, values: Row, stored: JSONRow) -> None:
 def refuse_unknown_company(values: Row) -> None:
     """Raise ValidationError for the companyId of a company that doesn't exist."""
     company = values.get("company_id")
-    if company is not None and not execute(match_query, "companies", "id", value=company).fetchone():
+    if company is not None and not find_matches(ENDPOINTS["companies"], "id", company):
         raise ValidationError({"companyId": ["Is not the id of a company."]})
 
 
@@ -223,10 +233,11 @@ def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
         execute(update_statement, endpoint.name, tuple(changed), **changed, row_id=stored["id"])
 
 
-def match_query(resource: str, field: str) -> sa.Select[Any]:
-    """Return the query for the ids of at most two rows with the value to bind in a field."""
+def match_query(resource: str, field: str, keys: int) -> sa.Select[Any]:
+    """Return the query for the ids of at most two rows that have one of the keys to bind in a field."""
     table = ENDPOINTS[resource].table
-    found = sa.select(table.c.id).where(table.c[field] == sa.bindparam("value"))
+    values = [sa.bindparam(f"value{index}", type_=sa.String()) for index in range(keys)]
+    found = sa.select(table.c.id).where(matching_value(table.c[field]).in_(values))
     return found.order_by(table.c.id).limit(number(2))
 
 

@@ -8,7 +8,9 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from database.search import has_accents
 from formats import values
+from formats.matching import Matching
 from formats.values import Format, format_time
 
 
@@ -78,14 +80,29 @@ def add_check_constraints(table: sa.Table, _metadata: sa.MetaData) -> None:
                 table.append_constraint(check.ddl_if(dialect=dialect))
 
 
+@sa.event.listens_for(sa.Table, "after_parent_attach")
+def add_accents_index(table: sa.Table, _metadata: sa.MetaData) -> None:
+    """List the rows that SQLite's search index can't find without accents."""
+    searchable = [each.name for each in table.columns if each.info.get("searchable")]
+    if searchable:
+        where = sa.text(has_accents(searchable))
+        sa.Index(f"ix_{table.name}_accents", table.c.number, sqlite_where=where).ddl_if(dialect="sqlite")
+
+
 def text(
-    max_length: int, min_length: int = 0, rule: str = "", sqlite: str = "", searchable: bool = False, **options: Any
+    max_length: int,
+    min_length: int = 0,
+    rule: str = "",
+    sqlite: str = "",
+    searchable: bool = False,
+    matching: Matching | None = None,
+    **options: Any,
 ) -> Any:
     """Declare a text column, its lengths in characters; `q` searches the searchable ones."""
     rule = f"length({{}}) BETWEEN {min_length} AND {max_length}{rule}"
     sqlite = f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}"
     declared = column(string(max_length), rule, sqlite, **options)
-    declared.column.info["searchable"] = searchable
+    declared.column.info |= {"searchable": searchable, "matching": matching}
     return declared
 
 
@@ -108,6 +125,17 @@ def time(**options: Any) -> Any:
     """Declare a column for a time."""
     years = "{} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'"
     return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", years, **options)
+
+
+def filter_indexes(table: str, name: str, matching: Matching | None) -> list[sa.Index]:
+    """Return the index of a column for filters, with the default sort order; its SQL may differ by database."""
+    if matching is None:
+        return [sa.Index(None, name, "created_at", "id")]
+    expressions = {"sqlite": matching.sqlite, "postgresql": matching.postgresql}
+    return [
+        sa.Index(f"ix_{table}_{name}_created_at_id", sa.text(sql.format(name)), "created_at", "id").ddl_if(dialect)
+        for dialect, sql in expressions.items()
+    ]
 
 
 def company_id() -> Any:

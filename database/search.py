@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+# Latin letters beyond ASCII, combining marks, Greek and Cyrillic letters with marks.
+ACCENTED = "\u00c0-\u024f\u0300-\u036f\u0386-\u0390\u03aa-\u03b0\u03ca-\u03ce\u0401\u0419\u0439\u0451\u1e00-\u1fff"
+
 
 def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -> dict[str, str]:
     """Return the SQL of the triggers that keep a resource's index current, by name.
@@ -23,6 +26,15 @@ def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -
         f"{index}_update": f"AFTER UPDATE ON {resource} WHEN {changed} BEGIN {remove} {add} END",
     }
     return {name: f"CREATE TRIGGER {name} {rest}" for name, rest in triggers.items()}
+
+
+def has_accents(columns: Sequence[str]) -> str:
+    """Return the SQL that tells whether one of the columns has a letter with an accent, or one that follows it.
+
+    Such rows are found without the index, because its trigrams have the accents: SQLite can leave them out since 3.45,
+    but then no older program could write to the file.
+    """
+    return " OR ".join(f"{name} GLOB '*[{ACCENTED}]*'" for name in columns)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 
 from database.search import bulk_indexing
+from formats.matching import address_value, fold_text
 
 try:
     from pysqlite3 import dbapi2
@@ -56,6 +57,8 @@ def prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     # Another program may have stored invalid UTF-8: such a row is shown with replacement characters.
     connection.text_factory = lambda raw: raw.decode(errors="replace")
+    for name, function in ("ip_value", address_value), ("fold_text", lambda text: text and fold_text(text)):
+        connection.create_function(name, 1, function, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from database.postgresql import LOCK
-from database.search import index_triggers
+from database.search import has_accents, index_triggers
 from formats import public_name
 from formats.values import Format
 
@@ -170,6 +170,12 @@ def create_search_index(resource: str, columns: Sequence[str]) -> None:
     op.execute(f"INSERT INTO {index} ({index}) VALUES ('rebuild')")
     for sql in index_triggers(resource, columns).values():
         op.execute(sql)
+
+
+def index_accents(resource: str, columns: Sequence[str]) -> None:
+    """List the rows that SQLite's search index can't find without accents."""
+    if not is_postgresql() and columns:
+        op.execute(f"CREATE INDEX ix_{resource}_accents ON {resource} (number) WHERE {has_accents(columns)}")
 
 
 def allow_erasure(resources: Mapping[str, Mapping[str, Format]]) -> None:

@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, NamedTuple
 import sqlalchemy as sa
 from marshmallow import ValidationError, missing
 
-from api.write_views import match_query
+from api.resources import ENDPOINTS
+from api.write_views import find_matches
 from database import backend
 from database.columns import now
-from database.connection import connection, execute, execute_many, write_transaction
+from database.connection import connection, execute_many, write_transaction
 from formats.errors import first_error, suggest
 from formats.json_text import InvalidJSON, parse_json
 from models import insert_statement
@@ -158,7 +159,7 @@ def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
 def refuse_unknown_companies(step: list[Record]) -> None:
     """Raise InvalidLine for the first row with the companyId of a company that doesn't exist."""
     wanted = {record.values["company_id"] for record in step if record.values.get("company_id")}
-    unknown = wanted - {row[0] for company in wanted for row in execute(match_query, "companies", "id", value=company)}
+    unknown = {company for company in wanted if not find_matches(ENDPOINTS["companies"], "id", company)}
     for record in step:
         if record.values.get("company_id") in unknown:
             raise InvalidLine(record.line, "companyId: Is not the id of a company.")

@@ -14,7 +14,7 @@ down_revision = None
 def upgrade() -> None:
     create_log()
     for name, columns in RESOURCES.items():
-        create_resource(name, *columns, present="<> 'deleted'")
+        create_resource(name, *columns, present="<> 'deleted'", with_accents=False)
     check_tags("conversations")
     release_company_rows("conversations", "contacts")
     create_keys()

@@ -7,7 +7,7 @@ from alembic import op
 
 from migrations.resources import RESOURCES
 from migrations.tables import log_columns, string, timestamp
-from migrations.triggers import allow_erasure
+from migrations.triggers import allow_erasure, index_accents, is_postgresql
 
 revision = "0005"
 down_revision = "0004"
@@ -24,3 +24,31 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["api_key_id"], ["api_keys.id"], ondelete="CASCADE"),
     )
     allow_erasure({name: log_columns(columns) for name, columns in RESOURCES.items()})
+    match_by_value()
+    for name, columns in RESOURCES.items():
+        index_accents(name, [column.name for column in columns if column.searchable])
+
+
+def match_by_value() -> None:
+    """Index names, websites and e-mail addresses by what makes them the same, and compare IP addresses by value."""
+    position = "strpos" if is_postgresql() else "instr"
+    slash = f"{position}(substr(website, 9), '/')"
+    website = (
+        f"(CASE {slash} WHEN 0 THEN lower(website)"
+        f" ELSE lower(substr(website, 1, 7 + {slash})) || substr(website, 8 + {slash}) END)"
+    )
+    keys = (
+        ("companies", "name", "lower(name)"),
+        ("companies", "website", website),
+        ("contacts", "email", "lower(email)"),
+    )
+    for table, column, sql in keys:
+        name = f"ix_{table}_{column}_created_at_id"
+        op.drop_index(name, table)
+        op.create_index(name, table, [sa.text(sql), "created_at", "id"])
+    if is_postgresql():
+        # A cast would raise an error for a text that is no address.
+        op.execute(
+            "CREATE FUNCTION ip_value(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
+            " $$ BEGIN RETURN host($1::inet); EXCEPTION WHEN data_exception THEN RETURN NULL; END $$"
+        )

@@ -55,6 +55,89 @@ def test_match_on_accepts_unchanged_read_only_fields(writer: FlaskClient, create
     assert [error["pointer"] for error in new.json["errors"]] == ["/id"]
 
 
+# Resource, field, a stored value, a sent value, and whether they are the same.
+SAME = [
+    ("contacts", "email", "jo.berg@acme.example", "Jo.Berg@ACME.example", True),
+    ("contacts", "email", "Jo@Müller.example", "jo@xn--mller-kva.example", True),
+    ("contacts", "email", "jo@xn--mller-kva.example", "JO@MÜLLER.example", True),
+    ("contacts", "email", "jos\u00e9@lee.example", "JOSE\u0301@lee.example", True),
+    ("contacts", "email", "jo@acme.example", "jo2@acme.example", False),
+    ("contacts", "email", "jose@lee.example", "jos\u00e9@lee.example", False),
+    ("companies", "website", "https://Acme.example", "https://acme.example/", True),
+    ("companies", "website", "HTTPS://acme.example:443/", "https://acme.example", True),
+    ("companies", "website", "http://acme.example:80", "HTTP://ACME.example/", True),
+    ("companies", "website", "https://Müller.example/Team", "https://xn--mller-kva.example/Team", True),
+    ("companies", "website", "https://acme.example/?a=B", "https://ACME.example?a=B", True),
+    ("companies", "website", "https://acme.example/Team", "https://ACME.example/Team", True),
+    ("companies", "website", "https://acme.example/Team", "https://acme.example/team", False),
+    ("companies", "website", "https://acme.example/Team", "https://acme.example/Team/", False),
+    ("companies", "website", "https://acme.example", "http://acme.example", False),
+    ("companies", "website", "https://acme.example", "https://acme.example:80", False),
+    ("companies", "website", "https://acme.example", "https://www.acme.example", False),
+    ("companies", "website", "https://Jo@acme.example", "https://Jo@ACME.example:443", True),
+    ("companies", "website", "https://[2001:DB8::7]/", "https://[2001:db8::7]", True),
+    ("companies", "name", "Acme", "aCME", True),
+    ("companies", "name", "Cafe\u0301 Müller", "Caf\u00e9 MÜLLER", True),
+    ("companies", "name", "CAFÉ MÜLLER", "café müller", True),
+    ("companies", "name", "ΣΊΣΥΦΟΣ", "σίσυφος", True),
+    ("companies", "name", "Cafe", "Café", False),
+    ("companies", "name", "Acme", "Acme ", False),
+    ("contacts", "name", "Zoë", "ZOE\u0308", True),
+    ("conversations", "visitorEmail", "Jane@Lee.example", "jane@lee.EXAMPLE", True),
+    ("conversations", "visitorEmail", "no address", "NO address", True),
+    ("conversations", "visitorIp", "2001:DB8:0:0::7", "2001:db8::7", True),
+    ("conversations", "visitorIp", "2001:db8::7", "2001:0DB8::7", True),
+    ("conversations", "visitorIp", "::ffff:192.0.2.7", "::FFFF:c000:207", True),
+    ("conversations", "visitorIp", "::ffff:c000:207", "0:0:0:0:0:ffff:192.0.2.7", True),
+    ("conversations", "visitorIp", "::1.2.3.4", "::102:304", True),
+    ("conversations", "visitorIp", "192.0.2.7", "192.0.2.7", True),
+    ("conversations", "visitorIp", "192.0.2.7", "::ffff:192.0.2.7", False),
+    ("conversations", "visitorIp", "2001:db8::7", "2001:db8::70", False),
+]
+
+
+@pytest.mark.parametrize(("resource", "field", "stored", "sent", "is_same"), SAME)
+def test_a_filter_and_match_on_find_what_is_the_same(
+    writer: FlaskClient, create_row: CreateRow, resource: str, field: str, stored: str, sent: str, is_same: bool
+) -> None:
+    row_id = create_row(resource, **{field: stored})
+
+    found = writer.get(f"/api/v1/{resource}", query_string={field: sent}).json
+    assert [row["id"] for row in found] == ([row_id] if is_same else [])
+    assert [row[field] for row in found] == ([stored] if is_same else [])
+    if resource == "conversations" or (resource, field) == ("contacts", "name"):
+        return
+    posted = writer.post(f"/api/v1/{resource}?matchOn={field}", json={field: sent, "name": sent[:255]})
+    assert posted.status_code == (200 if is_same else 201)
+    assert (posted.json["id"] == row_id, posted.json[field]) == (is_same, sent)
+
+
+def test_two_spellings_in_a_batch_are_one_row(writer: FlaskClient) -> None:
+    body = [{"name": "Jo", "email": "jo@acme.example"}, {"name": "Jo", "email": "JO@Acme.example"}]
+    first, second = writer.post(f"{CONTACTS}?matchOn=email", json=body).json
+
+    assert first["id"] == second["id"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "row"),
+    [("companies", {"name": "a"}), ("contacts", {"name": "a"}), ("conversations", {"visitorName": "a"})],
+)
+def test_match_on_id_updates_the_row_or_creates_it_with_that_id(
+    writer: FlaskClient, resource: str, row: dict[str, str]
+) -> None:
+    path = f"/api/v1/{resource}?matchOn=id"
+    created, updated = (writer.post(path, json={"id": "crm-1", **row}) for _time in range(2))
+
+    assert (created.status_code, created.json["id"], updated.status_code) == (201, "crm-1", 200)
+    assert created.json == updated.json
+    batch = writer.post(path, json=[{"id": "crm-1", **row}, {"id": "crm-2", **row}])
+    assert (batch.status_code, [each["id"] for each in batch.json]) == (201, ["crm-1", "crm-2"])
+    for body in {**row}, {"id": "..", **row}, {"id": None, **row}, {"id": "crm-3", "createdAt": "2020-01-01T00:00:00Z"}:
+        assert writer.post(path, json=body).status_code == 422
+    assert writer.post(f"/api/v1/{resource}", json={"id": "crm-4", **row}).status_code == 422
+
+
 def test_match_on_accepts_only_one_field(writer: FlaskClient) -> None:
     assert writer.post(f"{COMPANIES}?matchOn=website,name", json={"name": "a"}).status_code == 400
 

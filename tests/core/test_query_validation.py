@@ -153,8 +153,8 @@ def test_the_error_for_a_parameter_of_other_apis_says_what_to_send(
     ("method", "path", "detail"),
     [
         ("POST", "contacts?matchon=email", "There is no parameter matchon here. Did you mean matchOn?"),
-        ("POST", "contacts?matchOn=phone", "matchOn can't have 'phone'. Known: email."),
-        ("POST", "conversations?matchOn=status", "matchOn can't have 'status'. None is known here."),
+        ("POST", "contacts?matchOn=phone", "matchOn can't have 'phone'. Known: id, email."),
+        ("POST", "conversations?matchOn=status", "matchOn can't have 'status'. Known: id."),
         ("POST", "contacts?dryRun=yes", "dryRun must be true or false, not 'yes'."),
         ("PATCH", "contacts/x?dry=true", "There is no parameter dry here. Did you mean dryRun?"),
         ("DELETE", "contacts/x?limit=1", "There is no parameter limit here. Known: dryRun."),

@@ -89,12 +89,7 @@ def accepted_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
 def test_the_described_parameters_are_those_that_are_accepted(admin: FlaskClient, description: Description) -> None:
     for path, method, operation in description.operations:
         query = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-        accepted = accepted_parameters(admin, path, method)
-        if "conversations" in path:
-            # Accepted, but conversations have no field to match on.
-            accepted.discard("matchOn")
-
-        assert {name for name in query if "[" not in name} == accepted, (path, method)
+        assert {name for name in query if "[" not in name} == accepted_parameters(admin, path, method), (path, method)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

@@ -1,0 +1,110 @@
+"""When two texts are the same e-mail address, URL, name or IP address: the SQL that rows are matched by."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import product
+from math import prod
+from string import ascii_lowercase, ascii_uppercase
+from unicodedata import combining, normalize
+
+MAX_KEYS = 256
+TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+URL = re.compile(r"(https?://(?:[^/?#]*@)?)(\[[^\]]*\]|[^/?#:]*)(?::([0-9]*))?(/?)(.*)", re.I | re.S)
+# The part of a URL before its path in lower case; no slash follows "https://" sooner than at the ninth character.
+SLASH = "{position}(substr({{0}}, 9), '/')"
+FOLDED_URL = (
+    f"(CASE {SLASH} WHEN 0 THEN lower({{{{0}}}})"
+    f" ELSE lower(substr({{{{0}}}}, 1, 7 + {SLASH})) || substr({{{{0}}}}, 8 + {SLASH}) END)"
+).replace("{{0}}", "{0}")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How a kind of text is matched. In the SQL, {0} stands for the column."""
+
+    # Returns all values of the SQL expression for texts that are the same as this one.
+    keys: Callable[[str], list[str]]
+    sqlite: str
+    postgresql: str
+
+
+def lower_ascii(texts: Iterable[str]) -> list[str]:
+    """Return the distinct texts in lower case, except letters outside of ASCII, as SQL's lower() does."""
+    return list(dict.fromkeys(text.translate(TO_LOWER) for text in texts))
+
+
+def name_keys(name: str) -> list[str]:
+    """Return the keys of a name: it is the same in other case, and with composed or decomposed letters (UAX #15).
+
+    Each letter may differ, unless that makes too many keys: then all letters differ alike.
+    """
+    cases = (name,) if name.isascii() else (name, name.lower(), name.upper(), name.title())
+    alike = [normalize(form, each) for each in cases for form in ("NFC", "NFD")]
+    letters = [
+        lower_ascii([letter.lower(), letter.upper(), normalize("NFD", letter)]) for letter in normalize("NFC", name)
+    ]
+    each = product(*letters) if prod(map(len, letters)) <= MAX_KEYS else ()
+    return lower_ascii([*alike, *map("".join, each)])
+
+
+def host_keys(host: str) -> list[str]:
+    """Return the keys of a host name: it is the same in other case, and as A-labels or U-labels (RFC 5890 §2.3)."""
+    try:
+        ascii_host = host.lower().encode("idna").decode()
+        unicode_host = ascii_host.encode().decode("idna")
+    except UnicodeError:
+        return name_keys(host)
+    return lower_ascii([ascii_host, *name_keys(unicode_host)])
+
+
+def email_keys(address: str) -> list[str]:
+    """Return the keys of an e-mail address: it is the same in other case (RFC 5321 §2.4 for the domain)."""
+    local, at, domain = address.rpartition("@")
+    return [f"{before}{at}{after}" for before, after in product(name_keys(local), host_keys(domain))]
+
+
+def url_keys(url: str) -> list[str]:
+    """Return the keys of a URL: scheme and host in other case, default port, empty path (RFC 3986 §6.2)."""
+    if not (parts := URL.fullmatch(url)):
+        return [url]
+    before, host, port, slash, rest = parts.groups(default="")
+    default_port = "443" if before[4] in "sS" else "80"
+    ports = ["", f":{default_port}"] if port in {"", default_port} else [f":{port}"]
+    paths = ["/"] if slash and rest[:1] not in {"", "?", "#"} else ["", "/"]
+    heads = lower_ascii(f"{before}{name}{port}" for name, port in product(host_keys(host), ports))
+    # Without a slash, SQL puts all of it in lower case.
+    return [f"{head}{path}{rest if path else rest.translate(TO_LOWER)}" for head, path in product(heads, paths)]
+
+
+def fold_text(text: str) -> str:
+    """Return a text in lower case and without accents, as `q` compares it."""
+    if text.isascii():
+        return text.lower()
+    return "".join(letter for letter in normalize("NFD", text.lower()) if not combining(letter))
+
+
+def address_value(text: str) -> str | None:
+    """Return the one spelling of an IP address, or None for other text."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
+
+
+def address_keys(text: str) -> list[str]:
+    """Return the keys of an IP address: it is the same in any spelling (RFC 5952 §2)."""
+    address = ip_address(text)
+    keys = [str(address)]
+    # Python and PostgreSQL differ in whether an IPv6 address ends like an IPv4 address.
+    if isinstance(address, IPv6Address) and (high := int(address) >> 32) in {0, 0xFFFF}:
+        keys.append(f"::{'ffff:' if high else ''}{IPv4Address(int(address) & 0xFFFFFFFF)}")
+    return keys
+
+
+NAME = Matching(name_keys, "lower({0})", "lower({0})")
+EMAIL = Matching(email_keys, "lower({0})", "lower({0})")
+WEBSITE = Matching(url_keys, FOLDED_URL.format("{0}", position="instr"), FOLDED_URL.format("{0}", position="strpos"))
+# Functions that database/sqlite.py and a revision define.
+ADDRESS = Matching(address_keys, "ip_value({0})", "ip_value({0})")
