@@ -92,6 +92,9 @@ def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
     attribute = endpoint.attributes[name]
     column, value = endpoint.table.c[attribute], value_schema(endpoint.schema, attribute)
     comparison, value = ("contains", value["items"]) if value.get("type") == "array" else ("=", value)
+    if value.get("type") in {"integer", "number"}:
+        # A filter compares with all decimals of a number.
+        value = {"type": "number", "minimum": value["minimum"], "maximum": value["maximum"]}
     example = endpoint.schema.example()[name]
     examples = example if isinstance(example, list) else [example]
     null = " `null` stands for no value." if column.nullable else ""

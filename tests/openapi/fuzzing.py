@@ -16,7 +16,8 @@ numbers = count()
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _arguments: Any) -> None:
     """Keep the protected rows, and make a request valid that only the schema considers valid."""
-    if case.method == "DELETE" and case.path_parameters.get("id") in PROTECTED:
+    removes = case.method == "DELETE" or case.path.endswith(("/forget", "/roll"))
+    if removes and case.path_parameters.get("id") in PROTECTED:
         case.path_parameters["id"] = "nobody"
     is_positive = case.meta.generation.mode.is_positive
     invalid_location = None if is_positive else getattr(case.meta.phase.data, "parameter_location", None)
