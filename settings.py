@@ -127,3 +127,9 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
     # Resolved now, not at import: the current folder may have changed.
     values.setdefault("database_url", database_url(Settings.__dataclass_fields__["database_url"].metadata["default"]))
     return Settings(**values)
+
+
+def variables_used(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the environment variables that settings are from."""
+    names = [row.name for row in fields(Settings) if flags.get(row.name) is None]
+    return [name.upper() for name in names if environment.get(name.upper())]

@@ -15,7 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
-from database.connection import discard_connections
+from database.connection import TooManyLists, discard_connections
 from database.write_lock import WriteLockTimeout
 from formats.errors import pointers
 from formats.json_text import InvalidJSON
@@ -89,6 +89,7 @@ def init_problems(app: Flask) -> None:
         app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, database_error)
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
+    app.register_error_handler(TooManyLists, too_many_lists)
     app.register_error_handler(Exception, internal_error)
 
 
@@ -134,6 +135,12 @@ def unavailable(error: Exception) -> Response:
     """Return 503: the same request may succeed a moment later."""
     log.warning("The database is unavailable: %s", getattr(error, "orig", error))
     return problem(503, DETAILS[503], headers={"Retry-After": "1"})
+
+
+def too_many_lists(_error: Exception) -> Response:
+    """Return 503 for a long list while other clients receive as many as are sent at once."""
+    detail = "Too many clients are receiving long lists: try again, or read the list page by page, with limit."
+    return problem(503, detail, headers={"Retry-After": "5"})
 
 
 def internal_error(error: Exception) -> Response:

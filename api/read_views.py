@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 from flask import Response, abort, g, stream_with_context
@@ -12,7 +14,11 @@ from api.query import ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
 from api.select import page_query, row_query
-from database.connection import Connection, begin_snapshot, detach_connection, execute
+from database.connection import Connection, begin_snapshot, connections, detach_connection, execute, release_detached
+
+LARGE_PAGE = 100
+# Characters that a long list sends at a time: of a page that its client does not read, memory holds no second copy.
+PIECE_LENGTH = 256 * 1024
 
 
 class Page(NamedTuple):
@@ -44,7 +50,8 @@ def list_rows(endpoint: Endpoint) -> Response:
 
 def read_page(listing: ListRequest) -> Page:
     """Return the page of the list's query, and set the version that it reflects."""
-    row = execute(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
+    with connections().large_read() if listing.query.limit > LARGE_PAGE else nullcontext():
+        row = execute(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
     *version, rows, edge, total = row if listing.wants_count else (*row, 0)
     set_version(*version)
     # The sort keys of the page's last row and, if there is one, of the row after it.
@@ -59,7 +66,7 @@ def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Re
     response = Response(
         stream_with_context(all_pages(listing, page, own)), 200, headers, content_type="application/json"
     )
-    response.call_on_close(own.release)
+    response.call_on_close(partial(release_detached, own))
     return response
 
 
@@ -67,16 +74,24 @@ def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str
     """Yield the whole list in pieces: its first page, then the pages that follow it, read by the connection."""
     g.connection = own
     try:
-        yield f"[{page.rows}"
+        yield "["
+        yield from pieces(page.rows)
         while page.cursor:
             listing.seek(page.cursor)
             # Free the page that was sent before the next one is read.
             del page
             page = read_page(listing)
-            yield f",{page.rows}"
+            yield ","
+            yield from pieces(page.rows)
         yield "]"
     finally:
         g.pop("connection", None)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Yield a text in pieces."""
+    for start in range(0, len(text), PIECE_LENGTH):
+        yield text[start : start + PIECE_LENGTH]
 
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:

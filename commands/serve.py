@@ -6,7 +6,7 @@ from dataclasses import fields
 import click
 
 from commands.group import open_app, setting_options
-from settings import Settings, load_settings
+from settings import Settings, load_settings, variables_used
 
 
 @click.command()
@@ -18,4 +18,4 @@ def serve(demo: bool, **options: str | None) -> None:
 
     settings = load_settings(options, os.environ)
     with open_app(options) as app:
-        run_server(app, settings, demo)
+        run_server(app, settings, variables_used(options, os.environ), demo)

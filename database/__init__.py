@@ -54,7 +54,7 @@ def init_database(app: Flask, settings: Settings) -> None:
         db.init_app(app)
         with app.app_context():
             event.listen(db.engine, "connect", own.prepare)
-            init_connections(app, db.engine, f"{url.database}.lock" if is_shared else None)
+            init_connections(app, db.engine, f"{url.database}.lock" if is_shared else None, settings.threads)
             try:
                 upgrade(db.engine)
             finally:

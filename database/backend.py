@@ -14,6 +14,7 @@ class Backend(Protocol):
 
     ENGINE_OPTIONS: dict[str, Any]
     BEGIN_SNAPSHOT: str
+    AFTER_SNAPSHOT: tuple[str, ...]
     BEGIN_WRITING: tuple[str, ...]
     insert: Any
 

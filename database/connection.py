@@ -5,9 +5,10 @@ exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 
 without compiled statements (`make bench ABLATE=driver-connection`, `ABLATE=compiled-statements`).
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -18,10 +19,18 @@ from database.backend import backend_of
 from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
+# A large page takes its memory several times while it is read, and more threads read it no faster. Behind slow ones,
+# a read waits no longer than this.
+MAX_LARGE_READS = 2
+MAX_WAIT_SECONDS = 2
 
 SQL = sa.Select[*tuple[Any, ...]] | sa.UpdateBase
 # A statement, or a function that returns one, depending on its arguments or on the kind of database.
 Source = SQL | Callable[..., SQL]
+
+
+class TooManyLists(Exception):
+    """Other clients' long lists hold all of the connections that such lists may have."""
 
 
 class Statement:
@@ -81,8 +90,11 @@ class Connection:
 class Connections:
     """The app's idle connections, its compiled statements, and the lock of its writers."""
 
-    def __init__(self, engine: sa.Engine, write_lock: WriteLock) -> None:
+    def __init__(self, engine: sa.Engine, write_lock: WriteLock, threads: int) -> None:
         self.engine, self.write_lock = engine, write_lock
+        self.large_reads = threading.BoundedSemaphore(MAX_LARGE_READS)
+        # Half of the threads are left to other requests.
+        self.detachable = threading.BoundedSemaphore(max(1, threads // 2))
         self.backend = backend_of(engine.url)
         self.idle: deque[Connection] = deque()
         self.compile = lru_cache(MAX_STATEMENTS)(self.compile_anew)
@@ -90,6 +102,16 @@ class Connections:
     def compile_anew(self, source: Source, *arguments: Any) -> Statement:
         """Return the compiled statement."""
         return Statement(source(*arguments) if callable(source) else source, self.engine.dialect)
+
+    @contextmanager
+    def large_read(self) -> Iterator[None]:
+        """Run the block, which reads a large page, while few others do."""
+        has_turn = self.large_reads.acquire(timeout=MAX_WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            if has_turn:
+                self.large_reads.release()
 
     def open(self) -> Connection:
         """Return an idle connection, or a new one."""
@@ -104,9 +126,9 @@ class Connections:
             self.idle.pop().pooled.invalidate()
 
 
-def init_connections(app: Flask, engine: sa.Engine, lock_file: str | None) -> None:
+def init_connections(app: Flask, engine: sa.Engine, lock_file: str | None, threads: int) -> None:
     """Give the app its connections; writers of several processes take turns by the lock file."""
-    app.extensions["connections"] = Connections(engine, WriteLock(lock_file))
+    app.extensions["connections"] = Connections(engine, WriteLock(lock_file), threads)
     app.teardown_appcontext(release_connection)
 
 
@@ -127,11 +149,23 @@ def connection() -> Connection:
 def detach_connection() -> Connection:
     """Take the connection out of this context, for a response that is sent after the context's end.
 
-    The caller sets g.connection again where it is used, and releases it.
+    The caller sets g.connection again where it is used, and calls release_detached(). Raises TooManyLists.
     """
     own = connection()
+    if not own.home.detachable.acquire(blocking=False):
+        raise TooManyLists
     del g.connection
     return own
+
+
+def release_detached(own: Connection) -> None:
+    """Release a detached connection; what was written during its snapshot can then leave SQLite's WAL file."""
+    with suppress(own.home.engine.dialect.loaded_dbapi.Error):
+        own.end()
+        for sql in own.home.backend.AFTER_SNAPSHOT:
+            own.execute(sql)
+    own.release()
+    own.home.detachable.release()
 
 
 def release_connection(_error: BaseException | None = None) -> None:

@@ -11,6 +11,7 @@ __all__ = ["insert"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+AFTER_SNAPSHOT: tuple[str, ...] = ()
 # SQLSTATE classes and codes: connection lost, too many connections, shutdown, lock timeout, deadlock.
 UNAVAILABLE = ("08", "53300", "57P", "55P03", "40")
 # "cardfile" as a number. The change log's triggers take the same lock.

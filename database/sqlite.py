@@ -23,7 +23,9 @@ __all__ = ["bulk_indexing", "insert"]
 
 ENGINE_OPTIONS = {"module": driver}
 BUSY_MILLISECONDS = 5000
+WAL_BYTES = 8 * 1024 * 1024
 BEGIN_SNAPSHOT = "BEGIN"
+AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
 # The SELECT reads the schema again: a bulk load that ended meanwhile has changed it.
 BEGIN_WRITING = ("BEGIN IMMEDIATE", "SELECT 1 FROM sqlite_master")
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
@@ -61,6 +63,8 @@ def prepare(connection: Any, _record: object) -> None:
         connection.create_function(name, 1, function, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA journal_mode = WAL")
+    # A WAL file that grew while a long list was read is cut to this by the next write that begins it anew.
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     # Older versions refuse the schema's JSON functions with it.

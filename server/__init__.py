@@ -1,6 +1,9 @@
 """`serve`: the greeting with the first key, and the choice of the WSGI server."""
 
+import ctypes
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
 
@@ -15,25 +18,30 @@ from database.backend import display_name
 from database.connection import connection, execute, write_transaction
 from models import ApiKey
 from server.log import set_up_logging
+from server.spool import Spool
 from server.turns import Turns
 from settings import InvalidSetting, Settings
 
 
-def run_server(app: Flask, settings: Settings, demo: bool) -> None:
-    """Serve until a signal, by the server that the settings name."""
+def run_server(app: Flask, settings: Settings, variables: Collection[str], demo: bool) -> None:
+    """Serve until a signal, by the server that the settings name; some of them are from environment variables."""
     if settings.workers > 1 and settings.server != "granian":
-        raise InvalidSetting("--workers needs a server with several processes: add --server granian.")
+        name, other = ("WORKERS", "SERVER=granian") if "WORKERS" in variables else ("--workers", "--server granian")
+        raise InvalidSetting(f"{name} needs a server with several processes: add {other}.")
     set_up_logging(settings.log_format)
+    return_freed_memory()
+    streams = max(1, settings.threads // 4)
     server: Any
     if settings.server == "granian":
         from server.granian_server import Granian
 
-        app.wsgi_app = Turns(app.wsgi_app)  # type: ignore[method-assign]
-        server = Granian(app, settings)
+        app.wsgi_app = Spool(Turns(app.wsgi_app), streams)  # type: ignore[method-assign]
+        server = Granian(app, settings, variables)
     else:
         from server.waitress_server import Waitress
 
-        server = Waitress(app, settings)
+        app.wsgi_app = Spool(app.wsgi_app, streams)  # type: ignore[method-assign]
+        server = Waitress(app, settings, variables)
     if demo:
         seed.load_demo(only_if_empty=True)
     if sys.stdout is None:
@@ -43,6 +51,13 @@ def run_server(app: Flask, settings: Settings, demo: bool) -> None:
     server.run()
     app.extensions["last_use"].stop()
     drop_unwritable_stderr()
+
+
+def return_freed_memory() -> None:
+    """Have glibc return freed blocks from 1 MiB on to the system, instead of keeping them for each thread."""
+    with suppress(OSError, AttributeError, TypeError):
+        # M_MMAP_THRESHOLD of malloc.h
+        ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
 
 
 def drop_unwritable_stderr() -> None:

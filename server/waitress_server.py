@@ -1,12 +1,10 @@
 """waitress (one process): its limits, its own errors as problem+json, persistent connections, graceful shutdown."""
 
 import logging
-import signal
 import time
-from types import FrameType
+from collections.abc import Collection
 from typing import Any
 
-import click
 from flask import Flask
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
@@ -15,28 +13,33 @@ from waitress.task import ErrorTask, WSGITask
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.protocol import request_id_from
+from auth import API, is_well_formed
+from server import listener
+from server.listener import open_sockets, raise_descriptor_limit
+from server.signals import catch_signals
 from settings import Settings
 
 access_log = logging.getLogger("cardfile.access")
 
 # Less than the ten seconds that `docker stop` waits.
 SHUTDOWN_SECONDS = 8
-# The one-file binary receives one Ctrl-C twice: from the terminal and from its parent process.
-SAME_SIGNAL_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 
 OPTIONS = {
-    "connection_limit": 2000,
     # select() fails past 1,024 descriptors.
     "asyncore_use_poll": True,
-    "channel_timeout": 10,
-    "cleanup_interval": 5,
+    # check_connections() closes idle connections; this would also cut a response whose reader pauses.
+    "channel_timeout": 24 * 3600,
     "max_request_header_size": 64 * 1024,
     "ident": None,
     # The setting `proxies` decides about these headers, for every server.
     "clear_untrusted_proxy_headers": False,
-    # A long list waits for its reader once this much is unsent, so that waitress never buffers it in a file.
+    # A client that goes away is no error of the server.
+    "log_socket_errors": False,
+    # A long list waits for its reader once this much is unsent.
     "outbuf_high_watermark": 1024 * 1024,
-    "outbuf_overflow": 8 * 1024 * 1024,
+    # Spool puts large responses into files.
+    "outbuf_overflow": 64 * 1024 * 1024,
 }
 
 
@@ -68,73 +71,42 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 class Waitress:
     """The server: it listens once constructed, and answers requests in run()."""
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
-        raise_descriptor_limit()
-        self.sockets: dict[int, Any] = {}
-        self.server = listen(app, settings, self.sockets)
-        # Installed before the greeting, because its reader may stop the server at once.
-        self.signals = catch_signals()
-        self.port = next(each for each in self.sockets.values() if isinstance(each, BaseWSGIServer)).effective_port
-
-    def run(self) -> None:
-        """Serve until a signal; then stop accepting connections, finish open requests, and return."""
-        serve_until(self.signals, self.server, self.sockets)
-
-
-def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
-    """Return a waitress server that listens; its sockets are added to the given map."""
-    # waitress has no public setting for its tasks. Without KeepAliveTask every 304 closes the client's connection;
-    # without ProblemTask its own errors are plain text.
-    HTTPChannel.task_class, HTTPChannel.error_task_class = KeepAliveTask, ProblemTask
-    try:
-        return create_server(
+    def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
+        # waitress has no public setting for its tasks. Without KeepAliveTask every 304 closes the client's connection;
+        # without ProblemTask its own errors are plain text.
+        HTTPChannel.task_class, HTTPChannel.error_task_class = KeepAliveTask, ProblemTask
+        connection_limit, listening = raise_descriptor_limit(), open_sockets(settings, variables)
+        self.port = listening[0].getsockname()[1]
+        self.channels: dict[int, Any] = {}
+        self.server = create_server(
             app,
-            map=sockets,
-            host=settings.host,
-            port=settings.port,
             server_name=settings.host,
+            map=self.channels,
+            sockets=listening,
             threads=settings.threads,
+            connection_limit=connection_limit,
             # A body over the app's limit is read up to here, so that its sender sees the 413.
             max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],
             **OPTIONS,
         )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
-        raise click.ClickException(message) from error
+        # Installed before the greeting, because its reader may stop the server at once.
+        self.signals = catch_signals()
 
-
-def raise_descriptor_limit() -> None:
-    """Raise the limit of open files to what the connection limit needs, where the system has such a limit."""
-    try:
-        import resource
-    except ImportError:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def catch_signals() -> list[float]:
-    """Return a list that receives the times of SIGTERM and Ctrl-C; a second Ctrl-C raises KeyboardInterrupt."""
-    times: list[float] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        times.append(time.monotonic())
-        if number == signal.SIGINT and times[-1] - times[0] > SAME_SIGNAL_SECONDS:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return times
+    def run(self) -> None:
+        """Serve until a signal; then stop accepting connections, finish open requests, and return."""
+        serve_until(self.signals, self.server, self.channels)
 
 
 def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> None:
     """Run waitress's loop until a signal arrives; then stop accepting connections and finish open requests."""
     # waitress's own run() drops responses that its loop has not sent yet.
+    next_check = 0.0
+    first_seen: dict[Any, float] = {}
     while not signals:
-        wasyncore.loop(timeout=0.5, use_poll=True, map=sockets, count=1)
+        wasyncore.loop(timeout=CHECK_SECONDS, use_poll=True, map=sockets, count=1)
+        if time.monotonic() >= next_check:
+            first_seen = check_connections(sockets, first_seen)
+            next_check = time.monotonic() + CHECK_SECONDS
     for each in list(sockets.values()):
         if isinstance(each, BaseWSGIServer):
             wasyncore.dispatcher.close(each)
@@ -143,6 +115,44 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
         wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
     server.task_dispatcher.shutdown(timeout=max(0, deadline - time.monotonic()))
     wasyncore.close_all(sockets)
+
+
+def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> dict[Any, float]:
+    """Close idle connections, and those whose request makes no progress; answer requests without a key at once.
+
+    A body may take any time as long as it makes progress, a header STALLED_SECONDS in all. Returns when each request
+    that is still unfinished was first seen.
+    """
+    now, unfinished = time.time(), {}
+    for channel in list(sockets.values()):
+        if not isinstance(channel, HTTPChannel) or channel.requests or channel.total_outbufs_len:
+            continue
+        request, since, limit = channel.request, channel.last_activity, listener.IDLE_SECONDS
+        if request is not None:
+            unfinished[request] = first_seen.get(request, now)
+            since, limit = since if request.headers_finished else unfinished[request], listener.STALLED_SECONDS
+        if now - since > limit:
+            channel.will_close = True
+        elif request is not None and request.headers_finished and lacks_key(request):
+            answer_without_body(channel)
+    return unfinished
+
+
+def lacks_key(request: Any) -> bool:
+    """Tell whether an API request's Authorization header can't be valid: the app answers it without its body."""
+    scheme, _space, credentials = request.headers.get("AUTHORIZATION", "").partition(" ")
+    return request.path.startswith(f"{API}/") and not (
+        scheme.lower() == "bearer" and is_well_formed(credentials.strip())
+    )
+
+
+def answer_without_body(channel: Any) -> None:
+    """Let the app answer a request whose body has not arrived, and close the connection after the response."""
+    request, channel.request = channel.request, None
+    request.body_rcv = None
+    request.headers |= {"CONNECTION": "close", "CONTENT_LENGTH": "0"}
+    channel.requests.append(request)
+    channel.server.add_task(channel)
 
 
 def close_idle_connections(sockets: dict[int, Any]) -> bool:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
@@ -352,16 +351,6 @@ def send_request(server: LiveServer, path: str = "/api/v1/companies", body: obje
         connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
         response = connection.getresponse()
         return response.status, response.read()
-
-
-def wait_until_ready(server: LiveServer) -> None:
-    """Wait until a server accepts connections; Granian prints its first line before its processes listen."""
-    for _attempt in range(100):
-        with suppress(ConnectionRefusedError):
-            send_request(server)
-            return
-        time.sleep(0.1)
-    raise AssertionError(server.log)
 
 
 @pytest.fixture

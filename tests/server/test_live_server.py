@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, run_external_sql, send_request, wait_until_ready
+from tests.conftest import LiveServer, run_external_sql, send_request
 from tests.server.conftest import send_bytes
 
 RunCommand = Callable[..., Result]
@@ -203,7 +203,6 @@ def test_a_client_that_sends_a_too_large_body_receives_413(
 ) -> None:
     server = start_server(*arguments)
     server.read_first_key()
-    wait_until_ready(server)
     for megabytes in (2, 7) * 10:
         assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
 

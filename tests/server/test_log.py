@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from auth import new_key
-from tests.conftest import LiveServer, send_request, wait_until_ready
+from tests.conftest import LiveServer, send_request
 from tests.server.conftest import send_bytes
 
 StartServer = Callable[..., LiveServer]
@@ -78,7 +78,6 @@ def test_the_server_works_if_the_log_cannot_be_written(
 
     with closing(ServerWithoutLog(tmp_path, *arguments, PYTHONUNBUFFERED=unbuffered)) as server:
         server.read_first_key()
-        wait_until_ready(server)
         assert [send_request(server)[0] for _time in range(200)] == [200] * 200
         assert server.stop(signal.SIGTERM) == 0
 

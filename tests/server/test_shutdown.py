@@ -44,8 +44,12 @@ def test_a_signal_stops_the_server_after_the_running_request(start_server: Start
 
 def test_a_second_ctrl_c_stops_the_server_at_once(start_server: StartServer) -> None:
     server = start_server()
+    server.read_first_key()
     with socket.create_connection(("127.0.0.1", server.port)) as busy:
-        busy.sendall(b"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        head = (
+            f"POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\nContent-Length: 9\r\n\r\n"
+        )
+        busy.sendall(head.encode() + b"{")
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
         time.sleep(1)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from flask import Flask
 
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
@@ -109,6 +111,39 @@ def test_several_servers_can_start_with_demo_data_at_once(start_server: StartSer
     for server in servers:
         server.process.send_signal(signal.SIGTERM)
     assert sum(bool(server.read_first_key()) for server in servers) == 1
+
+
+@pytest.mark.parametrize("name", ["waitress", "granian"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", socket.gethostname()])
+def test_a_host_can_be_a_name(start_server: StartServer, name: str, host: str) -> None:
+    server = start_server("serve", "--server", name, HOST=host)
+    assert f" http://{host}:{server.port}/api/v1 " in server.first_line
+    server.read_first_key()
+
+    with socket.create_connection((host, server.port), timeout=20):
+        pass
+    assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("name", ["waitress", "granian"])
+def test_the_error_for_a_host_from_the_environment_names_the_variable(
+    run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOST", "x86_64-conda-linux-gnu.invalid")
+    refused = run_command("serve", "--server", name)
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: Can't listen on x86_64-conda-linux-gnu.invalid port 8000: ")
+    assert refused.stderr.endswith(". HOST is an environment variable: --host overrides it.\n")
+
+
+@pytest.mark.parametrize("name", ["waitress", "granian"])
+def test_no_key_is_created_before_the_server_listens(shared_server: LiveServer, tmp_path: Path, name: str) -> None:
+    command = [sys.executable, ROOT / "service.py", "serve", "--server", name, "--port", str(shared_server.port)]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT * FROM api_keys") == []
 
 
 @pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])

@@ -2,16 +2,19 @@
 
 import http.client
 import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, run_external_sql, send_request, wait_until_ready
+from tests.conftest import LiveServer, run_external_sql, send_request
 
 StartServer = Callable[..., LiveServer]
 TWO_WORKERS = ("serve", "--server", "granian", "--workers", "2")
@@ -21,7 +24,6 @@ TWO_WORKERS = ("serve", "--server", "granian", "--workers", "2")
 def workers(start_server: StartServer) -> LiveServer:
     server = start_server(*TWO_WORKERS, "--demo")
     server.read_first_key()
-    wait_until_ready(server)
     return server
 
 
@@ -86,6 +88,26 @@ def test_waitress_refuses_several_workers(run_command: Callable[..., Result]) ->
         1,
         "Error: --workers needs a server with several processes: add --server granian.\n",
     )
+
+
+def test_the_error_for_workers_from_the_environment_names_the_variables(
+    run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKERS", "4")
+
+    refused = run_command("serve")
+    assert refused.stderr == "Error: WORKERS needs a server with several processes: add SERVER=granian.\n"
+
+
+@pytest.mark.tools
+def test_a_killed_process_is_replaced(workers: LiveServer) -> None:
+    assert send_request(workers)[0] == 200
+    children = Path(f"/proc/{workers.process.pid}/task/{workers.process.pid}/children").read_text(encoding="ascii")
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+    time.sleep(8)
+
+    assert {send_request(workers)[0] for _time in range(20)} == {200}
+    assert workers.stop(signal.SIGTERM) == 0
 
 
 def test_the_error_for_a_missing_granian_has_the_install_command(

@@ -1,0 +1,22 @@
+"""SIGTERM and Ctrl-C."""
+
+import signal
+import time
+from types import FrameType
+
+# The one-file binary receives one Ctrl-C twice: from the terminal and from its parent process.
+SAME_SIGNAL_SECONDS = 0.5
+
+
+def catch_signals() -> list[float]:
+    """Return a list that receives the times of SIGTERM and Ctrl-C; a second Ctrl-C raises KeyboardInterrupt."""
+    times: list[float] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        times.append(time.monotonic())
+        if number == signal.SIGINT and times[-1] - times[0] > SAME_SIGNAL_SECONDS:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return times

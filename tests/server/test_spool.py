@@ -1,0 +1,84 @@
+"""Large responses are moved to files; some of unknown length are sent while they are made."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from werkzeug.wsgi import FileWrapper
+
+from server.spool import MAX_IN_MEMORY, Spool
+
+LARGE = b"x" * (MAX_IN_MEMORY + 1)
+
+
+class Stream:
+    """A response of unknown length, which notes when it is closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (b"1", b"2")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def call(spool: Spool) -> Iterable[bytes]:
+    return spool({}, lambda *_arguments: None)
+
+
+def app_with(body: Iterable[bytes], status: str = "200 OK", length: int | None = None) -> Spool:
+    def app(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response(status, [] if length is None else [("Content-Length", str(length))])
+        return body
+
+    return Spool(app, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "length"),
+    [
+        pytest.param([b"small"], "200 OK", 5, id="small-list"),
+        pytest.param(Stream(), "200 OK", 2, id="known-length"),
+        pytest.param(Stream(), "304 NOT MODIFIED", None, id="no-body"),
+    ],
+)
+def test_a_small_response_is_returned_as_it_is(body: Iterable[bytes], status: str, length: int | None) -> None:
+    assert call(app_with(body, status, length)) is body
+
+
+def test_a_large_response_is_moved_to_a_file_and_sent_in_pieces() -> None:
+    response = call(app_with([LARGE], length=len(LARGE)))
+
+    assert isinstance(response, FileWrapper)
+    pieces = list(response)
+    assert b"".join(pieces) == LARGE and max(map(len, pieces)) < MAX_IN_MEMORY
+    response.close()
+
+
+def test_a_response_of_unknown_length_is_made_in_a_file_while_another_is_sent() -> None:
+    first, second, third = Stream(), Stream(), Stream()
+    spool = app_with(first)
+    sent = call(spool)
+    assert not isinstance(sent, FileWrapper) and not first.is_closed
+
+    spool.app = app_with(second).app
+    in_file = call(spool)
+    assert isinstance(in_file, FileWrapper) and second.is_closed
+    assert list(in_file) == [b"12"]
+    in_file.close()
+
+    sent.close()  # type: ignore[attr-defined]
+    spool.app = app_with(third).app
+    assert first.is_closed and not isinstance(call(spool), FileWrapper)
+
+
+def test_without_a_folder_for_temporary_files_a_large_response_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("server.spool.TemporaryFile", fail)
+    body = [LARGE]
+
+    assert call(app_with(body, length=len(LARGE))) is body
