@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from operate.proxies import init_proxies
 from pages.sessions import HOME
 from settings import load_settings
-from tests.conftest import CreateRow, LiveServer, wait_until_ready
+from tests.conftest import CreateRow, LiveServer
 from tests.core.test_authentication import NewKey
 from tests.server.conftest import send_bytes
 
@@ -175,7 +175,6 @@ def test_a_forwarded_address_cannot_forge_fields_of_the_log(
 def test_forwarded_headers_change_nothing_without_proxies(start_server: Callable[..., LiveServer], server: str) -> None:
     live = start_server("serve", "--server", server)
     live.read_first_key()
-    wait_until_ready(live)
     strangers = {**FORWARDED, "Forwarded": "for=203.0.113.7;proto=https;host=crm.example", "X-Forwarded-Port": "1"}
 
     for path in "/", "/docs", "/openapi.json", "/llms.txt", f"{HOME}/sign-in", HOME:
@@ -187,7 +186,6 @@ def test_forwarded_headers_change_nothing_without_proxies(start_server: Callable
 def test_both_servers_pass_the_headers_of_proxies_on(start_server: Callable[..., LiveServer], server: str) -> None:
     live = start_server("serve", "--server", server, PROXIES="1")
     live.read_first_key()
-    wait_until_ready(live)
 
     assert f'"servers": [{{"url": "{PUBLIC}"}}]' in ask(live, "/openapi.json", FORWARDED)
     # Nothing else is taken from a proxy.

@@ -12,7 +12,7 @@ from click.testing import Result
 from flask.testing import FlaskClient
 
 from database.sqlite import driver as sqlite
-from tests.conftest import LiveServer, run_external_sql, wait_until_ready
+from tests.conftest import LiveServer, run_external_sql
 
 RunCommand = Callable[..., Result]
 
@@ -41,7 +41,6 @@ def test_a_served_database_is_restored_and_no_tag_of_the_lost_history_is_good(
         pytest.importorskip("granian")
     server = start_server("serve", "--server", server_name)
     server.read_first_key()
-    wait_until_ready(server)
     call(server, "PUT", "contacts/x", {"name": "Ann"})
     assert run_command("backup", "b.db").exit_code == 0
     _status, lost, _body = call(server, "PATCH", "contacts/x", {"name": "Lost"})

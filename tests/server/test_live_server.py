@@ -104,7 +104,6 @@ def test_a_request_refused_by_the_server_gets_a_problem_document(
 def test_http_1_0_requires_no_host(start_server: StartServer, server: str) -> None:
     live = start_server("serve", "--server", server)
     live.read_first_key()
-    wait_until_ready(live)
     send_request(live, body=[{"name": "A"}, {"name": "B"}])
     key = f"Authorization: Bearer {live.key}\r\n"
 
