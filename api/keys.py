@@ -10,7 +10,7 @@ from api.json_sql import json_object, schema_fields
 from api.parameters import Parameters, parse_body
 from api.problems import Conflict
 from api.responses import JSONResponse
-from auth import create_key, delete_key, requires, roll_key
+from auth import InvalidKey, create_key, delete_key, requires, roll_key
 from database.columns import now
 from database.connection import execute, write_transaction
 from formats.json_text import encode_json, parse_json
@@ -27,6 +27,17 @@ def list_keys() -> Response:
     """Return the records of all keys, oldest first."""
     Parameters()
     return JSONResponse(f"[{','.join(row for [row] in execute(keys_query))}]")
+
+
+@keys.get("/keys/me", endpoint="get_key")
+def show_own_key() -> Response:
+    """Return the record of the request's own key, whatever its scope."""
+    Parameters()
+    row = execute(key_query, id=g.key.id).fetchone()
+    if row is None:
+        # Deleted a moment ago.
+        raise InvalidKey
+    return JSONResponse(row[0])
 
 
 @keys.post("/keys", endpoint="create_key")

@@ -132,6 +132,17 @@ def test_a_rolled_key_expires_as_its_record_does(app: Flask, admin: FlaskClient,
         assert client_with_key(app, key).get("/api/v1/contacts").status_code == 401
 
 
+@pytest.mark.parametrize("scope", ["read", "write", "admin"])
+def test_a_key_of_any_scope_reads_its_own_record(app: Flask, admin: FlaskClient, scope: str) -> None:
+    created = admin.post("/api/v1/keys", json={"name": "CI", "scope": scope}).json
+    key = created.pop("key")
+
+    response = client_with_key(app, key).get("/api/v1/keys/me")
+    assert (response.status_code, response.json) == (200, created | {"lastUsedAt": response.json["lastUsedAt"]})
+    assert key not in response.text
+    assert app.test_client().get("/api/v1/keys/me").status_code == 401
+
+
 def test_an_unknown_key_cannot_be_rolled_nor_by_a_key_of_another_scope(admin: FlaskClient, writer: FlaskClient) -> None:
     response = admin.post("/api/v1/keys/nobody/roll")
 

@@ -59,7 +59,7 @@ def test_operation_ids_are_verb_and_noun(description: Description) -> None:
             *names
         }
     assert {"listChanges", "listKeys", "createKey", "rollKey", "deleteKey"} <= {*names}
-    assert len(names) == len({*names}) == 26
+    assert len(names) == len({*names}) == 27
 
 
 def test_summaries_are_two_or_three_words(description: Description) -> None:
@@ -253,7 +253,7 @@ def test_each_example_request_returns_its_example_response(
         assert documented and response.status_code < 300, (operation["operationId"], response.json)
         if response.status_code == 204:
             continue
-        is_exact = operation["operationId"].startswith(("get", "replace", "update"))
+        is_exact = operation["operationId"].startswith(("get", "replace", "update")) and "keys" not in operation["tags"]
         first, expected = (
             each[0] if isinstance(each, list) else each for each in (response.json, example_in(documented))
         )
