@@ -30,12 +30,12 @@ URL = validate.Regexp(
 )
 # An e-mail address: a dot-atom or a quoted text, then a domain or an IPv4 address (RFC 5321 §4.1.2), with any letters
 # and marks (RFC 6531 §3.3).
-ATOM = rf"[^{CONTROL}{INVISIBLE}\"(),.:;<>@\[\\\]]++"
-QUOTED = rf'"(\\?( |[^"\\{CONTROL}{INVISIBLE}])|\\["\\])*+"'
-LABEL = rf"(?!-)(?![^.]{{64}})[^{CONTROL}{INVISIBLE}!-,./:-@\[-`{{-~]++(?<!-)"
+ATOM = rf"[^{CONTROL}{INVISIBLE}\"(),.:;<>@\[\\\]]+"
+QUOTED = rf'"(\\?( |[^"\\{CONTROL}{INVISIBLE}])|\\["\\])*"'
+LABEL = rf"(?!-)(?![^.]{{64}})[^{CONTROL}{INVISIBLE}!-,./:-@\[-`{{-~]+(?<!-)"
 OCTET = "(25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 EMAIL = re.compile(
-    rf"({ATOM}(\.{ATOM})*+|{QUOTED})@(({LABEL}(\.{LABEL})++(?<=[^.]{{2}})|localhost)\.?|\[({OCTET}\.){{3}}{OCTET}\])"
+    rf"({ATOM}(\.{ATOM})*|{QUOTED})@(({LABEL}(\.{LABEL})+(?<=[^.]{{2}})|localhost)\.?|\[({OCTET}\.){{3}}{OCTET}\])"
 )
 # Characters that need no escape in a URL (RFC 3986 §2.3). Clients remove the segments . and .. from a path (§5.2.4).
 ID = validate.Regexp(
