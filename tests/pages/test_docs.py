@@ -48,7 +48,7 @@ def test_every_sample_works_as_pasted_on_demo_data(
     for operation in sorted(operations, key=lambda each: (each.path.endswith("/forget"), each.method == "DELETE")):
         text = operation.sample.languages[language].replace("YOUR_API_KEY", server.key)
         text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
-        text = re.sub("/keys/(?!me[\"])[^\"'/]+", f"/keys/{created['id']}", text)
+        text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text)
         completed = subprocess.run(
             [*INTERPRETERS[language], text], capture_output=True, text=True, check=True, timeout=30
         )
