@@ -1,15 +1,13 @@
 """`backup`, `restore`, `forget` and `check`, the commands of the room operate."""
 
-import os
 from pathlib import Path
 
 import click
 
 from api.resources import ENDPOINTS
-from commands.group import open_app, setting_options
+from commands.group import open_app, setting_options, settings_of
 from database import db
 from database.schema import UnusableDatabase, copy_to
-from settings import load_settings
 
 
 @click.command()
@@ -31,7 +29,7 @@ def restore(path: Path | None, **options: str | None) -> None:
     """
     from operate.restore import begin_database_history, restore_file
 
-    url = load_settings(options, os.environ).database_url
+    url = settings_of(options).database_url
     if path is None:
         with open_app(options, create=False):
             click.echo(f"The Dataset-Id is {begin_database_history()} now.", err=True)

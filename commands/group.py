@@ -55,11 +55,16 @@ def setting_options(*names: str) -> Callable[[Any], Any]:
     return decorate
 
 
+def settings_of(options: Mapping[str, str | None]) -> Settings:
+    """Return the settings that a command has options for, from them or the environment; the others are defaults."""
+    return load_settings(options, {name: text for name, text in os.environ.items() if name.lower() in options})
+
+
 @contextmanager
 def open_app(options: Mapping[str, str | None], create: bool = True) -> Iterator[Flask]:
     """Run the block in the context of the app that the options and the environment describe."""
     create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
-    settings = load_settings(options, os.environ)
+    settings = settings_of(options)
     is_file = settings.database_url.get_backend_name() == "sqlite"
     if is_file and not create and not Path(display_name(settings.database_url)).exists():
         raise click.ClickException(f"There is no database at {display_name(settings.database_url)}.")

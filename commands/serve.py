@@ -1,12 +1,11 @@
 """`serve`, the command of the room server."""
 
-import os
 from dataclasses import fields
 
 import click
 
-from commands.group import open_app, setting_options
-from settings import Settings, load_settings, variables_used
+from commands.group import open_app, setting_options, settings_of
+from settings import Settings, variables_used
 
 
 @click.command()
@@ -16,6 +15,6 @@ def serve(demo: bool, **options: str | None) -> None:
     """Serve the API until Ctrl-C or SIGTERM (the default command)."""
     from server import run_server
 
-    settings = load_settings(options, os.environ)
+    settings = settings_of(options)
     with open_app(options) as app:
         run_server(app, settings, variables_used(options, os.environ), demo)

@@ -263,3 +263,20 @@ def test_a_backup_is_a_complete_database(run_command: RunCommand, tmp_path: Path
         f"Error: {tmp_path}/cardfile.db can't be copied to nowhere/copy.db:"
         " unable to open database: nowhere/copy.db.part.\n",
     )
+
+
+def test_a_command_reads_only_the_settings_that_it_has_options_for(run_command: RunCommand) -> None:
+    others = {"HOST": "a b", "PORT": "tcp://10.0.0.7:8000", "SERVER": "web1", "WORKERS": "auto", "LOG_FORMAT": "xml"}
+    for command in (
+        ["seed"],
+        ["keys", "list"],
+        ["export", "a"],
+        ["import", "a"],
+        ["backup", "b"],
+        ["restore", "b"],
+        ["check"],
+    ):
+        assert run_command(*command, env=others).exit_code == 0, command
+        assert run_command(*command, env={"DATABASE_URL": "x"}).exit_code == 1
+    for name, value in others.items():
+        assert run_command("serve", env={name: value}).stderr.startswith(f"Error: {name} must be ")
