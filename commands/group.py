@@ -1,6 +1,8 @@
 """What all commands share: errors as one sentence, the options of settings, the app."""
 
+import io
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -25,6 +27,12 @@ ERRORS = (InvalidSetting, UnusableDatabase, LastAdminKey, InvalidData, WriteLock
 class CommandGroup(click.Group):
     """A group that runs `serve` if no command is named, and reports errors in one sentence."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # A path or a name may have characters that the terminal's encoding lacks.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().main(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"}):
             args = ["serve", *args]
@@ -39,6 +47,8 @@ class CommandGroup(click.Group):
             raise click.ClickException(str(error)) from error
         except DBAPIError as error:
             raise click.ClickException(f"The database can't be used: {error.orig}.") from error
+        except UnicodeEncodeError as error:
+            raise click.ClickException(f"{error.object!r} is not UTF-8.") from error
         except OSError as error:
             raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror}.") from error
 

@@ -1,6 +1,7 @@
 """The schema: its revisions, its upgrade, and the copy of the file before an upgrade."""
 
 import logging
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ def copy_to(path: str, engine: Engine) -> None:
     part = Path(f"{path}.part")
     try:
         with engine.connect() as connection:
-            connection.exec_driver_sql("VACUUM INTO ?", (str(part),))
+            # As bytes, because a path need not be UTF-8.
+            connection.exec_driver_sql("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(part),))
         begin_history(part)
         part.rename(path)
     except DatabaseError as error:

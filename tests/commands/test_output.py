@@ -1,0 +1,82 @@
+"""The output in terminals whose encoding lacks characters of paths and names."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.commands.conftest import run_commands
+from tests.conftest import LiveServer, send_request
+
+LATIN = {"PYTHONIOENCODING": "latin-1"}
+COMMANDS = [
+    ["keys", "create", "名"],
+    ["keys", "list"],
+    ["check"],
+    ["backup", "本"],
+    ["backup", "本"],
+    ["restore", "本"],
+    ["export", "日"],
+    ["import", "日"],
+    ["keys", "delete", "日"],
+    ["forget", "contacts", "日"],
+    ["check", "--database", "sqlite:///日.db"],
+    ["check", "--日"],
+    ["日"],
+]
+
+
+@pytest.mark.parametrize(
+    ("folder", "environment", "shown"),
+    [
+        ("日本", LATIN, r"\u65e5\u672c"),
+        ("日本", {"PYTHONIOENCODING": "ascii"}, "日本"),
+        ("日本", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, "??????"),
+        (os.fsdecode(b"J\xfcrgen"), {"PYTHONIOENCODING": "utf-8"}, r"J\udcfcrgen"),
+    ],
+)
+def test_the_first_key_is_shown_in_any_folder_and_encoding(
+    tmp_path: Path, folder: str, environment: dict[str, str], shown: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    server = LiveServer(tmp_path / folder, **environment)
+    try:
+        server.read_first_key()
+        assert send_request(server) == (200, b"[]")
+        assert server.stop(signal.SIGTERM) == 0
+    finally:
+        server.close()
+
+    assert f"/{shown}/cardfile.db (SQLite" in server.first_line
+    output = run_commands(tmp_path / folder, COMMANDS, environment)
+    assert "integrity: ok" in output
+    assert "Traceback" not in output
+
+
+def test_characters_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
+    key, _header, listed, *rest = run_commands(tmp_path, COMMANDS, LATIN).splitlines()
+
+    assert key.startswith("cfk_")
+    assert listed.endswith(r"  \u540d")
+    assert r"Error: \u672c exists: name a new file." in rest
+
+
+@pytest.mark.parametrize("command", [["keys", "delete"], ["forget", "contacts"], ["keys", "create"]])
+def test_an_argument_that_is_not_utf_8_is_an_error_of_one_line(tmp_path: Path, command: list[str]) -> None:
+    output = run_commands(tmp_path, [["seed"], [*command, os.fsdecode(b"\xff")]], {})
+
+    assert "Traceback" not in output
+    assert output.splitlines()[-1] in {
+        r"Error: '\udcff' is not UTF-8.",
+        "Error: Invalid value for NAME: Must not contain half of a surrogate pair.",
+    }
+
+
+def test_files_may_have_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff")
+    commands = [["seed"], ["backup", name], ["restore", name], ["export", f"{name}.out"], ["import", f"{name}.out"]]
+    output = run_commands(tmp_path, commands, {})
+
+    assert "Traceback" not in output and "Error" not in output
+    assert (tmp_path / name).stat().st_size > 0
