@@ -18,9 +18,10 @@ from server.log import init_log
 from settings import Settings, load_settings
 
 
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     """Return the WSGI app, its database opened and its schema upgraded.
 
+    With writes=False, for commands that only read, the database may be a file that can't be written.
     Raises InvalidSetting or UnusableDatabase.
     """
     settings = settings or load_settings({}, os.environ)
@@ -30,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A redirect to a path without double slashes would be an HTML response.
     app.url_map.merge_slashes = False
     init_log(app, settings.log_format)
-    init_database(app, settings)
+    init_database(app, settings, writes)
     init_protocol(app)
     init_changes(app)
     init_auth(app)

@@ -7,7 +7,7 @@ import click
 from api.resources import ENDPOINTS
 from commands.group import open_app, setting_options, settings_of
 from database import db
-from database.schema import UnusableDatabase, copy_to
+from database.schema import UnusableDatabase, copy_to, require_writable
 
 
 @click.command()
@@ -15,7 +15,7 @@ from database.schema import UnusableDatabase, copy_to
 @setting_options("database_url")
 def backup(path: str, **options: str | None) -> None:
     """Write a consistent copy of the database to FILE, also while it is served."""
-    with open_app(options, create=False):
+    with open_app(options, create=False, writes=False):
         copy_to(path, db.engine)
 
 
@@ -36,6 +36,7 @@ def restore(path: Path | None, **options: str | None) -> None:
         return
     if url.get_backend_name() != "sqlite":
         raise UnusableDatabase("Restore a PostgreSQL database by pg_restore, then run `restore` without FILE.")
+    require_writable(url)
     old, keys = restore_file(path, Path(str(url.database)))
     click.echo(f"Restored {url.database} from {path}{f'; the old database is {old}' if old else ''}.", err=True)
     for key_id, scope, name in keys:
@@ -62,7 +63,7 @@ def check(**options: str | None) -> None:
     """Check the integrity of the database; print the versions of its schema and software."""
     from operate.check import check_database
 
-    with open_app(options, create=False):
+    with open_app(options, create=False, writes=False):
         report, faults = check_database(db.engine)
     for name, value in report.items():
         click.echo(f"{name}: {value}")

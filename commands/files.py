@@ -15,7 +15,7 @@ def export_command(folder: Path, form: str, **options: str | None) -> None:
     """Write every resource to a file in DIR, all from one snapshot."""
     from transfer.exports import export_rows
 
-    with open_app(options, create=False):
+    with open_app(options, create=False, writes=False):
         print_counts("Wrote", export_rows(folder, form))
 
 

@@ -71,14 +71,14 @@ def settings_of(options: Mapping[str, str | None]) -> Settings:
 
 
 @contextmanager
-def open_app(options: Mapping[str, str | None], create: bool = True) -> Iterator[Flask]:
+def open_app(options: Mapping[str, str | None], create: bool = True, writes: bool = True) -> Iterator[Flask]:
     """Run the block in the context of the app that the options and the environment describe."""
-    create_app: Callable[[Settings], Flask] = click.get_current_context().find_root().obj
+    create_app: Callable[[Settings, bool], Flask] = click.get_current_context().find_root().obj
     settings = settings_of(options)
     is_file = settings.database_url.get_backend_name() == "sqlite"
     if is_file and not create and not Path(display_name(settings.database_url)).exists():
         raise click.ClickException(f"There is no database at {display_name(settings.database_url)}.")
-    app = create_app(settings)
+    app = create_app(settings, writes)
     with app.app_context():
         try:
             yield app

@@ -41,8 +41,8 @@ def create_key(name: str, scope: str, expires: int | None, **options: str | None
 def list_keys(**options: str | None) -> None:
     """List the keys' records, oldest first."""
     columns = {"id": 36, "prefix": 8, "scope": 5, "createdAt": 20, "lastUsedAt": 20, "expiresAt": 20, "name": 0}
-    click.echo("  ".join(name.ljust(width) for name, width in columns.items()))
-    with open_app(options, create=False):
+    with open_app(options, create=False, writes=False):
+        click.echo("  ".join(name.ljust(width) for name, width in columns.items()))
         for record in all_records():
             click.echo("  ".join((record[name] or "-").ljust(width) for name, width in columns.items()))
 

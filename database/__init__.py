@@ -1,14 +1,18 @@
 """The database: its engine, its schema, and the connection of a request; the same on SQLite and PostgreSQL."""
 
+from pathlib import Path
+from typing import Any
+
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
+from database import sqlite
 from database.backend import Backend, backend_of, display_name, reason
 from database.connection import connections, init_connections, release_connection
-from database.schema import UnusableDatabase, upgrade
+from database.schema import UnusableDatabase, require_writable, upgrade
 from formats.json_text import encode_json
 from settings import Settings, missing_package
 
@@ -35,20 +39,32 @@ def backend() -> Backend:
     return backend_of(db.engine.url)
 
 
-def init_database(app: Flask, settings: Settings) -> None:
-    """Give the app its engine and bring the database's schema up to date.
-
-    Raises UnusableDatabase when it can't be opened, isn't Cardfile's, or was written by a newer Cardfile.
-    """
-    url, own = settings.database_url, backend_of(settings.database_url)
-    app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        **own.ENGINE_OPTIONS,
+def engine_options(settings: Settings, writes: bool) -> dict[str, Any]:
+    """Return the options of SQLAlchemy's engine."""
+    url = settings.database_url
+    options = {
+        **backend_of(url).ENGINE_OPTIONS,
         "json_serializer": encode_json,
         # One for each thread, and as many again for tasks besides requests.
         "pool_size": 2 * settings.threads,
         "pool_timeout": 5,
     }
+    if url.get_backend_name() == "sqlite" and not writes:
+        options["creator"] = lambda: sqlite.connect_to_read(Path(str(url.database)))
+    return options
+
+
+def init_database(app: Flask, settings: Settings, writes: bool) -> None:
+    """Give the app its engine and bring the database's schema up to date.
+
+    With writes=False, it may be a file that can't be written.
+    Raises UnusableDatabase when it can't be opened, isn't Cardfile's, or was written by a newer Cardfile.
+    """
+    url, own = settings.database_url, backend_of(settings.database_url)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, writes)
+    if writes:
+        require_writable(url)
     is_shared = settings.workers > 1 and url.get_backend_name() == "sqlite"
     try:
         db.init_app(app)

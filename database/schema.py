@@ -6,11 +6,11 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import URL, Connection, Engine, inspect
 from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
-from database.sqlite import begin_history
+from database.sqlite import begin_history, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -19,6 +19,17 @@ log = logging.getLogger("cardfile")
 
 class UnusableDatabase(Exception):
     """The database can't be used; the message is one sentence for the operator."""
+
+
+def require_writable(url: URL, action: str = "written") -> None:
+    """Raise UnusableDatabase if the database is a file that SQLite can't write."""
+    # SQLite keeps the WAL beside the file that a link points to.
+    path = Path(os.path.realpath(str(url.database)))
+    if url.get_backend_name() == "sqlite" and not is_writable(path):
+        raise UnusableDatabase(
+            f"{path} can't be {action}: it and its folder {path.parent} must be writable,"
+            " because SQLite keeps its WAL beside the file."
+        )
 
 
 def copy_to(path: str, engine: Engine) -> None:
@@ -77,6 +88,7 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
                 raise UnusableDatabase(
                     f"This database is of {age} Cardfile (schema {current}, known here: {first} to {last})."
                 )
+            require_writable(engine.url, f"upgraded to schema {revisions()[-1]}")
             if keep_old and current not in {None, revisions()[-1]}:
                 keep_copy(engine, current)
             run_migrations(connection)

@@ -1,5 +1,6 @@
 """SQLite: PRAGMAs, one writer at a time, checks of the file."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -70,6 +71,35 @@ def prepare(connection: Any, _record: object) -> None:
     # Older versions refuse the schema's JSON functions with it.
     if driver.sqlite_version_info >= (3, 51):
         connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def is_writable(path: Path) -> bool:
+    """Tell whether SQLite can write the file, if it exists, and the WAL in its folder."""
+    return not any(os.access(each, os.F_OK) and not os.access(each, os.W_OK) for each in (path.parent, path))
+
+
+def connect_to_read(path: Path) -> Any:
+    """Connect to a file that is only read, also where it can't be written.
+
+    Raises the driver's error when SQLite would have to write to read what is in its WAL or journal.
+    """
+    path = Path(os.path.realpath(path))
+    if is_writable(path):
+        return driver.connect(path)
+    beside = [Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+    names = [each.name for each in beside if each.exists() and each.stat().st_size]
+    # SQLite reads an immutable file without the files beside it, and without locks.
+    connection = driver.connect(f"{path.as_uri()}?{'mode=ro' if names else 'immutable=1'}", uri=True)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except driver.Error:
+        connection.close()
+        if not names:
+            raise
+        files = " and ".join([path.name, *names])
+        reason = f"SQLite must write to read {names[0]}: copy {files} to a folder that can be written"
+        raise driver.OperationalError(reason) from None
+    return connection
 
 
 def engine_of(path: Path) -> Engine:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection, Engine
 
@@ -40,13 +39,12 @@ def damages(connection: Connection) -> list[str]:
 
 @contextmanager
 def empty_database(engine: Engine) -> Iterator[Connection]:
-    """Give a connection to an empty database of the engine's kind, which is deleted at the end of the block."""
+    """Give a connection to an empty database of the engine's kind, which is gone at the end of the block."""
     if engine.dialect.name == "sqlite":
-        with TemporaryDirectory() as folder:
-            new = sqlite.engine_of(Path(folder) / "new.db")
-            with new.connect() as connection:
-                yield connection
-            new.dispose()
+        new = sqlite.engine_of(Path(":memory:"))
+        with new.connect() as connection:
+            yield connection
+        new.dispose()
         return
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN")

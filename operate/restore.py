@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from database.connection import execute, write_transaction
 from database.schema import UnusableDatabase, copy_to, revision, upgrade
-from database.sqlite import begin_history, driver, engine_of
+from database.sqlite import begin_history, connect_to_read, driver, engine_of
 from models import Dataset
 from operate.check import check_database
 
@@ -92,6 +92,6 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
 
 def copy_pages(source: Path, target: Path) -> None:
     """Replace the content of a database by that of another, in one transaction (SQLite's online backup)."""
-    with closing(driver.connect(source)) as reader, closing(driver.connect(target)) as writer:
+    with closing(connect_to_read(source)) as reader, closing(driver.connect(target)) as writer:
         writer.execute("PRAGMA synchronous = FULL")
         reader.backup(writer)
