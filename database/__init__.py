@@ -65,12 +65,14 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, writes)
     if writes:
         require_writable(url)
-    is_shared = settings.workers > 1 and url.get_backend_name() == "sqlite"
+    # A command takes turns with the processes of a server, whose number it doesn't know, where they left the file.
+    lock_file = f"{url.database}.lock"
+    is_shared = url.get_backend_name() == "sqlite" and (settings.workers > 1 or Path(lock_file).exists())
     try:
         db.init_app(app)
         with app.app_context():
             event.listen(db.engine, "connect", own.prepare)
-            init_connections(app, db.engine, f"{url.database}.lock" if is_shared else None, settings.threads)
+            init_connections(app, db.engine, lock_file if is_shared else None, settings.threads)
             try:
                 upgrade(db.engine)
             finally:

@@ -78,7 +78,6 @@ def test_a_command_that_waits_too_long_ends_in_one_sentence(
 ) -> None:
     monkeypatch.setattr("database.write_lock.MAX_WAIT_SECONDS", 0.05)
     assert run_command("keys", "create", "first").exit_code == 0
-    monkeypatch.setenv("WORKERS", "2")
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_FILE, str(tmp_path / "cardfile.db.lock")],
         stdin=subprocess.PIPE,
