@@ -1,5 +1,6 @@
 """`serve`, the command of the room server."""
 
+import os
 from dataclasses import fields
 
 import click
