@@ -29,13 +29,15 @@ ROLL_LIFETIME = timedelta(hours=1)
 
 KEY_COLUMNS = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)
 FIND_KEY = KEY_COLUMNS.where(ApiKey.sha256 == sa.bindparam("sha256"))
+MAX_TIME = datetime.max.replace(tzinfo=UTC, microsecond=0)
+UNTIL = sa.bindparam("until", type_=ApiKey.expires_at.type)
 NOW = sa.bindparam("now", type_=ApiKey.expires_at.type)
 FIND_ROLLED_KEY = KEY_COLUMNS.join(RolledKey, RolledKey.api_key_id == ApiKey.id).where(
     RolledKey.sha256 == sa.bindparam("sha256"), RolledKey.expires_at > NOW
 )
 DELETE_ROLLED_KEYS = sa.delete(RolledKey).where(RolledKey.expires_at <= NOW)
 FIND_ADMIN = sa.select(ApiKey.id).where(
-    ApiKey.scope == "admin", sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > NOW)
+    ApiKey.scope == "admin", sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at >= UNTIL)
 )
 DELETE_KEY = sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.scope, ApiKey.expires_at)
 FIND_DIGEST = sa.select(ApiKey.sha256).where(ApiKey.id == sa.bindparam("id"))
@@ -72,7 +74,7 @@ class LastAdminKey(Exception):
     """Without this key, nobody could manage keys; the message says what to do."""
 
     def __init__(self) -> None:
-        super().__init__("This is the last admin key: create another one first.")
+        super().__init__("No other admin key lasts as long as this one: create one first.")
 
 
 class InsufficientScope(Unauthenticated):
@@ -124,7 +126,7 @@ def delete_key(key_id: str) -> bool:
     """Delete a key, inside a writing transaction; tell whether it existed. Raises LastAdminKey."""
     row = execute(DELETE_KEY, id=key_id).fetchone()
     was_admin = row and row[0] == "admin" and not is_expired(from_driver(row[1]))
-    if was_admin and not execute(FIND_ADMIN, now=now()).fetchone():
+    if was_admin and not execute(FIND_ADMIN, until=from_driver(row[1]) or MAX_TIME).fetchone():
         raise LastAdminKey
     return row is not None
 

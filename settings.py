@@ -43,7 +43,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 def without_password(text: str) -> str:
     """Return a database's URL for a message; of a server's only the scheme, because a password may be anywhere."""
     scheme = re.match(r"[\w+]*://", text)
-    is_file = text.startswith("sqlite:") or not set(text) & set(":@?")
+    is_file = not set(text.removeprefix("sqlite://")) & set(":@?=")
     return text if is_file else f"{scheme[0] if scheme else ''}***"
 
 
@@ -73,7 +73,7 @@ def database_url(text: str) -> URL:
         # ValueError: the port isn't a number.
         url = URL.create("")
     if url.get_backend_name() in {"postgresql", "postgres"} and url.database:
-        if "@" in str(url.host):
+        if "@" in f"{url.host}{url.database}":
             raise ValueError("must have an @ of the password percent-encoded, as %40")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or url.query:

@@ -78,7 +78,7 @@ def version_query(of_row: bool = False, *resources: str) -> sa.Select[Any]:
 def check_etags(name: str) -> None:
     """Respond 400 unless a header is *, ETags in quotes, or missing."""
     if not re.fullmatch(ETAGS, request.headers.get(name, "*")):
-        abort(400, f'{name} must be * or an ETag in quotes, as in "394".')
+        abort(400, f'{name} must be * or an ETag in quotes, as in "6f1c2b7a-394".')
 
 
 def is_not_modified(*resources: str, **row: str) -> bool:
@@ -104,7 +104,7 @@ def list_changes() -> Response:
     dataset, version, text, last = execute(feed_query, limit, since=since).fetchone()
     set_version(dataset, version)
     if since > version:
-        abort(410, f"The last change is {version}: this history was restored from a copy. Load all data again.")
+        abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     # Numbers have no gaps: after any but the newest, more changes follow.
     headers = parameters.next_link(since=last, limit=limit) if text and last < version else {}
     return JSONResponse(f"[{text or ''}]", 200, headers)

@@ -53,7 +53,7 @@ def add_key() -> Response:
         return new_key_response(key_id, key, 201)
 
 
-@keys.post("/keys/<key_id>/roll", endpoint="roll_key")
+@keys.post("/keys/<key:key_id>/roll", endpoint="roll_key")
 @requires("admin")
 def replace_key(key_id: str) -> Response:
     """Replace a key by a new one, which is shown only once. The old key stays valid for an hour."""
@@ -71,7 +71,7 @@ def new_key_response(key_id: str, key: str, status: int) -> Response:
     return JSONResponse(encode_json(record | {"key": key}), status, {"Cache-Control": "no-store"})
 
 
-@keys.delete("/keys/<key_id>", endpoint="delete_key")
+@keys.delete("/keys/<key:key_id>", endpoint="delete_key")
 @requires("admin")
 def remove_key(key_id: str) -> Response:
     """Delete a key. It is refused from the next request on. The request's own key is deleted only with `self=true`."""

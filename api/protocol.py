@@ -21,9 +21,15 @@ class Segment(BaseConverter):
     part_isolating = True
 
 
+class KeyId(Segment):
+    """The id of a key: `me` is a path of its own."""
+
+    regex = r"(?!me\Z)[^/\0]+"
+
+
 def init_protocol(app: Flask) -> None:
     """Prepare every request of the app, and complete every response."""
-    app.url_map.converters["default"] = Segment
+    app.url_map.converters |= {"default": Segment, "key": KeyId}
     app.before_request(prepare_request)
     app.after_request(complete_response)
 

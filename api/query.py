@@ -25,6 +25,8 @@ MAX_PAGE = 1_000
 MAX_SORTED_PAGE = 20_000
 MAX_SEARCH_LENGTH = 255
 MAX_FILTER_VALUES = 2_000
+# By which those values are matched; SQLite binds at most 32,766 values (SQLITE_MAX_VARIABLE_NUMBER).
+MAX_KEYS = 16_384
 OPERATORS = ("gte", "gt", "lte", "lt", "ne")
 # The operators that mean the same for a value that was rounded down: nothing is stored between the two.
 ROUNDED = {"lt": "lte", "gte": "gt"}
@@ -140,9 +142,9 @@ class ListRequest:
             parsed = [(key, True) for value, _is_exact in parsed for key in matching.keys(value)]
         # No stored value equals one that is finer.
         values = [value for value, is_exact in parsed if is_exact or operator not in {"", "ne"}]
-        if len(values) > MAX_FILTER_VALUES:
+        if len(texts) > MAX_FILTER_VALUES or len(values) > MAX_KEYS:
             raise InvalidQuery(
-                f"{name} can have at most {MAX_FILTER_VALUES} values, not {len(values)}: send several requests."
+                f"{name} can have at most {MAX_FILTER_VALUES} values, not {len(texts)}: send several requests."
             )
         # The last value is repeated up to a power of two, so that a few statements serve any number of values.
         values += values[-1:] * ((1 << len(values[1:]).bit_length()) - len(values))

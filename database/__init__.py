@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
 from database import sqlite
@@ -80,7 +80,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
                 db.engine.dispose()
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
-    except DatabaseError as error:
+    except (DatabaseError, ArgumentError) as error:
         raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason(url, error)}.") from error
 
 

@@ -1,10 +1,11 @@
 """What the two kinds of databases do differently; sqlite.py and postgresql.py implement it."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from database import postgresql, sqlite
 
@@ -39,9 +40,9 @@ def display_name(url: URL) -> str:
     return str(url.database) if url.get_backend_name() == "sqlite" else str(url.set(query={}))
 
 
-def reason(url: URL, error: DatabaseError) -> str:
+def reason(url: URL, error: SQLAlchemyError) -> str:
     """Return the driver's reason without the parts of the URL that may be secrets; it may repeat them."""
-    text = str(error.orig).strip()
+    text = str(getattr(error, "orig", error)).strip().removesuffix(".")
     for secret in filter(None, (url.password, *map(str, url.query.values()))):
-        text = text.replace(secret, "***")
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return text

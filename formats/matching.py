@@ -1,15 +1,15 @@
 """When two texts are the same e-mail address, URL, name or IP address: the SQL that rows are matched by."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import product
 from math import prod
 from string import ascii_lowercase, ascii_uppercase
 from unicodedata import combining, normalize
 
-MAX_KEYS = 256
 TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 URL = re.compile(r"(https?://(?:[^/?#]*@)?)(\[[^\]]*\]|[^/?#:]*)(?::([0-9]*))?(/?)(.*)", re.I | re.S)
 # The part of a URL before its path in lower case; no slash follows "https://" sooner than at the ninth character.
@@ -30,52 +30,58 @@ class Matching:
     postgresql: str
 
 
-def lower_ascii(texts: Iterable[str]) -> list[str]:
-    """Return the distinct texts in lower case, except letters outside of ASCII, as SQL's lower() does."""
-    return list(dict.fromkeys(text.translate(TO_LOWER) for text in texts))
+def spellings(text: str, most: int = 12) -> list[str]:
+    """Return a text, and itself in other case, with composed and with decomposed letters (UAX #15).
 
-
-def name_keys(name: str) -> list[str]:
-    """Return the keys of a name: it is the same in other case, and with composed or decomposed letters (UAX #15).
-
-    Each letter may differ, unless that makes too many keys: then all letters differ alike.
+    Each letter may differ if that makes at most `most` texts; otherwise all letters differ alike. ASCII letters are in
+    lower case, as SQL's lower() leaves them.
     """
-    cases = (name,) if name.isascii() else (name, name.lower(), name.upper(), name.title())
-    alike = [normalize(form, each) for each in cases for form in ("NFC", "NFD")]
+    if text.isascii():
+        return [text.translate(TO_LOWER)]
+    cases = text, text.lower(), text.upper(), text.title()
+    found = [text, *(normalize(form, each) for each in cases for form in ("NFC", "NFD"))]
     letters = [
-        lower_ascii([letter.lower(), letter.upper(), normalize("NFD", letter)]) for letter in normalize("NFC", name)
+        dict.fromkeys(each.translate(TO_LOWER) for each in (letter.lower(), letter.upper(), normalize("NFD", letter)))
+        for letter in normalize("NFC", text)
     ]
-    each = product(*letters) if prod(map(len, letters)) <= MAX_KEYS else ()
-    return lower_ascii([*alike, *map("".join, each)])
+    if prod(map(len, letters)) <= most:
+        found += map("".join, product(*letters))
+    return list(dict.fromkeys(each.translate(TO_LOWER) for each in found))
 
 
-def host_keys(host: str) -> list[str]:
-    """Return the keys of a host name: it is the same in other case, and as A-labels or U-labels (RFC 5890 §2.3)."""
+def host_spellings(host: str) -> list[str]:
+    """Return a host name, and itself as A-labels and U-labels (RFC 5890 §2.3), in other case."""
+    if host.isascii() and "xn--" not in host.lower():
+        return spellings(host)
     try:
         ascii_host = host.lower().encode("idna").decode()
-        unicode_host = ascii_host.encode().decode("idna")
+        other = ascii_host if not host.isascii() else ascii_host.encode().decode("idna")
     except UnicodeError:
-        return name_keys(host)
-    return lower_ascii([ascii_host, *name_keys(unicode_host)])
+        return spellings(host)
+    return list(dict.fromkeys([*spellings(host), ascii_host, *spellings(other)]))
 
 
 def email_keys(address: str) -> list[str]:
     """Return the keys of an e-mail address: it is the same in other case (RFC 5321 §2.4 for the domain)."""
     local, at, domain = address.rpartition("@")
-    return [f"{before}{at}{after}" for before, after in product(name_keys(local), host_keys(domain))]
+    return [f"{before}{at}{after}" for before, after in product(spellings(local), host_spellings(domain))]
 
 
 def url_keys(url: str) -> list[str]:
-    """Return the keys of a URL: scheme and host in other case, default port, empty path (RFC 3986 §6.2)."""
+    """Return the keys of a URL: scheme and host in other case, default port, empty path (RFC 3986 §6.2.2.1, §6.2.3)."""
+    path_start = url.find("/", 8) if "/" in url[8:] else len(url)
+    # As SQL puts it; some database may have stored what is no URL.
+    itself = url[:path_start].translate(TO_LOWER) + url[path_start:]
     if not (parts := URL.fullmatch(url)):
-        return [url]
+        return [itself]
     before, host, port, slash, rest = parts.groups(default="")
     default_port = "443" if before[4] in "sS" else "80"
     ports = ["", f":{default_port}"] if port in {"", default_port} else [f":{port}"]
     paths = ["/"] if slash and rest[:1] not in {"", "?", "#"} else ["", "/"]
-    heads = lower_ascii(f"{before}{name}{port}" for name, port in product(host_keys(host), ports))
+    heads = (f"{before.translate(TO_LOWER)}{name}{port}" for name, port in product(host_spellings(host), ports))
     # Without a slash, SQL puts all of it in lower case.
-    return [f"{head}{path}{rest if path else rest.translate(TO_LOWER)}" for head, path in product(heads, paths)]
+    keys = (f"{head}{path}{rest if path else rest.translate(TO_LOWER)}" for head, path in product(heads, paths))
+    return list(dict.fromkeys([itself, *keys]))
 
 
 def fold_text(text: str) -> str:
@@ -103,7 +109,7 @@ def address_keys(text: str) -> list[str]:
     return keys
 
 
-NAME = Matching(name_keys, "lower({0})", "lower({0})")
+NAME = Matching(partial(spellings, most=81), "lower({0})", "lower({0})")
 EMAIL = Matching(email_keys, "lower({0})", "lower({0})")
 WEBSITE = Matching(url_keys, FOLDED_URL.format("{0}", position="instr"), FOLDED_URL.format("{0}", position="strpos"))
 # Functions that database/sqlite.py and a revision define.

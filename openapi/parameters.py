@@ -41,9 +41,14 @@ SHARED: dict[str, JSONSchema] = {
         ("self", {"type": "boolean"}, True, "Required to delete the key of the request itself."),
         ("since", integer(0, 2**63 - 1), 0, "Return the changes after this number; all changes by default."),
         ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
-        ("If-None-Match", ETAG, '"394"', "The last `ETag`. While it is current, the response is 304 without a body."),
+        (
+            "If-None-Match",
+            ETAG,
+            '"6f1c2b7a-394"',
+            "The last `ETag`. While it is current, the response is 304.",
+        ),
         ("If-None-Match.create", ETAG, "*", "`*` creates the row; if it exists, the response is 412."),
-        ("If-Match", ETAG, '"394"', "The `ETag` of the row; if it has changed, the response is 412."),
+        ("If-Match", ETAG, '"6f1c2b7a-394"', "The `ETag` of the row; if it has changed, the response is 412."),
         ("Idempotency-Key", PRINTABLE, "import-7", "Makes the request safe to repeat for 24 hours."),
         ("X-Request-Id", TEXT, "sync-42", "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`."),
     )

@@ -44,7 +44,10 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
         "Two rows match, a request is still running, or the key is in use.",
         "More than one row has this name: acme-1 and acme-2.",
     ),
-    410: ("`since` is beyond the last change.", "The last change is 5: this history was restored from a copy."),
+    410: (
+        "`since` is beyond the last change.",
+        "The last change is 5, so 9 belongs to another history.",
+    ),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
 }
 FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]

@@ -5,7 +5,6 @@ clients that don't read (server/listener.py), close_silent_connections() those t
 setting for an inherited socket, with which the port listens before the first key is shown and drops such clients.
 """
 
-import multiprocessing
 import os
 import socket
 import stat
@@ -80,6 +79,9 @@ class Granian:
 
     def run(self) -> None:
         """Serve until a signal; then finish open requests, and return."""
+        # Imported here because the one-file binary has neither this module nor Granian.
+        import multiprocessing
+
         # Worker processes inherit the app and the socket.
         multiprocessing.set_start_method("fork", force=True)
         # A signal may have come before Granian had its own handlers.

@@ -1,11 +1,18 @@
 """Large responses wait for their clients in temporary files, not in memory, and hold no snapshot of the database."""
 
+import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from tempfile import TemporaryFile
 from typing import Any
 
 from werkzeug.wsgi import ClosingIterator, FileWrapper
+
+from api.problems import PROBLEM_TYPE, problem_json
+from formats.ids import new_id
+
+log = logging.getLogger("cardfile")
 
 MAX_IN_MEMORY = 1024 * 1024
 PIECE = 64 * 1024
@@ -30,25 +37,37 @@ class Spool:
 
         body = self.app(environ, start)
         if isinstance(body, list):
-            return body if sum(map(len, body)) <= MAX_IN_MEMORY else spool(body, environ)
+            return body if sum(map(len, body)) <= MAX_IN_MEMORY else spool(body, environ, start_response)
         status, headers, *_error = started
         if not status.startswith("200") or any(name == "Content-Length" for name, _value in headers):
             return body
         if self.streams.acquire(blocking=False):
             return ClosingIterator(body, self.streams.release)
-        return spool(body, environ)
+        return spool(body, environ, start_response)
 
 
-def spool(body: Iterable[bytes], environ: dict[str, Any]) -> Iterable[bytes]:
-    """Move a body to a temporary file, and return the file as a body; without a folder for such files, return it."""
+def spool(body: Iterable[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Move a body to a temporary file, and return the file as a body; without a folder for such files, return it.
+
+    When their disk is full, a list is returned, too, and the response to anything else becomes 507.
+    """
     try:
         file = TemporaryFile()  # noqa: SIM115 -- the server closes it
     except OSError:
         return body
     try:
         file.writelines(body)
+        file.seek(0)
+    except OSError as error:
+        log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
+        file.raw.close()
+        if isinstance(body, list):
+            return body
+        text = problem_json(507, "The disk for temporary files is full: read the list page by page.", new_id())
+        headers = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(text)))]
+        start_response("507 Insufficient Storage", headers, sys.exc_info())
+        return [text.encode()]
     finally:
         getattr(body, "close", bool)()
-    file.seek(0)
     wrapped: Iterable[bytes] = environ.get("wsgi.file_wrapper", FileWrapper)(file, PIECE)
     return wrapped

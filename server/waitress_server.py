@@ -24,6 +24,8 @@ access_log = logging.getLogger("cardfile.access")
 # Less than the ten seconds that `docker stop` waits.
 SHUTDOWN_SECONDS = 8
 CHECK_SECONDS = 0.5
+# Bytes of earlier responses on a connection; with more, the next response is its last one.
+MAX_UNREAD = 64 * 1024
 
 OPTIONS = {
     # select() fails past 1,024 descriptors.
@@ -32,6 +34,8 @@ OPTIONS = {
     "channel_timeout": 24 * 3600,
     "max_request_header_size": 64 * 1024,
     "ident": None,
+    # A body up to the limit stays in memory: a full disk must not cut its connection.
+    "inbuf_overflow": 2 * 1024 * 1024,
     # The setting `proxies` decides about these headers, for every server.
     "clear_untrusted_proxy_headers": False,
     # A client that goes away is no error of the server.
@@ -45,6 +49,12 @@ OPTIONS = {
 
 class KeepAliveTask(WSGITask):  # type: ignore[misc]
     """Keeps the connection open after 204, 304 and chunked responses (RFC 9112 §6.3 and §9.3)."""
+
+    def execute(self) -> None:
+        # A client that sends more requests than it reads responses would have a thread wait for it.
+        if self.channel.total_outbufs_len > MAX_UNREAD:
+            super().set_close_on_finish()
+        super().execute()
 
     def set_close_on_finish(self) -> None:
         # waitress calls this after every response that has no Content-Length.

@@ -49,7 +49,8 @@ def import_rows(path: Path) -> dict[str, int]:
     files = [path / f"{name}.{form}" for name in RESOURCES for form in ("ndjson", "csv")] if path.is_dir() else [path]
     found = [file for file in files if file.is_file()]
     if not found or any(file.stem not in RESOURCES or file.suffix not in {".ndjson", ".csv"} for file in found):
-        raise InvalidFile(f"{path} must contain files named {', '.join(RESOURCES)}, as .ndjson or .csv.")
+        names = ", ".join(f"{name}.csv" for name in RESOURCES)
+        raise InvalidFile(f"{path} must be one of {names}, with these letters, or .ndjson, or a folder of such files.")
     counts = {}
     for file in found:
         try:

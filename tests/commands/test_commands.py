@@ -132,6 +132,13 @@ def test_an_invalid_setting_is_an_error_of_one_line(
         "postgresql://nowhere.invalid/cardfile?pasword=S33cret",
         "postgresql://nowhere.invalid/cardfile?host=S33cret.invalid",
         "mysql://me:a:b/S33cret@db/x",
+        "postgresql://me:p@ss/S33cret@localhost/cardfile",
+        "postgresql://me/x:S33cret@localhost:59/cardfile",
+        "postgresql://me:S33cret@/cardfile?host=/tmp,/x&port=1",
+        "postgresql://me:S33cret@/cardfile?host=/tmp&port=abc",
+        "password=S33cret host=localhost",
+        "sqlite://me:S33cret@host/x",
+        "sqlite:///x.db?password=S33cret",
         "S33cret@localhost/cardfile",
     ],
 )

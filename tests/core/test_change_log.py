@@ -195,7 +195,7 @@ def test_changes_after_a_number_that_is_yet_to_come_are_410(
     assert (response.status_code, response.headers["Dataset-Version"]) == (status, "2")
     if status == 410:
         assert response.json["detail"] == (
-            "The last change is 2: this history was restored from a copy. Load all data again."
+            f"The last change is 2, so {since} belongs to another history: load all data again."
         )
 
 

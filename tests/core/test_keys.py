@@ -162,14 +162,17 @@ def test_a_key_deletes_itself_only_on_request(app: Flask, admin: FlaskClient) ->
     assert client.get("/api/v1/contacts").status_code == 401
 
 
-def test_the_last_admin_key_cannot_be_deleted(admin: FlaskClient, query: Query) -> None:
+def test_the_admin_key_that_lasts_longest_cannot_be_deleted(admin: FlaskClient, query: Query) -> None:
     [own] = admin.get("/api/v1/keys").json
     expired = admin.post("/api/v1/keys", json={"name": "expired", "scope": "admin"}).json
     query("UPDATE api_keys SET expires_at = '2024-01-01T00:00:00Z' WHERE name = 'expired'")
     admin.post("/api/v1/keys", json={"name": "a writer", "scope": "write"})
+    admin.post("/api/v1/keys", json={"name": "soon", "scope": "admin", "expiresAt": "2999-01-01T00:00:00Z"})
 
     refused = admin.delete(f"/api/v1/keys/{own['id']}?self=true")
-    detail = "This is the last admin key: create another one first."
+    detail = "No other admin key lasts as long as this one: create one first."
     assert (refused.status_code, refused.json["detail"]) == (409, detail)
     assert admin.delete(f"/api/v1/keys/{expired['id']}").status_code == 204
-    assert len(admin.get("/api/v1/keys").json) == 2
+    assert len(admin.get("/api/v1/keys").json) == 3
+    admin.post("/api/v1/keys", json={"name": "lasting", "scope": "admin"})
+    assert admin.delete(f"/api/v1/keys/{own['id']}?self=true").status_code == 204

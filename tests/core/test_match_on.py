@@ -1,8 +1,15 @@
 """POST with `matchOn` updates the row that matches."""
+# ruff: noqa: RUF001
+
+from contextlib import closing
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
 
+from database.sqlite import driver
+from formats.matching import EMAIL, NAME, WEBSITE
 from tests.conftest import CreateRow, Query
 from tests.core.conftest import last_change
 
@@ -81,6 +88,18 @@ SAME = [
     ("companies", "name", "CAFÉ MÜLLER", "café müller", True),
     ("companies", "name", "ΣΊΣΥΦΟΣ", "σίσυφος", True),
     ("companies", "name", "Cafe", "Café", False),
+    ("companies", "name", "ООО Ромашка", "ООО Ромашка", True),
+    ("companies", "name", "ООО РОМАШКА", "ооо ромашка", True),
+    ("companies", "name", "C\u00f4ng ty Vi\u00ea\u0323t Nam", "C\u00f4ng ty Vi\u00ea\u0323t Nam", True),
+    ("companies", "website", "https://straße.example", "https://straße.example", True),
+    ("companies", "website", "https://МойСайт.рф", "https://мойсайт.рф/", False),
+    ("companies", "website", "https://МойСайт.рф", "HTTPS://МойСайт.рф/", True),
+    ("companies", "website", "https://мойсайт.рф", "https://xn--80arbjktj.xn--p1ai/", True),
+    ("contacts", "email", "a@straße.example", "A@straße.example", True),
+    ("contacts", "email", "петров@почта.рф", "ПЕТРОВ@почта.рф", True),
+    ("contacts", "email", "Иван@МойСайт.рф", "Иван@МойСайт.рф", True),
+    ("contacts", "email", "éèêëé@éàü.example", "éèêëé@éàü.example", True),
+    ("contacts", "email", "vi\u00ea\u0323t@x.example", "vi\u00ea\u0323t@x.example", True),
     ("companies", "name", "Acme", "Acme ", False),
     ("contacts", "name", "Zoë", "ZOE\u0308", True),
     ("conversations", "visitorEmail", "Jane@Lee.example", "jane@lee.EXAMPLE", True),
@@ -110,6 +129,22 @@ def test_a_filter_and_match_on_find_what_is_the_same(
     posted = writer.post(f"/api/v1/{resource}?matchOn={field}", json={field: sent, "name": sent[:255]})
     assert posted.status_code == (200 if is_same else 201)
     assert (posted.json["id"] == row_id, posted.json[field]) == (is_same, sent)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+HOSTS = st.text(st.sampled_from("aZäÖßéê\u0301\u0323ИйσΣ.-:/?#@[]1"), max_size=30)
+
+
+@pytest.mark.databases("sqlite")
+@given(text=TEXTS | HOSTS)
+def test_every_text_matches_itself_by_few_keys(text: str) -> None:
+    with closing(driver.connect(":memory:")) as connection:
+        for matching in NAME, EMAIL, WEBSITE:
+            for value in text, f"https://{text}", f"{text}@{text}":
+                [key] = connection.execute(f"SELECT {matching.sqlite.format(':value')}", {"value": value}).fetchone()
+                keys = matching.keys(value)
+                assert key in keys
+                assert len(keys) <= 160
 
 
 def test_two_spellings_in_a_batch_are_one_row(writer: FlaskClient) -> None:

@@ -156,7 +156,10 @@ def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
     key_id = run_command("keys", "list").stdout.splitlines()[1].split()[0]
 
     refused = run_command("keys", "delete", key_id)
-    assert (refused.exit_code, refused.stderr) == (1, "Error: This is the last admin key: create another one first.\n")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: No other admin key lasts as long as this one: create one first.\n",
+    )
     run_command("keys", "create", "another", "--scope", "admin")
     assert run_command("keys", "delete", key_id).exit_code == 0
     assert send_request(server)[0] == 401

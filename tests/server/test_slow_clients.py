@@ -216,3 +216,14 @@ def test_a_client_that_offers_http_2_is_answered_by_http_1(server: LiveServer) -
             connection.request("POST", "/api/v1/contacts", body, headers, encode_chunked=chunked)
             assert connection.getresponse().status == 201
     assert len(json.loads(send_request(server, "/api/v1/contacts")[1])) == 2
+
+
+def test_clients_that_send_many_requests_and_read_no_response_hold_nobody_up(
+    server: LiveServer,
+) -> None:
+    with ExitStack() as stack:
+        for _number in range(20):
+            request_line = "GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 199 + "GET /openapi.json"
+            stack.enter_context(closing(connect(server, request_line)))
+        assert_short_requests_are_fast(server)
+        assert memory(server) < 300

@@ -82,3 +82,26 @@ def test_without_a_folder_for_temporary_files_a_large_response_stays_in_memory(m
     body = [LARGE]
 
     assert call(app_with(body, length=len(LARGE))) is body
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.spool.TemporaryFile", lambda: open("/dev/full", "w+b"))  # noqa: SIM115
+
+
+def test_a_list_is_sent_from_memory_when_the_disk_of_temporary_files_is_full(full_disk: None) -> None:
+    body = [LARGE]
+
+    assert call(app_with(body, length=len(LARGE))) is body
+
+
+def test_a_response_of_unknown_length_is_507_when_the_disk_of_temporary_files_is_full(full_disk: None) -> None:
+    spool, stream, started = app_with(Stream()), Stream(), []
+    list(call(spool))
+    spool.streams.acquire(blocking=False)
+    spool.app = app_with(stream).app
+
+    response = spool({}, lambda *arguments: started.append(arguments[0]))
+    assert started == ["200 OK", "507 Insufficient Storage"]
+    assert b"The disk for temporary files is full" in b"".join(response)
+    assert stream.is_closed

@@ -130,8 +130,8 @@ def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunComman
 
     for path in "people.csv", ".":
         assert (
-            "must contain files named companies, contacts, conversations, as .ndjson or .csv."
-            in run_command("import", path).stderr
+            "must be one of companies.csv, contacts.csv, conversations.csv, with these letters,"
+            " or .ndjson, or a folder of such files." in run_command("import", path).stderr
         )
 
 

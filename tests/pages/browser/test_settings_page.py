@@ -14,7 +14,7 @@ import pytest
 
 from database.columns import now
 from formats.values import format_time
-from tests.conftest import LiveServer, send_request
+from tests.conftest import LiveServer, run_external_sql, send_request
 from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 
 if TYPE_CHECKING:
@@ -236,8 +236,9 @@ def test_the_pages_of_an_empty_database_fit_and_are_accessible(
     page.goto(link)
     check_layout(page, f"settings-link-{scheme}-{width}")
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("link", name="Delete first start").click()
-    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+    run_external_sql(f"sqlite:///{server.folder}/cardfile.db", "DELETE FROM api_keys")
+    page.reload()
 
     expect(page.get_by_text("There are no API keys yet")).to_be_visible()
     check_layout(page, f"settings-empty-{scheme}-{width}")
