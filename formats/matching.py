@@ -30,7 +30,7 @@ class Matching:
     postgresql: str
 
 
-def spellings(text: str, most: int = 12) -> list[str]:
+def spellings(text: str, most: int = 0) -> list[str]:
     """Return a text, and itself in other case, with composed and with decomposed letters (UAX #15).
 
     Each letter may differ if that makes at most `most` texts; otherwise all letters differ alike. ASCII letters are in
