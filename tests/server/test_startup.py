@@ -113,7 +113,7 @@ def test_several_servers_can_start_with_demo_data_at_once(start_server: StartSer
     assert sum(bool(server.read_first_key()) for server in servers) == 1
 
 
-@pytest.mark.parametrize("name", ["waitress", "granian"])
+@pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", socket.gethostname()])
 def test_a_host_can_be_a_name(start_server: StartServer, name: str, host: str) -> None:
     server = start_server("serve", "--server", name, HOST=host)

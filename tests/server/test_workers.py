@@ -65,6 +65,7 @@ def test_errors_of_all_processes_are_problem_documents_and_are_logged(workers: L
     assert " 413 " in workers.log and "Traceback" not in workers.log
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_processes(workers: LiveServer, number: int) -> None:
     assert workers.stop(number) == 0
