@@ -29,17 +29,60 @@ MAX_THREADS = 512
 CHECK_SECONDS = 1
 
 
+def import_granian() -> Any:
+    """Return the package. Raises click.ClickException where it isn't installed."""
+    try:
+        import granian.constants
+        import granian.http
+        import granian.net
+        import granian.server
+    except ImportError as error:
+        raise click.ClickException(missing_package(error, "requirements-granian.txt")) from error
+    return granian
+
+
+def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
+    """Return a class of Granian's server, each of whose workers listens on one of the sockets."""
+
+    class InheritingServer(granian.server.Server):  # type: ignore[misc]
+        def _init_shared_socket(self) -> None:
+            self._ssp, self._sso = None, sockets[0]
+
+        def _spawn_worker(self, idx: int, **rest: Any) -> Any:
+            self._shd = granian.net.SocketHolder(sockets[idx].fileno(), False, BACKLOG)
+            return super()._spawn_worker(idx=idx, **rest)
+
+    return InheritingServer
+
+
+def create_server(granian: Any, workers: int, own: socket.socket, connection_limit: int) -> Any:
+    """Return Granian's server, whose workers listen on the socket, and on others with its address."""
+    return inheriting_server(granian, share(own, workers))(
+        "cardfile",
+        port=own.getsockname()[1],
+        interface=granian.constants.Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=MAX_THREADS,
+        backpressure=connection_limit,
+        # HTTP/2 has windows of its own, which the system's time limit doesn't see.
+        http=granian.constants.HTTPModes.http1,
+        http1_settings=granian.http.HTTP1Settings(
+            # Also the time that an idle connection lives.
+            header_read_timeout=listener.IDLE_SECONDS * 1000,
+            max_buffer_size=64 * 1024,
+        ),
+        websockets=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=8,
+    )
+
+
 class Granian:
     """The server: it listens once constructed, and starts its worker processes in run()."""
 
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
-        try:
-            from granian.constants import HTTPModes, Interfaces
-            from granian.http import HTTP1Settings
-            from granian.net import SocketHolder  # type: ignore[attr-defined]
-            from granian.server import Server
-        except ImportError as error:
-            raise click.ClickException(missing_package(error, "requirements-granian.txt")) from error
+        granian = import_granian()
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
         # Since when requests, outside of the gate, wait for their bodies, by thread.
         self.waits: dict[int, float] = {}
@@ -48,32 +91,8 @@ class Granian:
         own, *others = open_sockets(settings, variables)
         for each in others:
             each.close()
-        self.port, shared = own.getsockname()[1], share(own, settings.workers)
-
-        class InheritingServer(Server):  # type: ignore[misc, valid-type]
-            def _init_shared_socket(self) -> None:
-                self._ssp, self._sso = None, own
-
-            def _spawn_worker(self, idx: int, **rest: Any) -> Any:
-                self._shd = SocketHolder(shared[idx].fileno(), False, BACKLOG)  # type: ignore[call-arg]
-                return super()._spawn_worker(idx=idx, **rest)
-
-        self.server = InheritingServer(
-            "cardfile",
-            port=self.port,
-            interface=Interfaces.WSGI,
-            workers=settings.workers,
-            blocking_threads=MAX_THREADS,
-            backpressure=connection_limit,
-            # HTTP/2 has windows of its own, which the system's time limit doesn't see.
-            http=HTTPModes.http1,
-            # Also the time that an idle connection lives.
-            http1_settings=HTTP1Settings(header_read_timeout=listener.IDLE_SECONDS * 1000, max_buffer_size=64 * 1024),
-            websockets=False,
-            log_enabled=False,
-            respawn_failed_workers=True,
-            workers_kill_timeout=8,
-        )
+        self.port = own.getsockname()[1]
+        self.server = create_server(granian, settings.workers, own, connection_limit)
         # Installed before the greeting, because its reader may stop the server at once.
         self.signals = catch_signals()
 
