@@ -104,6 +104,12 @@ def new_key() -> str:
     return f"cfk_{body}{checksum(body)}"
 
 
+def bearer_token(authorization: str) -> str | None:
+    """Return the token of an Authorization header with the scheme Bearer (RFC 6750 §2.1), or None."""
+    scheme, _space, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def is_well_formed(key: str) -> bool:
     """Tell whether this can be a key: a mistyped one is refused without a query."""
     return KEY.fullmatch(key) is not None and checksum(key[4:34]) == key[34:]
@@ -240,14 +246,13 @@ def require_key() -> None:
     nobody without a key learns which paths exist.
     """
     view = current_app.view_functions.get(request.endpoint or "")
-    method, authorization = request.method, request.environ.get("HTTP_AUTHORIZATION", "")
+    method, token = request.method, bearer_token(request.environ.get("HTTP_AUTHORIZATION", ""))
     is_outside = view is None and not f"{request.path}/".startswith(f"{API}/")
     if is_outside or method == "OPTIONS" or getattr(view, "is_public", False):
         return
-    scheme, _space, credentials = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    if token is None:
         raise Unauthenticated
-    g.key = key = find_key(credentials.strip())
+    g.key = key = find_key(token)
     required = required_scope(view, method)
     if view is not None and SCOPES.index(key.scope) < SCOPES.index(required):
         raise InsufficientScope(key.scope, required)

@@ -13,7 +13,7 @@ from waitress.task import ErrorTask, WSGITask
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.protocol import request_id_from
-from auth import API, is_well_formed
+from auth import API, bearer_token, is_well_formed
 from server import listener
 from server.listener import open_sockets, raise_descriptor_limit
 from server.signals import catch_signals
@@ -150,10 +150,8 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
 
 def lacks_key(request: Any) -> bool:
     """Tell whether an API request's Authorization header can't be valid: the app answers it without its body."""
-    scheme, _space, credentials = request.headers.get("AUTHORIZATION", "").partition(" ")
-    return request.path.startswith(f"{API}/") and not (
-        scheme.lower() == "bearer" and is_well_formed(credentials.strip())
-    )
+    token = bearer_token(request.headers.get("AUTHORIZATION", ""))
+    return request.path.startswith(f"{API}/") and not is_well_formed(token or "")
 
 
 def answer_without_body(channel: Any) -> None:
