@@ -54,7 +54,10 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
 
 
 def return_freed_memory() -> None:
-    """Have glibc return freed blocks from 1 MiB on to the system, instead of keeping them for each thread."""
+    """Have glibc return freed blocks from 1 MiB on to the system, instead of keeping them for each thread.
+
+    Without it, clients that read nothing cost more memory than tests/server/test_slow_clients.py allows.
+    """
     with suppress(OSError, AttributeError, TypeError):
         # M_MMAP_THRESHOLD of malloc.h
         ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
