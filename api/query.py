@@ -75,8 +75,8 @@ class Query(NamedTuple):
     def sort_keys(self) -> list[SortKey]:
         """Return the sort keys; the last one is the id."""
         terms = [(term.removeprefix("-"), term.startswith("-")) for term in self.sort.split(",")]
-        keys = [SortKey(name, self.endpoint.column(name), descending) for name, descending in terms]
-        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.endpoint.column("id"))]
+        keys = [SortKey(name, self.endpoint.columns[name], descending) for name, descending in terms]
+        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.endpoint.columns["id"])]
 
 
 class ListRequest:
@@ -107,7 +107,7 @@ class ListRequest:
 
     def parse_value(self, name: str, text: str) -> tuple[Any, bool]:
         """Return a filter's value, rounded down to one that can be stored, and whether it could itself be stored."""
-        form, value = format_of(self.endpoint.column(name)), text
+        form, value = format_of(self.endpoint.columns[name]), text
         if form not in {TEXT, TAGS, TIME} and text == text.strip():
             # A number or a boolean; for any other text the schema's error is clearer than the parser's.
             with suppress(InvalidJSON):
@@ -125,20 +125,20 @@ class ListRequest:
         """Return the filter of a parameter, `field` or `field[operator]`, and bind its values."""
         name, bracket, operator = parameter[0].partition("[")
         operator, texts = operator.removesuffix("]"), parameter[1]
+        column = self.endpoint.columns[name]
         if bracket:
             self.check_operator(name, operator, texts)
-        elif format_of(self.endpoint.column(name)) in {TEXT, TAGS}:
+        elif self.parameters.with_plus_signs and format_of(column) in {TEXT, TAGS}:
             readings = list(dict.fromkeys([*texts, *self.parameters.with_plus_signs.get(name, ())]))
             # So many values come from a program that escapes plus signs.
             texts = readings if len(readings) <= MAX_FILTER_VALUES else texts
-        or_null = self.endpoint.column(name).nullable and "null" in texts
+        or_null = column.nullable and "null" in texts
         if or_null and operator not in {"", "ne"}:
             raise InvalidQuery(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
         parsed = [self.parse_value(name, text) for text in texts if not (or_null and text == "null")]
         if operator in ROUNDED and not parsed[0][1]:
             operator = ROUNDED[operator]
-        matching = self.endpoint.column(name).info.get("matching")
-        if matching:
+        if matching := column.info.get("matching"):
             parsed = [(key, True) for value, _is_exact in parsed for key in matching.keys(value)]
         # No stored value equals one that is finer.
         values = [value for value, is_exact in parsed if is_exact or operator not in {"", "ne"}]

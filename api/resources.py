@@ -44,15 +44,16 @@ class Endpoint:
     @cached_property
     def scalars(self) -> tuple[str, ...]:
         """Return the public names of the fields with a single value, by which lists can be sorted."""
-        return tuple(name for name in self.attributes if not isinstance(self.column(name).type, JSON))
+        return tuple(name for name in self.attributes if not isinstance(self.columns[name].type, JSON))
 
     def is_comparable(self, name: str) -> bool:
         """Tell whether a field has an order that filters can use: numbers and times."""
-        return format_of(self.column(name)) in {values.AMOUNT, values.INTEGER, values.TIME}
+        return format_of(self.columns[name]) in {values.AMOUNT, values.INTEGER, values.TIME}
 
-    def column(self, name: str) -> Any:
-        """Return the column of a public name."""
-        return self.table.c[self.attributes[name]]
+    @cached_property
+    def columns(self) -> dict[str, Any]:
+        """Return the column of each public name, in order."""
+        return {name: self.table.c[attribute] for name, attribute in self.attributes.items()}
 
     def field(self, name: str) -> Any:
         """Return the schema's field of a public name."""

@@ -93,7 +93,7 @@ def conditions(query: Query) -> Iterator[Condition]:
 def filter_conditions(query: Query) -> Iterator[Condition]:
     """Yield the condition of each filter."""
     for index, each in enumerate(query.filters):
-        column = query.endpoint.column(each.name)
+        column = query.endpoint.columns[each.name]
         values: list[Any] = [bind(f"filter{index}_{place}", column) for place in range(each.values)]
         if not (values or each.or_null):
             # The filter's value is finer than any that is stored.
