@@ -22,9 +22,9 @@ for command in json.loads(sys.argv[1]):
 def run_commands(folder: Path, commands: list[list[str]], environment: dict[str, str], **options: Any) -> str:
     """Run commands one after the other in a new process; return what they wrote to its two streams."""
     completed = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(commands, ensure_ascii=False)],
+        [sys.executable, "-c", SCRIPT, json.dumps(commands, ensure_ascii=False).encode(errors="surrogateescape")],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

@@ -48,7 +48,7 @@ def test_demo_data_contains_the_documented_examples(app: Flask, reader: FlaskCli
     with app.app_context():
         load_demo(5, until=until)
 
-    for name, [documented] in json.loads(EXAMPLES.read_text()).items():
+    for name, [documented] in json.loads(EXAMPLES.read_text(encoding="utf-8")).items():
         assert documented in json.loads(reader.get(f"/api/v1/{name}").data)
 
 

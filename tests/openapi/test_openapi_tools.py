@@ -146,7 +146,7 @@ def generate_client(tool: Tool, server: LiveServer, language: str) -> None:
     """Run README's command that generates a client with openapi-generator."""
     pytest.importorskip("openapi_generator_cli")
     pattern = rf"^openapi-generator-cli (?:.*\\\n)?.*-o cardfile-{language}$"
-    [command] = re.findall(pattern, README.read_text(), re.M)
+    [command] = re.findall(pattern, README.read_text(encoding="utf-8"), re.M)
     tool("sh", "-euc", command.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}"))
 
 

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from seed import UNTIL
 from tests.conftest import ROOT, LiveServer
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 # These commands start a server or install packages.
 NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
 ADDRESS = "http://127.0.0.1:8000"
@@ -125,7 +125,7 @@ def test_every_example_prints_the_documented_response(start_server: Callable[...
 
 def test_the_readme_starts_with_a_demo_server() -> None:
     assert code_blocks()[0] == ("sh", "make run\n")
-    assert re.search(r"^run:.*\n\t.* service\.py serve --demo ", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(r"^run:.*\n\t.* service\.py serve --demo ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
 def test_every_status_parameter_and_header_of_the_api_is_documented(anonymous: FlaskClient) -> None:
