@@ -1,6 +1,7 @@
 """The parameters of a request: its query string and its JSON body, parsed strictly."""
 
 import re
+from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus
 
@@ -26,6 +27,8 @@ OTHER_NAMES = {
         "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
     ),
 }
+MAX_READINGS = 64
+SIGNS = {"+": ("+", "%2B")}
 
 
 class Parameters:
@@ -37,7 +40,6 @@ class Parameters:
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
         self.values: dict[str, str] = {}
         self.filters: dict[str, list[str]] = {}
-        self.with_plus_signs: dict[str, list[str]] = {}
         try:
             self.query = request.environ.get("QUERY_STRING", "").encode("latin-1").decode()
             pairs = parse_query(self.query)
@@ -53,10 +55,19 @@ class Parameters:
                 self.filters.setdefault(name, []).append(value)
             else:
                 raise InvalidQuery(f"There is no parameter {name} here. {hint_for(name, (*known, *fields))}")
-        # HTML forms encode a blank as +. Other clients mean a plus sign, at least where a value begins with it.
-        for query in (self.query.replace("=+", "=%2B"), self.query.replace("+", "%2B")) if "+" in self.query else ():
-            for name, value in parse_query(query):
-                self.with_plus_signs.setdefault(name, []).append(value)
+
+    def readings(self, name: str) -> list[str]:
+        """Return a filter's values: each + is a blank, as HTML forms encode it, or a plus sign.
+
+        Where these are too many, the first + of a value is a plus sign, or all are, or none is.
+        """
+        pairs = [p for p in self.query.split("&") if "+" in p and unquote_plus(p.partition("=")[0]) == name]
+        read = [query for pair in pairs for query in (pair.replace("=+", "=%2B"), pair.replace("+", "%2B"))]
+        if sum(2 ** pair.count("+") for pair in pairs) <= MAX_READINGS:
+            choices = [[SIGNS.get(part, (part,)) for part in re.split(r"(\+)", pair)] for pair in pairs]
+            read = ["".join(parts) for each in choices for parts in product(*each)]
+        found = [value for query in read for _name, value in parse_query(query)]
+        return list(dict.fromkeys([*self.filters[name], *found]))
 
     def number(self, name: str, smallest: int, largest: int, default: int) -> int:
         """Return a parameter as a whole number."""

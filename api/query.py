@@ -117,7 +117,7 @@ class ListRequest:
                 return form.floor(value)
             return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value), True
         except ValidationError as error:
-            is_plus = " " in text and self.parameters.with_plus_signs
+            is_plus = " " in text and "+" in self.parameters.query
             hint = " A + in a query string is a blank: send %2B for a plus sign." if is_plus else ""
             raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hidden_character(text)}{hint}") from None
 
@@ -128,8 +128,8 @@ class ListRequest:
         column = self.endpoint.columns[name]
         if bracket:
             self.check_operator(name, operator, texts)
-        elif self.parameters.with_plus_signs and format_of(column) in {TEXT, TAGS}:
-            readings = list(dict.fromkeys([*texts, *self.parameters.with_plus_signs.get(name, ())]))
+        elif "+" in self.parameters.query and format_of(column) in {TEXT, TAGS}:
+            readings = self.parameters.readings(name)
             # So many values come from a program that escapes plus signs.
             texts = readings if len(readings) <= MAX_FILTER_VALUES else texts
         or_null = column.nullable and "null" in texts

@@ -115,6 +115,16 @@ def test_a_finer_value_among_others_matches_nothing(reader: FlaskClient, five_co
         ("contacts?name=Jane%20Roe", {"plus"}),
         ("contacts?name=Jane%2BRoe", set()),
         ("contacts?name=C++", {"blanks"}),
+        ("contacts?title=C++%20dev", {"plus"}),
+        ("contacts?title=C%2B%2B+dev", {"plus"}),
+        ("contacts?title=C+++dev", {"plus"}),
+        ("contacts?title=%2BC+++dev+&title=C+++dev", {"plus"}),
+        ("contacts?title=C++%2Bdev", set()),
+        ("contacts?title=+1+C++%20x+y", {"blanks"}),
+        ("contacts?title=+1+C++%20x+y&q=c++&name=C++&role=a+b+c+d+e+f+g+h", {"blanks"}),
+        ("contacts?role=a+b+c+d+e+f+g+h", {"blanks"}),
+        ("contacts?role=%61+b+c+d+e+f+g+h&role=+1+2+3+4+5+6+7", {"blanks", "plus"}),
+        ("conversations?tags=d+++e", {"chat"}),
         ("contacts?name=C++&name=Jane+Roe", {"plus", "blanks"}),
         ("contacts?email=jane%2Bnews@lee.example", {"plus"}),
         ("contacts?q=roe+jane", {"plus"}),
@@ -133,9 +143,12 @@ def test_a_finer_value_among_others_matches_nothing(reader: FlaskClient, five_co
 def test_a_plus_in_a_filter_on_text_is_a_blank_or_a_plus_sign(
     reader: FlaskClient, create_row: CreateRow, query_string: str, expected: set[str]
 ) -> None:
-    create_row("contacts", id="plus", name="Jane Roe", phone="+4930555010", email="jane+news@lee.example")
-    create_row("contacts", id="blanks", name="C++", phone="+49 30 555010")
-    values = {"visitorEmail": "jane+news@lee.example", "tags": ["c+c", "a b"], "pageUrl": "https://a.example/?q=a+b"}
+    values = {"email": "jane+news@lee.example", "title": "C++ dev", "role": "+1 2 3 4 5 6 7"}
+    create_row("contacts", id="plus", name="Jane Roe", phone="+4930555010", **values)
+    values = {"title": "+1 C++ x+y", "role": "a b c d e f g h"}
+    create_row("contacts", id="blanks", name="C++", phone="+49 30 555010", **values)
+    values = {"visitorEmail": "jane+news@lee.example", "pageUrl": "https://a.example/?q=a+b"}
+    values["tags"] = ["c+c", "a b", "d++ e"]
     create_row("conversations", id="chat", **values)
 
     assert {row["id"] for row in reader.get(f"/api/v1/{query_string}").json} == expected
