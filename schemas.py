@@ -22,10 +22,11 @@ MAX_SUGGESTIONS = 20
 MAX_SEARCHED = 2048
 
 # Characters that must be escaped in a URL. Its user, host, port and the rest follow (RFC 3986 §3), in any language.
-ESCAPED = r"""\x00-\x20"<>\\^`{|}\x7f-\xa0"""
+ESCAPED = rf"""{CONTROL}{INVISIBLE}"<>\\^`{{|}}"""
 URL = validate.Regexp(
     rf"[Hh][Tt][Tt][Pp][Ss]?://([^{ESCAPED}/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^{ESCAPED}/?#@:\[\]]+)(:[0-9]{{1,5}})?"
-    rf"([/?#][^{ESCAPED}]*)?\Z",
+    # Persian words and emoji have the invisible ones that join.
+    rf"([/?#]([^{ESCAPED}]|[\u200c\u200d\ufe0f])*)?\Z",
     error="Must be an http or https URL.",
 )
 # An e-mail address: a dot-atom or a quoted text, then a domain or an IPv4 address (RFC 5321 §4.1.2), with any letters

@@ -166,6 +166,10 @@ def test_a_blank_name_or_one_with_a_control_character_is_refused(
         ("contacts", '"companyId": "\\ufeffx"', f"{ID} Character 1 is U+FEFF (ZERO WIDTH NO-BREAK SPACE)."),
         ("companies", '"id": "x "', f"{ID} Character 2 is U+0020 (SPACE)."),
         ("companies", '"website": "https://acme.com "', f"{URL} Character 17 is U+0020 (SPACE)."),
+        ("companies", '"website": "https://acme\\u200b.com"', f"{URL} Character 13 is U+200B (ZERO WIDTH SPACE)."),
+        ("companies", '"logoUrl": "https://a.com/\\u2060b"', f"{URL} Character 15 is U+2060 (WORD JOINER)."),
+        ("companies", '"website": "https://a.com?\\u202eb"', f"{URL} Character 15 is U+202E (RIGHT-TO-LEFT OVERRIDE)."),
+        ("companies", '"website": "https://a\\u200d.com"', f"{URL} Character 10 is U+200D (ZERO WIDTH JOINER)."),
         ("companies", '"lastContact": "2024-01-15T10:30:00Z "', f"{TIME} Character 21 is U+0020 (SPACE)."),
         ("companies", '"isCustomer": "true\\t"', "Must be true or false. Character 5 is U+0009 (CONTROL CHARACTER)."),
         ("conversations", '"visitorIp": "1.2.3.4 "', "Must be an IPv4 or IPv6 address. Character 8 is U+0020 (SPACE)."),
@@ -300,6 +304,7 @@ def test_new_ids_are_ascending_uuids_of_version_7() -> None:
         "http://localhost:8000/a?b=c#d",
         "https://0.a",
         "https://müller.example/größe",
+        "https://fa.example/\u0645\u06cc\u200c\u062e?❤\ufe0f#👩\u200d💻",
         "http://[::1]/",
     ],
 )
