@@ -81,6 +81,8 @@ SAME = [
     ("companies", "website", "https://acme.example", "http://acme.example", False),
     ("companies", "website", "https://acme.example", "https://acme.example:80", False),
     ("companies", "website", "https://acme.example", "https://www.acme.example", False),
+    ("companies", "website", "https://acme.example/~jo", "https://acme.example/%7Ejo", False),
+    ("companies", "website", "https://acme.example/caf%c3%a9", "https://acme.example/caf%C3%A9", False),
     ("companies", "website", "https://Jo@acme.example", "https://Jo@ACME.example:443", True),
     ("companies", "website", "https://[2001:DB8::7]/", "https://[2001:db8::7]", True),
     ("companies", "name", "Acme", "aCME", True),
