@@ -62,7 +62,7 @@ def import_rows(path: Path) -> dict[str, int]:
 
 def import_file(path: Path) -> int:
     """Store the rows of one file in one transaction; return their number. Raises InvalidLine."""
-    schema, count = RESOURCES[path.stem], 0
+    schema, ids = RESOURCES[path.stem], set[int]()
     bar = progress_bar(path.stem, path.stat().st_size)
     with path.open("rb") as file, decode(file) as text, bar, write_transaction():
         records = parse_records(schema, parse_csv(schema, text) if path.suffix == ".csv" else parse_ndjson(file))
@@ -73,9 +73,9 @@ def import_file(path: Path) -> int:
                     execute_many(
                         upsert_statement, path.stem, sent, rows=[record.values | {"now": now()} for record in group]
                     )
-                count += len(step)
+                ids.update(hash(record.values["id"]) for record in step)
                 bar.update(file.tell() - bar.pos)
-    return count
+    return len(ids)
 
 
 def parse_records(schema: ResourceSchema, lines: Iterator[tuple[int, Any]]) -> Iterator[Record]:
@@ -110,7 +110,10 @@ def parse_ndjson(file: BinaryIO) -> Iterator[tuple[int, Any]]:
                 yield number, parse_json(text)
         except InvalidJSON as error:
             # The parser counts lines from this one, so that its line number is always 1.
-            raise InvalidLine(number, str(error).replace(" at line 1, column", " at column")) from None
+            message = str(error).replace(" at line 1, column", " at column")
+            # UTF-16 has NUL in every line.
+            hint = " Save the file as UTF-8." if b"\0" in line or "UTF-8" in message else ""
+            raise InvalidLine(number, message + hint) from None
 
 
 def parse_csv(schema: ResourceSchema, text: TextIOWrapper) -> Iterator[tuple[int, Any]]:

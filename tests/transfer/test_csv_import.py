@@ -23,6 +23,7 @@ TEXT_AFTER_QUOTE = (
     "A cell has text after its closing quotation mark: write each quotation mark within a quoted cell twice."
 )
 NOT_UTF_8 = "The text is not UTF-8, but perhaps Windows-1252: save the file as CSV UTF-8."
+SAVE = "Save the file as UTF-8."
 NOT_UTF_16 = "The text is not UTF-16: save the file as CSV UTF-8."
 NUL = "name: Must not contain the character NUL. Character 2 is U+0000 (CONTROL CHARACTER)."
 NO_MARK = "The text contains NUL, so perhaps it is UTF-16 without a byte order mark: save the file as CSV UTF-8."
@@ -144,6 +145,15 @@ def test_a_file_of_another_program_is_stored(
         ("contacts.csv", "name\n" + "a" * (MAX_ROW_LENGTH + 1), 2,
          "The row has more than 1,048,576 characters: does a cell lack its closing quotation mark?"),
         ("contacts.ndjson", '{"name": "Ann", "isPrimary": "TRUE"}\n', 1, "isPrimary: Must be true or false."),
+        ("contacts.ndjson", '{"name": "Ann"}\n'.encode("utf-16"), 1, f"The text is not UTF-8 at byte 0. {SAVE}"),
+        *[
+            ("contacts.ndjson", '{"name": "Ann"}\n'.encode(encoding), 1, f"This is not JSON: {reason}. {SAVE}")
+            for encoding, reason in [
+                ("utf-16-le", "expecting property name enclosed in double quotes at column 2"),
+                ("utf-16-be", "expecting value at column 1"),
+            ]
+        ],
+        ("contacts.ndjson", b'{"name": "a"}\n{"name": "\x96"}\n', 2, f"The text is not UTF-8 at byte 10. {SAVE}"),
     ],
 )  # fmt: skip
 def test_the_error_names_the_line_and_what_is_wrong_with_it(

@@ -140,7 +140,7 @@ def test_the_last_line_with_a_duplicate_id_is_searchable(run_command: RunCommand
     lines = [{"id": "x", "name": "first"}, {"id": "contact-123", "name": "other"}, {"id": "x", "name": "second"}]
     (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
-    assert run_command("import", "contacts.ndjson").exit_code == 0
+    assert run_command("import", "contacts.ndjson").stderr == "Stored 2 contacts.\n"
     for word, found in ("first", []), ("second", [("x",)]), ("john doe", []), ("other", [("contact-123",)]):
         index = f"SELECT rowid FROM contacts_search WHERE contacts_search MATCH '\"{word}\"'"
         assert select_rows(tmp_path / "cardfile.db", f"SELECT id FROM contacts WHERE number IN ({index})") == found
