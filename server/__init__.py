@@ -46,7 +46,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         seed.load_demo(only_if_empty=True)
     if sys.stdout is None:
         raise click.ClickException("There is no standard output to show the first key on.")
-    greet(settings, server.port)
+    greet(settings, server.address, server.port)
     close_database()
     server.run()
     app.extensions["last_use"].stop()
@@ -72,9 +72,9 @@ def drop_unwritable_stderr() -> None:
         sys.stderr = None
 
 
-def greet(settings: Settings, port: int) -> None:
+def greet(settings: Settings, address: str, port: int) -> None:
     """Print the API's URL; on the very first start, create an admin key and print it."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     version = backend().version(connection().execute)
     click.echo(f"Cardfile serves {url}/api/v1 from {display_name(settings.database_url)} ({version}).")

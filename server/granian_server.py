@@ -91,7 +91,7 @@ class Granian:
         own, *others = open_sockets(settings, variables)
         for each in others:
             each.close()
-        self.port = own.getsockname()[1]
+        self.address, self.port = own.getsockname()[:2]
         self.server = create_server(granian, settings.workers, own, connection_limit)
         # Installed before the greeting, because its reader may stop the server at once.
         self.signals = catch_signals()

@@ -86,7 +86,7 @@ class Waitress:
         # without ProblemTask its own errors are plain text.
         HTTPChannel.task_class, HTTPChannel.error_task_class = KeepAliveTask, ProblemTask
         connection_limit, listening = raise_descriptor_limit(), open_sockets(settings, variables)
-        self.port = listening[0].getsockname()[1]
+        self.address, self.port = listening[0].getsockname()[:2]
         self.channels: dict[int, Any] = {}
         self.server = create_server(
             app,

@@ -40,7 +40,7 @@ def test_the_first_start_prints_a_curl_command_that_works(start_server: StartSer
     assert len(json.loads(pasted.stdout)) == 50
 
 
-def test_the_second_start_keeps_the_rows_and_prints_no_key(start_server: StartServer) -> None:
+def test_a_later_start_keeps_the_rows_and_prints_a_key_only_where_none_is_left(start_server: StartServer) -> None:
     first = start_server("serve", "--demo")
     first.read_first_key()
     assert first.stop(signal.SIGINT) == 0
@@ -50,6 +50,12 @@ def test_the_second_start_keeps_the_rows_and_prints_no_key(start_server: StartSe
     assert len(json.loads(send_request(second)[1])) == 50
     assert second.stop(signal.SIGTERM) == 0
     assert second.process.stdout and "cfk_" not in second.first_line + second.process.stdout.read()
+
+    run_external_sql(f"sqlite:///{second.folder}/cardfile.db", "DELETE FROM api_keys")
+    third = start_server("serve")
+    third.read_first_key()
+    assert third.key != first.key
+    assert json.loads(send_request(third, "/api/v1/keys/me")[1])["scope"] == "admin"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +150,11 @@ def test_no_key_is_created_before_the_server_listens(shared_server: LiveServer, 
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT * FROM api_keys") == []
+
+
+@pytest.mark.parametrize("host", ["*", "0"])
+def test_the_first_line_has_an_address_that_can_be_requested(start_server: StartServer, host: str) -> None:
+    assert start_server("serve", "--host", host).first_line.startswith("Cardfile serves http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("host", ["nosuch.invalid", "256.1.1.1", "a" * 300])
