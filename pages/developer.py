@@ -45,7 +45,7 @@ def show_form() -> str:
 @public
 def add_key() -> Any:
     """Create a key and show it once, or show the form again with an error beside each invalid field."""
-    form = {name: request.form.get(name, "").strip() for name in ("name", "scope", "days")}
+    form = {name: request.form.get(name, "") for name in ("name", "scope", "days")}
     try:
         values = read_form(form)
     except ValidationError as error:
@@ -61,7 +61,7 @@ def read_form(form: dict[str, str]) -> dict[str, Any]:
 
     Raises ValidationError with the errors of all fields.
     """
-    body, errors, days = {"name": form["name"], "scope": form["scope"]}, {}, form["days"]
+    body, errors, days = {"name": form["name"], "scope": form["scope"]}, {}, form["days"].strip()
     if re.fullmatch("[1-9][0-9]{0,4}", days) and int(days) <= MAX_DAYS:
         body["expiresAt"] = format_time(now() + timedelta(days=int(days)))
     elif days:
