@@ -1,6 +1,7 @@
 """SQLite: PRAGMAs, one writer at a time, checks of the file."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -133,11 +134,18 @@ def upgrading(connection: Connection) -> Iterator[None]:
 def erase_free_pages(execute: Callable[..., Any], resource: str) -> None:
     """Remove what was deleted from the search index, the file's free pages and the WAL.
 
-    Writers wait meanwhile. Raises the driver's error when a transaction of another program doesn't end.
+    Writers wait meanwhile. Raises the driver's error when another transaction doesn't end.
     """
     execute(f"INSERT INTO {resource}_search ({resource}_search) VALUES ('optimize')")
     execute("VACUUM")
-    execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    # SQLite waits for transactions, but not for another connection's checkpoint.
+    while execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > deadline:
+            error = driver.OperationalError("another transaction does not end")
+            error.sqlite_errorname = "SQLITE_BUSY"
+            raise error
+        time.sleep(0.01)
 
 
 def broken_references(connection: Connection) -> list[str]:

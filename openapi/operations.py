@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "replace": (("dryRun", "If-Match", "If-None-Match.create"), ("ETag", "Location")),
     "update": (("dryRun", "If-Match"), ("ETag",)),
     "delete": (("dryRun", "If-Match"), ()),
+    "forget": (("dryRun",), ()),
     "list_changes": (("since", "limit.changes", "If-None-Match"), ("ETag", "Link")),
     "create_key": ((), ("Cache-Control",)),
     "roll_key": ((), ("Cache-Control",)),

@@ -30,26 +30,26 @@ BLANK_REPLAYS = (
 
 def forget(endpoint: Endpoint, row_id: str) -> Response:
     """Delete the row, and erase what it held from the change log, stored responses, the search index and the file."""
-    Parameters()
-    if not forget_row(endpoint.name, row_id):
+    keep = not Parameters("dryRun").boolean("dryRun")
+    if not forget_row(endpoint.name, row_id, keep):
         abort(404, f"There never was a {endpoint.singular} with the id {row_id}.")
     return Response(status=204)
 
 
-def forget_row(resource: str, row_id: str) -> bool:
-    """Erase a row and its history; tell whether it ever existed.
+def forget_row(resource: str, row_id: str, keep: bool = True) -> bool:
+    """Erase a row and its history, or nothing with keep=False; tell whether it ever existed.
 
     The numbers, actions and times of its changes stay, and the last one is `forgotten`. It can be repeated when the
     last part, the overwriting of the file's free pages, failed because other programs used the database.
     """
     in_log = {"resource_": resource, "row_id_": row_id}
-    with write_transaction():
+    with write_transaction(keep):
         last = execute(LAST_ACTION, **in_log).fetchone()
         if last and last[0] != "forgotten":
             execute(delete_statement, resource, row_id=row_id)
             execute(LOG_ERASURE, resource=resource, row_id=row_id, action="forgotten", at=now())
             execute(BLANK_CHANGES, **in_log)
             execute(BLANK_REPLAYS, id_field=f'"id":"{row_id}"')
-    if last:
+    if last and keep:
         backend().erase_free_pages(connection().execute, resource)
     return last is not None

@@ -1,5 +1,8 @@
 """`forget`: a row and all that it ever held are erased."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -28,10 +31,22 @@ def erasable_contact(writer: FlaskClient) -> str:
     return path
 
 
-def files_with(database: str, text: str) -> list[str]:
-    """Return the names of the database's files that contain a text."""
+def files_with_secrets(database: str) -> dict[str, list[str]]:
+    """Return the names of the database's files that contain each of the SECRETS.
+
+    Another process reads them: closing a file ends all locks of a process on it (fcntl(2)), also those of SQLite.
+    The next process that closes the database would then remove the WAL that this one uses.
+    """
     path = Path(database.removeprefix("sqlite:///"))
-    return [each.name for each in path.parent.glob(f"{path.name}*") if text.encode() in each.read_bytes()]
+    script = (
+        "import json, sys; from pathlib import Path; path = Path(sys.argv[1]);"
+        "found = {each.name: each.read_bytes() for each in path.parent.glob(f'{path.name}*')};"
+        "print(json.dumps({text: [name for name in found if text.encode() in found[name]] for text in sys.argv[2:]}))"
+    )
+    command = [sys.executable, "-c", script, path, *SECRETS]
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found: dict[str, list[str]] = json.loads(completed.stdout)
+    return found
 
 
 def test_a_forgotten_row_is_gone_and_the_log_keeps_numbers_actions_and_times(
@@ -73,16 +88,33 @@ def test_no_file_of_the_database_has_what_was_forgotten(
     writer.patch(path, json={"notes": None})
     if after == "delete":
         writer.delete(path)
-    assert all(files_with(database, text) for text in SECRETS)
+    assert all(files_with_secrets(database).values())
 
-    admin.post(f"{path}/forget")
-    assert {text: files_with(database, text) for text in SECRETS} == {text: [] for text in SECRETS}
+    assert admin.post(f"{path}/forget").status_code == 204
+    assert files_with_secrets(database) == {text: [] for text in SECRETS}
     # The index has the trigrams of the last rows alone.
     with closing(driver.connect(database.removeprefix("sqlite:///"))) as connection:
         connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, contacts_search, row)")
         found = connection.execute("SELECT term FROM temp.terms WHERE term IN ('eph', 'eme', 'som')").fetchall()
     assert found == [("som",)]
     assert run_external_sql(database, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.databases("sqlite")
+def test_a_row_whose_past_another_transaction_still_reads_is_503_until_that_ends(
+    app: Flask, admin: FlaskClient, writer: FlaskClient, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = erasable_contact(writer)
+    monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 50)
+    app.extensions["connections"].close()
+    with closing(driver.connect(database.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM contacts").fetchall()
+        assert admin.post(f"{path}/forget").status_code == 503
+        connection.execute("COMMIT")
+
+    assert admin.post(f"{path}/forget").status_code == 204
+    assert files_with_secrets(database) == {text: [] for text in SECRETS}
 
 
 def test_a_stored_response_that_showed_the_row_is_410(admin: FlaskClient, writer: FlaskClient, query: Query) -> None:
@@ -121,13 +153,25 @@ def test_the_rows_of_a_forgotten_company_stay(admin: FlaskClient, create_row: Cr
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("contacts/nobody/forget", 404), ("nothing/x/forget", 404), ("contacts/x/forget?y=1", 400)]
+    ("path", "status"),
+    [
+        ("contacts/nobody/forget", 404),
+        ("nothing/x/forget", 404),
+        ("contacts/x/forget?y=1", 400),
+        ("contacts/x/forget?dryRun=yes", 400),
+        ("contacts/nobody/forget?dryRun=true", 404),
+        ("contacts/x/forget?dryRun=true", 204),
+    ],
 )
-def test_a_wrong_request_forgets_nothing(admin: FlaskClient, create_row: CreateRow, path: str, status: int) -> None:
+def test_a_wrong_request_or_a_dry_run_forgets_nothing(
+    admin: FlaskClient, create_row: CreateRow, path: str, status: int
+) -> None:
     create_row("contacts", id="x")
 
-    assert admin.post(f"/api/v1/{path}").status_code == status
-    assert len(admin.get("/api/v1/changes").json) == 1
+    response = admin.post(f"/api/v1/{path}")
+    assert (response.status_code, response.headers["Dataset-Version"]) == (status, "1")
+    assert [change["data"]["name"] for change in admin.get("/api/v1/changes").json] == ["Acme"]
+    assert admin.get("/api/v1/contacts/x").status_code == 200
 
 
 def test_only_an_admin_key_can_forget(writer: FlaskClient, create_row: CreateRow) -> None:
