@@ -81,6 +81,16 @@ def test_options_and_405_list_the_allowed_methods(
     assert (refused.status_code, refused.headers["Allow"]) == (405, allowed)
 
 
+@pytest.mark.parametrize(
+    "path", ["/api/v1/companies", "/api/v1/companies/nobody", "/openapi.json", "/llms.txt", "/docs"]
+)
+def test_no_response_is_for_browsers_of_other_origins(reader: FlaskClient, path: str) -> None:
+    preflight = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
+    for method in "OPTIONS", "GET":
+        response = reader.open(path, method=method, headers={"Origin": "https://app.example", **preflight})
+        assert "Access-Control" not in str(response.headers)
+
+
 @pytest.mark.parametrize("host", ["", "a,b", "a b", "a/b", "user@a", "a:port", "a\tb", "a..b", "...", "a" * 64])
 def test_an_invalid_host_header_is_400(reader: FlaskClient, host: str) -> None:
     response = reader.get("/api/v1/companies", headers={"Host": host})

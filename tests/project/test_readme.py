@@ -128,6 +128,15 @@ def test_the_readme_starts_with_a_demo_server() -> None:
     assert re.search(r"^run:.*\n\t.* service\.py serve --demo ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
+def test_every_client_generator_of_the_readme_is_tested() -> None:
+    tests = (ROOT / "tests" / "openapi" / "test_openapi_tools.py").read_text()
+    [commands] = [text for _language, text in code_blocks() if "client/bin/activate" in text]
+    generators = set(re.findall(r"^(?:npx --yes )?(openapi-[\w-]+) ", commands, re.M))
+
+    assert generators == {"openapi-python-client", "openapi-typescript", "openapi-generator-cli"}
+    assert all(f'"{name}"' in tests or f"{name} " in tests for name in generators)
+
+
 def test_every_status_parameter_and_header_of_the_api_is_documented(anonymous: FlaskClient) -> None:
     described = json.loads(anonymous.get("/openapi.json").data)
     components = described["components"]
