@@ -1,7 +1,7 @@
 """When two texts are the same e-mail address, URL, name or IP address: the SQL that rows are matched by."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -33,20 +33,23 @@ class Matching:
 def spellings(text: str, most: int = 0) -> list[str]:
     """Return a text, and itself in other case, with composed and with decomposed letters (UAX #15).
 
-    Each letter may differ if that makes at most `most` texts; otherwise all letters differ alike. ASCII letters are in
-    lower case, as SQL's lower() leaves them.
+    Each letter may differ if that makes at most `most` texts, and each word if that makes a third of them; otherwise
+    all letters differ alike. ASCII letters are in lower case, as SQL's lower() leaves them.
     """
     if text.isascii():
         return [text.translate(TO_LOWER)]
-    cases = text, text.lower(), text.upper(), text.title()
+    composed = normalize("NFC", text)
+    words = [(word.lower(), word.upper(), word.title()) for word in re.split(r"(\s+)", composed)]
+    cases = [text, text.lower(), text.upper(), text.title(), *combinations(words, most // 3)]
     found = [text, *(normalize(form, each) for each in cases for form in ("NFC", "NFD"))]
-    letters = [
-        dict.fromkeys(each.translate(TO_LOWER) for each in (letter.lower(), letter.upper(), normalize("NFD", letter)))
-        for letter in normalize("NFC", text)
-    ]
-    if prod(map(len, letters)) <= most:
-        found += map("".join, product(*letters))
+    found += combinations([(each.lower(), each.upper(), normalize("NFD", each)) for each in composed], most)
     return list(dict.fromkeys(each.translate(TO_LOWER) for each in found))
+
+
+def combinations(parts: Iterable[tuple[str, ...]], most: int) -> list[str]:
+    """Return each text that has one of each part's spellings, unless there are more than `most` of them."""
+    unique = [dict.fromkeys(each.translate(TO_LOWER) for each in part) for part in parts]
+    return list(map("".join, product(*unique))) if prod(map(len, unique)) <= most else []
 
 
 def host_spellings(host: str) -> list[str]:
