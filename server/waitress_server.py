@@ -68,6 +68,8 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
     """Answers requests that waitress refuses by itself (unreadable or too large) with problem+json, and logs them."""
 
     def execute(self) -> None:
+        # waitress logs it when the client has gone, but some unreadable requests have none.
+        self.request.path = getattr(self.request, "path", "")
         error, request_id = self.request.error, request_id_from(self.request.headers.get("X_REQUEST_ID", ""))
         body = problem_json(error.code, DETAILS.get(error.code, f"{error.body.rstrip('.')}."), request_id).encode()
         self.status = f"{error.code} {error.reason}"

@@ -4,6 +4,9 @@ import json
 import logging
 import re
 import signal
+import socket
+import struct
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -49,6 +52,19 @@ def test_errors_and_the_log_do_not_contain_keys(
     logged = caplog.text + capsys.readouterr().err
     assert "cfk_[redacted]" in logged
     assert key not in logged
+
+
+def test_a_client_that_leaves_before_its_400_leaves_no_traceback(start_server: StartServer) -> None:
+    server = start_server()
+    for number in range(200):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            # The connection is reset when it is closed.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b"GET /\r\nbad\r\n\r\n")
+            time.sleep(number % 20 / 10_000)
+    assert server.stop(signal.SIGTERM) == 0
+    assert "rejected before the app: 400" in server.log
+    assert "Traceback" not in server.log
 
 
 def test_log_format_json_logs_json(start_server: StartServer) -> None:
