@@ -1,6 +1,7 @@
 # make run        serve demo data
 # make test       run the tests that need only Python
 # make test-all   run every test: also those that need a browser, npm, Java, nginx, PostgreSQL, the binary or a fuzzer
+# make soak       kill, fuzz and load the servers for half an hour (SOAK=0.02: a fiftieth of it)
 # make check      check format, style and types
 # make bench      measure Cardfile beside others (QUICK=1: in short; ABLATE=name: without one trick for speed)
 # make binary     build dist/cardfile, which needs no Python
@@ -11,19 +12,22 @@ BIN := .venv/bin
 
 SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats migrations openapi operate packaging pages server transfer -type f ! -name '*.pyc')
 
-.PHONY: run test test-all coverage check bench binary pictures format clean
+.PHONY: run test test-all soak coverage check bench binary pictures format clean
 
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not tools" $(ARGS)
+	$(BIN)/python -m pytest -m "not tools and not soak" $(ARGS)
 
 test-all: .venv/development .venv/node
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: .venv/development
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 coverage: .venv/development .venv/node
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -m "not soak" $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
