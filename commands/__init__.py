@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from commands.database import backup, check, forget, restore
+from commands.database import backup, check, copy, forget, restore
 from commands.files import export_command, import_command
 from commands.group import CommandGroup
 from commands.keys import keys
@@ -29,5 +29,6 @@ cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(backup)
 cli.add_command(restore)
+cli.add_command(copy)
 cli.add_command(forget)
 cli.add_command(check)

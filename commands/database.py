@@ -1,13 +1,15 @@
-"""`backup`, `restore`, `forget` and `check`, the commands of the room operate."""
+"""`backup`, `restore`, `copy`, `forget` and `check`, the commands of the room operate."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from api.resources import ENDPOINTS
-from commands.group import open_app, setting_options, settings_of
+from commands.group import open_app, print_counts, setting_options, settings_of
 from database import db
 from database.schema import UnusableDatabase, copy_to, require_writable
+from settings import database_url, without_password
 
 
 @click.command()
@@ -41,6 +43,33 @@ def restore(path: Path | None, **options: str | None) -> None:
     click.echo(f"Restored {url.database} from {path}{f'; the old database is {old}' if old else ''}.", err=True)
     for key_id, scope, name in keys:
         click.echo(f"This key is valid again: {key_id} ({scope}) {name}", err=True)
+
+
+def check_url(_context: click.Context, _option: Any, text: str) -> str:
+    """Return the URL of a database, as it was given."""
+    try:
+        database_url(text)
+    except ValueError as error:
+        raise click.BadParameter(f"It {error}, not {without_password(text)!r}.") from None
+    return text
+
+
+@click.command()
+@click.option("--from", "source", required=True, metavar="URL", callback=check_url, help="The database to copy.")
+@click.option("--to", "target", required=True, metavar="URL", callback=check_url, help="An empty database.")
+def copy(source: str, target: str) -> None:
+    """Copy all rows, keys and changes to an empty database, from SQLite to PostgreSQL, say, and compare them.
+
+    What is written to the source meanwhile is not copied: stop its server first.
+    """
+    from operate.copy import copy_database
+
+    url = settings_of({"database_url": target}).database_url
+    require_writable(url)
+    with open_app({"database_url": source}, create=False, writes=False):
+        dataset, counts = copy_database(db.engine, url)
+    print_counts("Copied and compared", counts)
+    click.echo(f"The Dataset-Id of the copy is {dataset}.", err=True)
 
 
 @click.command()

@@ -92,13 +92,15 @@ def test_commands_that_only_read_work(
     folder = make_read_only(*database, **modes)
     before = sorted(folder.iterdir())
     restore = ["restore", "cardfile.db", "--database", "sqlite:///../restored.db"]
-    lines = run(folder, *READS, restore, ["check", "--database", "sqlite:///../restored.db"])
+    copy = ["copy", "--from", "sqlite:///cardfile.db", "--to", "sqlite:///../copied.db"]
+    lines = run(folder, *READS, restore, copy, ["check", "--database", "sqlite:///../restored.db"])
 
     assert lines[1] == "integrity: ok"
     assert lines[4] == "Wrote 1 companies, 1 contacts, 1 conversations."
     assert lines[6].endswith("-                     a")
     assert lines[7].startswith(f"Restored {tmp_path}/")
     assert "integrity: ok" in lines[8:]
+    assert len([line for line in lines if line.startswith("Copied and compared ") and "1 companies" in line]) == 1
     assert not [line for line in lines if line.startswith("Error")]
     assert sorted(folder.iterdir()) == before or database == ["open", "-wal"]
     with closing(sqlite.connect(tmp_path / "copy.db")) as copy:

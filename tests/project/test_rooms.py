@@ -16,7 +16,7 @@ ROOMS = {
     "pages": ("", r"from pages import .*|    init_pages\(app\)"),
     "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*"),
     "transfer": ("files", r".*(export|import)_command.*"),
-    "operate": ("database", r".*(operat|backup|restore|forget|check).*"),
+    "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*"),
 }
 
 

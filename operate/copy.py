@@ -1,0 +1,112 @@
+"""`copy`: the rows, keys and changes of a database go into an empty one, of SQLite or PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from database import Base
+from database.backend import backend_of, display_name, reason
+from database.schema import UnusableDatabase, revision, run_migrations
+from formats.json_text import encode_json
+from models import Change, Dataset, Session
+from settings import missing_package
+
+ROWS_A_STEP = 100
+# The copy has a Dataset-Id of its own, because its changes may go on differently, and no browser sessions.
+TABLES = [each for each in Base.metadata.sorted_tables if each not in {Dataset.__table__, Session.__table__}]
+
+
+def copy_database(source: Engine, url: URL) -> tuple[str, dict[str, int]]:
+    """Copy rows, keys, changes and stored responses, as of one moment, into an empty database, in one transaction.
+
+    What the copy holds is compared with the source before it is committed. Returns the copy's Dataset-Id, and the
+    number of rows of each table. Raises UnusableDatabase, and the target stays as it was.
+    """
+    with source.connect() as reader, writing_to(url) as writer:
+        if revision(writer) is not None:
+            raise UnusableDatabase(f"{display_name(url)} isn't empty: name a new file or an empty database.")
+        reader.exec_driver_sql(backend_of(source.url).BEGIN_SNAPSHOT)
+        run_migrations(writer)
+        counts = {table.name: copy_table(table, reader, writer) for table in TABLES}
+        compare_databases(reader, writer)
+        dataset = str(writer.scalar(sa.select(Dataset.id)))
+        writer.commit()
+    return dataset, counts
+
+
+@contextmanager
+def writing_to(url: URL) -> Iterator[Connection]:
+    """Give a connection in the only writing transaction; what the block doesn't commit is rolled back."""
+    backend = backend_of(url)
+    try:
+        engine = create_engine(
+            url,
+            **backend.ENGINE_OPTIONS,
+            # Text is JSON already: see find_rows().
+            json_serializer=lambda value: value if isinstance(value, str) else encode_json(value),
+        )
+        event.listen(engine, "connect", backend.prepare)
+        with ExitStack() as stack:
+            stack.callback(engine.dispose)
+            connection = stack.enter_context(engine.connect())
+            stack.enter_context(backend.upgrading(connection))
+            yield connection
+    except ModuleNotFoundError as error:
+        raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
+    except DatabaseError as error:
+        raise UnusableDatabase(f"Nothing was copied to {display_name(url)}: {reason(url, error)}.") from error
+
+
+def copy_table(table: sa.Table, reader: Connection, writer: Connection) -> int:
+    """Copy the rows of a table in their order, and return their number.
+
+    The trigger that logs new rows of a resource is missing meanwhile: the log is copied as it is.
+    """
+    backend = backend_of(writer.engine.url)
+    name = f"{table.name}_log_created"
+    trigger = backend.schema_of(writer).get(name)
+    if trigger is None:
+        return insert_rows(table, reader, writer)
+    writer.exec_driver_sql(f"DROP TRIGGER {name}{f' ON {table.name}' if writer.dialect.name == 'postgresql' else ''}")
+    with backend.bulk_indexing(writer.exec_driver_sql, table):
+        count = insert_rows(table, reader, writer)
+    writer.exec_driver_sql(trigger)
+    return count
+
+
+def insert_rows(table: sa.Table, reader: Connection, writer: Connection) -> int:
+    """Insert the reader's rows of a table, a step at a time; return their number."""
+    count = 0
+    with find_rows(table, reader) as found:
+        for rows in found.mappings().partitions():
+            writer.execute(sa.insert(table), [dict(row) for row in rows])
+            count += len(rows)
+    return count
+
+
+def find_rows(table: sa.Table, connection: Connection) -> sa.CursorResult[Any]:
+    """Return the rows of a table in the order of its primary key, read a step at a time, without internal numbers."""
+    # The log's data is copied as text, so that not a byte of it changes.
+    columns = [
+        sa.cast(each, sa.Text()).label(each.name) if each is Change.__table__.c.data else each
+        for each in table.c
+        if each.name != "number"
+    ]
+    query = sa.select(*columns).order_by(*table.primary_key)
+    return connection.execute(query, execution_options={"yield_per": ROWS_A_STEP})
+
+
+def compare_databases(reader: Connection, writer: Connection) -> None:
+    """Raise UnusableDatabase unless both have the same rows, in the same order, and all references are whole."""
+    for sentence in backend_of(writer.engine.url).broken_references(writer):
+        raise UnusableDatabase(f"Nothing was copied: {sentence}.")
+    for table in TABLES:
+        with find_rows(table, reader) as rows, find_rows(table, writer) as copies:
+            for number, (row, copied) in enumerate(zip_longest(rows, copies), 1):
+                if row != copied:
+                    raise UnusableDatabase(f"Nothing was copied: row {number} of {table.name} differs.")
