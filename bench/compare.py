@@ -21,6 +21,7 @@ from bench.peers import (
     GranianTwo,
     Peer,
     PlainFlask,
+    PostgreSQL,
     Waitress,
     WaitressBound,
 )
@@ -32,6 +33,7 @@ PEERS: tuple[type[Peer], ...] = (
     GranianOne,
     GranianOneBound,
     GranianTwo,
+    PostgreSQL,
     PocketBase,
     PlainFlask,
     FastAPI,
@@ -57,7 +59,7 @@ def compare_peers(folder: Path, database: Database, plan: Plan) -> Comparison:
     imports, starts = measure_starts(peers, plan.rounds)
     with running(peers):
         rounds = measure_rounds(peers, plan)
-        memory = {peer.name: memory_in_mb(peer.process.pid) for peer in peers}
+        memory = {peer.name: memory_in_mb(peer) for peer in peers}
     return Comparison(rounds, memory, starts, imports)
 
 

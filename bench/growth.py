@@ -68,13 +68,13 @@ def cost_ratio(workload: str, urls: Sequence[tuple[Peer, str]], plan: Plan) -> f
 def stream(server: Peer) -> list[Finding]:
     """Return the memory that listing all contacts adds to the server, and the time to the first byte."""
     with running([server]):
-        before = largest = memory_in_mb(server.process.pid)
+        before = largest = memory_in_mb(server)
         started = time.perf_counter()
         with server.get(f"http://127.0.0.1:{server.port}/api/v1/contacts") as response:
             response.read(1)
             first_byte = (time.perf_counter() - started) * 1000
             while response.read(4_000_000):
-                largest = max(largest, memory_in_mb(server.process.pid))
+                largest = max(largest, memory_in_mb(server))
     return [
         Finding("memory that a list of them adds", largest - before, targets.STREAM_MB, " MB"),
         Finding("first byte of the list", first_byte, targets.STREAM_FIRST_BYTE_MS, " ms"),

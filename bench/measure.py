@@ -102,12 +102,12 @@ def measure_round(peer: Peer, workload: str, seconds: int, url: str = "") -> Rou
     options = ["-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "30s", "--latency"]
     options += ["-s", str(script)] if workload == "creates" else []
     header = f"Authorization: {peer.authorization}"
-    cpu_before = cpu_seconds(peer.process.pid)
+    cpu_before = cpu_seconds(peer)
     output = run_command("wrk", *options, "-H", header, url or peer.url(workload), folder=peer.folder)
-    cpu = cpu_seconds(peer.process.pid) - cpu_before
+    cpu = cpu_seconds(peer) - cpu_before
     if "Non-2xx" in output or (" 0 requests" in output and "Socket errors" in output):
         raise SystemExit(f"{peer.name}, {workload}: {output}\n{(peer.folder / 'log').read_text()[-1000:]}")
-    wait_until_idle(peer.process.pid)
+    wait_until_idle(peer)
     return parse_round(output, cpu, peer.requests.get(workload, 1))
 
 
@@ -121,32 +121,33 @@ def parse_round(output: str, cpu: float, requests: int) -> Round:
     return Round(rate, count / max(cpu, 0.01), float(number) * MILLISECONDS[unit])
 
 
-def wait_until_idle(pid: int) -> None:
+def wait_until_idle(peer: Peer) -> None:
     """Wait while the server still works on requests that wrk gave up at its end, for ten seconds at most."""
     for _try in range(100):
-        before = cpu_seconds(pid)
+        before = cpu_seconds(peer)
         time.sleep(0.1)
-        if cpu_seconds(pid) - before < 0.03:
+        if cpu_seconds(peer) - before < 0.03:
             return
 
 
-def process_ids(pid: int) -> list[int]:
-    """Return a process's id and those of its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in process_ids(int(child)))]
+def process_ids(pids: Iterable[int]) -> Iterator[int]:
+    """Yield the ids of processes and of their descendants."""
+    for pid in pids:
+        yield pid
+        yield from process_ids(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and its descendants."""
+def cpu_seconds(peer: Peer) -> float:
+    """Return the CPU time of a server's processes."""
     ticks = 0
-    for each in process_ids(pid):
+    for each in process_ids(peer.process_ids()):
         # utime and stime (proc_pid_stat(5)), counted from the field after the command's name.
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def memory_in_mb(pid: int) -> float:
-    """Return the memory of a process and its descendants; shared pages count once."""
-    rollups = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in process_ids(pid)]
+def memory_in_mb(peer: Peer) -> float:
+    """Return the memory of a server's processes; shared pages count once."""
+    rollups = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in process_ids(peer.process_ids())]
     return sum(int(re.findall(r"^Pss: +([0-9]+)", text, re.M)[0]) for text in rollups) / 1024

