@@ -83,7 +83,8 @@ def schema_of(connection: Connection) -> dict[str, str]:
         UNION ALL SELECT conname, pg_get_constraintdef(pg_constraint.oid) FROM pg_constraint
             JOIN here ON connamespace = here.oid
         UNION ALL SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()
-        UNION ALL SELECT tgname, pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger
+        UNION ALL SELECT tgname, pg_get_triggerdef(pg_trigger.oid) || CASE tgenabled WHEN 'O' THEN '' ELSE ' OFF' END
+            FROM pg_trigger
             JOIN pg_class ON pg_class.oid = tgrelid JOIN here ON relnamespace = here.oid WHERE NOT tgisinternal
         UNION ALL SELECT proname || '()', prosrc FROM pg_proc JOIN here ON pronamespace = here.oid
         """

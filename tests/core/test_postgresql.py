@@ -117,14 +117,18 @@ def test_the_commands_work_on_postgresql(run_command: RunCommand, database: str,
     assert "pg_dump" in run_command("backup", "copy.db", "--database", database).stderr
 
 
-def test_check_reports_a_missing_trigger_or_index(run_command: RunCommand, new_database: Callable[[], str]) -> None:
+def test_check_reports_a_missing_or_disabled_trigger_or_index(
+    run_command: RunCommand, new_database: Callable[[], str]
+) -> None:
     url = new_database()
     open_database(url)
     run_external_sql(url, "DROP TRIGGER contacts_log_updated ON contacts")
+    run_external_sql(url, "ALTER TABLE companies DISABLE TRIGGER companies_log_updated")
     run_external_sql(url, "DROP INDEX ix_contacts_email_created_at_id")
 
     errors = [line for line in run_command("check", "--database", url).stderr.splitlines() if line.startswith("fault")]
     assert sorted(errors) == [
+        "fault: companies_log_updated is missing or changed",
         "fault: contacts_log_updated is missing or changed",
         "fault: ix_contacts_email_created_at_id is missing or changed",
     ]
