@@ -55,6 +55,12 @@ def one_of(choices: Iterable[str]) -> validate.OneOf:
     return validate.OneOf(tuple(choices), error="Must be one of {choices}.")
 
 
+def has_2048_bytes_at_most(text: str) -> None:
+    """Raise ValidationError for a text that is too long for an index of PostgreSQL, whose entries have 2704 bytes."""
+    if len(text.encode()) > 2048:
+        raise ValidationError("Must have at most 2048 bytes in UTF-8.")
+
+
 def is_email_address(text: str) -> None:
     """Raise ValidationError unless the text is an e-mail address; the error shows how odd dots are quoted."""
     if not EMAIL.fullmatch(text):
@@ -173,7 +179,7 @@ class CompanySchema(ResourceSchema):
 
     id = RowId(example="123e4567-e89b-12d3-a456-426614174000")
     name = Value(NAME, about="The company's name.", example="Acme Corporation")
-    website = Value(URL, about="The website: an http or https URL.", example="https://acme.com")
+    website = Value(URL, has_2048_bytes_at_most, about="The website: an http or https URL.", example="https://acme.com")
     industry = Value(about="The industry, in your own words.", example="Technology")
     deal_value = Value(about="The value of the deal, exact, with at most two decimals.", example=50000)
     stage_id = Value(about="The stage of the deal in your pipeline: an id of your own.", example="stage-123")

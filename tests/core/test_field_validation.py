@@ -62,6 +62,7 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"logoUrl": "https://a/<b>"', URL),
         ("companies", '"logoUrl": "https://a/\\n"', f"{URL} Character 11 is U+000A (CONTROL CHARACTER)."),
         ("companies", f'"website": "https://a.com/{"x" * 2040}"', "Must have at most 2048 characters, not 2054."),
+        ("companies", f'"website": "https://a.com/{"ü" * 1018}"', "Must have at most 2048 bytes in UTF-8."),
         ("companies", '"dealValue": "50000"', "Must be a number."),
         ("companies", '"dealValue": true', "Must be a number."),
         ("companies", '"dealValue": -0.01', AMOUNT),

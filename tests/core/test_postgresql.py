@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -163,6 +164,16 @@ def test_a_file_with_an_invalid_line_stores_nothing(run_command: RunCommand, tmp
     refused = run_command("import", "contacts.ndjson", "--database", database)
     assert "line 2: companyId: Is not the id of a company." in refused.stderr
     assert run_external_sql(database, "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_the_longest_website_fits_into_the_index(writer: FlaskClient) -> None:
+    random = Random(1)
+    # Letters of three bytes each, at random, so that they can't be compressed.
+    website = "https://a.com/" + "".join(chr(random.randrange(0x4E00, 0x9FFF)) for _letter in range(678))
+    body = {"id": "x" * 64, "name": "a", "website": website}
+
+    assert writer.post("/api/v1/companies?matchOn=id", json=body).status_code == 201
+    assert writer.post("/api/v1/companies", json={"name": "a", "website": f"{website}\u4e00"}).status_code == 422
 
 
 def last_change() -> int:
