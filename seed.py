@@ -21,7 +21,7 @@ from marshmallow import ValidationError
 
 from database import backend
 from database.connection import connection, execute, execute_many, write_transaction
-from formats.errors import first_error, suggest
+from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
 from models import Resource, insert_statement
 from schemas import RESOURCES
@@ -268,7 +268,7 @@ def load_file(path: str, reset: bool = False) -> dict[str, int]:
                 delete_rows()
             return {name: insert_rows(name, parse_records(name, document.get(name, []))) for name in RESOURCES}
     except (InvalidJSON, InvalidData) as error:
-        raise InvalidData(f"{path}: {error}") from None
+        raise InvalidData(escape_control(f"{path}: {error}")) from None
 
 
 def parse_records(name: str, records: list[Any]) -> list[Row]:

@@ -42,6 +42,11 @@ def hidden_character(text: str) -> str:
     return f" Character {found.start() + 1} is U+{ord(found[0]):04X} ({name})."
 
 
+def escape_control(text: str) -> str:
+    """Return a text with its control characters escaped, because a terminal obeys them."""
+    return re.sub(f"[{CONTROL}]", lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def suggest(word: str, known: tuple[str, ...]) -> str:
     """Return sentences: a character of the word that can't be seen; the closest known word, or else all known words.
 

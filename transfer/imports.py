@@ -17,13 +17,13 @@ from api.write_views import find_matches
 from database import backend
 from database.columns import now
 from database.connection import connection, execute_many, write_transaction
-from formats.errors import first_error, suggest
+from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, parse_json
 from models import insert_statement
 from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
 from seed import progress_bar
 from transfer.cells import cell_parser
-from transfer.csv_rows import InvalidLine, decode, read_rows
+from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine, decode, read_rows
 
 ROWS_A_STEP = 1_000
 
@@ -56,7 +56,7 @@ def import_rows(path: Path) -> dict[str, int]:
         try:
             counts[file.stem] = import_file(file)
         except InvalidLine as error:
-            raise InvalidFile(f"{file}, line {error.line}: {error}") from None
+            raise InvalidFile(escape_control(f"{file}, line {error.line}: {error}")) from None
     return counts
 
 
@@ -103,7 +103,9 @@ def parse_records(schema: ResourceSchema, lines: Iterator[tuple[int, Any]]) -> I
 
 def parse_ndjson(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """Yield the objects of an NDJSON file, each with the number of its line."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_LENGTH + 1), b""), 1):
+        if len(line) > MAX_ROW_LENGTH:
+            raise InvalidLine(number, f"The line has more than {MAX_ROW_LENGTH:,} bytes: does a line feed lack?")
         text = line.strip() if number > 1 else line.removeprefix(BOM_UTF8).strip()
         try:
             if text:

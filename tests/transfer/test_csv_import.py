@@ -118,6 +118,8 @@ def test_a_file_of_another_program_is_stored(
         ("contacts.csv", "name,fone\na,b\n", 1,
          f"Unknown columns: fone (did you mean phone?). Known: {KNOWN_CONTACT_COLUMNS}."),
         ("contacts.csv", "email;phone\na@b.example;1\n", 1, "name: Is required, but the header does not have it."),
+        ("contacts.csv", "name,\x1b[2Jx\x9b\na,b\n", 1,
+         f"Unknown columns: \\x1b[2Jx\\x9b. Known: {KNOWN_CONTACT_COLUMNS}."),
         ("contacts.csv", "Name,name\na,b\n", 1, "name: Must not appear twice."),
         ("contacts.csv", "name,,\na,b,\n", 1, "Column 2 must have a name."),
         ("contacts.csv", "name,email\nAnn,\n,a@b.example\n", 3, "name: Is required."),

@@ -1,6 +1,7 @@
 """`export` and `import`: rows are unchanged, and an invalid file is refused."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,12 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
         ("contacts.ndjson", '{"Name": "a"}\n', 1, "Name: Is not a known field. Did you mean name?"),
         ("contacts.ndjson", '{"name": "a", "name": "b"}\n', 1, "name: Must not appear twice."),
         ("contacts.ndjson", "[]\n", 1, "Must be an object."),
+        ("contacts.ndjson", '{"name": "a"}\n{"\x1b[2J": 1, "name": "b"}\n', 2,
+         f"{NOT_JSON}: invalid control character at column 3."),
+        ("contacts.ndjson", '{"\\u001b[2J": 1, "name": "b"}\n', 1,
+         "\\x1b[2J: Is not a known field. Character 1 is U+001B (CONTROL CHARACTER). Known: " + ", ".join(
+             ("id", "companyId", "name", "email", "phone", "title", "role", "notes", "isPrimary", "userId",
+              "createdAt", "updatedAt"))),
         ("contacts.ndjson", '{"name": "a"}\n{"name": "b", "companyId": "x"}\n', 2, NO_COMPANY),
         ("conversations.ndjson", '{"tags": ["a", "a"]}\n', 1, "tags/1: Must not repeat."),
         ("contacts.csv", 'name,notes\na,"two\nlines"\n"",b\n', 4, "name: Is required."),
@@ -123,6 +130,19 @@ def test_the_error_for_an_invalid_line_names_it_and_the_file_is_not_stored(
         f"Error: {name}, line {line}: {sentence}".rstrip("."),
     )
     assert select_rows(tmp_path / "cardfile.db", "SELECT count(*) FROM changes") == [(0,)]
+
+
+def test_only_the_beginning_of_a_line_that_is_too_long_is_read(run_command: RunCommand, tmp_path: Path) -> None:
+    with (tmp_path / "contacts.ndjson").open("wb") as file:
+        file.write(b'{"name": "a"}\n{"name": "')
+        file.truncate(300_000_000)
+    tracemalloc.start()
+
+    refused = run_command("import", "contacts.ndjson")
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+    expected = "Error: contacts.ndjson, line 2: The line has more than 1,048,576 bytes: does a line feed lack?\n"
+    assert (refused.exit_code, refused.stderr) == (1, expected)
 
 
 def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
