@@ -17,7 +17,7 @@ from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
 from database.connection import TooManyLists, discard_connections
 from database.write_lock import WriteLockTimeout
-from formats.errors import pointers
+from formats.errors import MAX_ERRORS, pointers
 from formats.json_text import InvalidJSON
 
 log = logging.getLogger("cardfile")
@@ -33,8 +33,6 @@ DETAILS = {
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full.",
 }
-# A body with more errors has the same one many times.
-MAX_ERRORS = 100
 
 
 class Conflict(Exception):
@@ -115,7 +113,7 @@ def unauthenticated(error: Unauthenticated) -> Response:
 def validation_error(error: ValidationError) -> Response:
     """Return 422 with a pointer to every field at fault."""
     errors = list(pointers(error.messages))
-    note = f" The first {MAX_ERRORS} of {len(errors)} are listed." if len(errors) > MAX_ERRORS else ""
+    note = f" The first {MAX_ERRORS} are listed." if len(errors) >= MAX_ERRORS else ""
     return problem(422, f"{DETAILS[422]}{note}", errors)
 
 

@@ -20,6 +20,7 @@ from api.resources import ENDPOINTS, Endpoint
 from api.responses import JSONResponse
 from database.columns import now
 from database.connection import execute, write_transaction
+from formats.errors import MAX_ERRORS
 from models import insert_statement
 
 MAX_BATCH = 1_000
@@ -74,7 +75,7 @@ def store_body(endpoint: Endpoint, body: Any, match_on: str) -> Response:
 
 
 def collect_errors(records: list[Any], store: Callable[[Any], Any]) -> Iterator[Any]:
-    """Yield the result of storing each record; at the end, raise the errors of all records, by index."""
+    """Yield the result of storing each record; at the end, or after MAX_ERRORS, raise the records' errors, by index."""
     errors: dict[int, Any] = {}
     conflicts: dict[int, Any] = {}
     for index, record in enumerate(records):
@@ -84,6 +85,9 @@ def collect_errors(records: list[Any], store: Callable[[Any], Any]) -> Iterator[
             errors[index] = error.messages
         except Conflict as error:
             conflicts[index] = [str(error)]
+        # No more are listed, and other writers wait.
+        if sum(map(len, errors.values())) >= MAX_ERRORS:
+            break
     if errors:
         raise ValidationError(errors | conflicts)
     if conflicts:

@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# A body with more errors has the same one many times.
+MAX_ERRORS = 100
 # Classes of characters for regular expressions: control characters, and those that separate lines or override the
 # direction of text; blanks, and what is invisible (Default_Ignorable_Code_Point, and Braille's blank pattern).
 CONTROL = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
