@@ -53,7 +53,9 @@ def folded_text(column: Any) -> Template:
     """Return a column's text in lower case and without accents."""
     # The columns' own collation, "C", folds the case of ASCII letters only.
     without_accents = r"""regexp_replace(normalize({0} COLLATE "default", NFD), '[\u0300-\u036f]', '', 'g')"""
-    return Template(for_database("fold_text({0})", f"lower({without_accents})"), column)
+    # LIKE ignores the case of ASCII text by itself: only for other text SQLite calls Python.
+    without_accents_or_ascii = "CASE length(CAST({0} AS BLOB)) WHEN length({0}) THEN {0} ELSE fold_text({0}) END"
+    return Template(for_database(without_accents_or_ascii, f"lower({without_accents})"), column)
 
 
 def json_text(value: Any) -> Template:

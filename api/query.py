@@ -24,6 +24,7 @@ MAX_PAGE = 1_000
 # Without an index for the order, each page sorts all rows again: a whole list is read in fewer, larger pages.
 MAX_SORTED_PAGE = 20_000
 MAX_SEARCH_LENGTH = 255
+MAX_WORDS = 10
 MAX_FILTER_VALUES = 2_000
 # By which those values are matched; SQLite binds at most 32,766 values (SQLITE_MAX_VARIABLE_NUMBER).
 MAX_KEYS = 16_384
@@ -165,9 +166,12 @@ class ListRequest:
         if "q" not in self.parameters.values:
             return 0, 0
         text = self.parameters.values["q"]
-        words = text.split()
+        # Each word once: rows are searched for every one of them.
+        words = list({fold_text(word): word for word in text.split()}.values())
         if not words or len(text) > MAX_SEARCH_LENGTH or "\0" in text:
             raise InvalidQuery(f"q must be one or more words, {MAX_SEARCH_LENGTH} characters in all.")
+        if len(words) > MAX_WORDS:
+            raise InvalidQuery(f"q can have at most {MAX_WORDS} different words, not {len(words)}.")
         # SQLite's index holds trigrams, so it can't find shorter words.
         indexed = [word for word in words if len(fold_text(word)) >= 3 and db.engine.dialect.name == "sqlite"]
         # The words that need a scan come first.

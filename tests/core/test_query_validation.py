@@ -98,6 +98,7 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("contacts?include=contacts", "include can't have 'contacts'. Known: company."),
         ("companies?include=contact", "include can't have 'contact'. Did you mean contacts?"),
         ("contacts?q=", "q must be one or more words, 255 characters in all."),
+        ("contacts?q=a+b+c+d+e+f+g+h+i+j+k+a", "q can have at most 10 different words, not 11."),
         ("contacts?q=" + "x" * 256, "q must be one or more words, 255 characters in all."),
         ("contacts?cursor=nonsense", INVALID_CURSOR),
         ("contacts?cursor=%C3%A9", INVALID_CURSOR),
