@@ -94,14 +94,16 @@ class ListRequest:
         self.limit = self.parameters.number("limit", 1, MAX_PAGE, 0)
         self.wants_count = COUNT_EXACT.search(request.environ.get("HTTP_PREFER", "")) is not None
         sort = self.parse_sort()
+        include = self.parameters.words("include", endpoint.includes)
         self.query = Query(
             endpoint.name,
             self.parameters.words("fields", names),
-            self.parameters.words("include", endpoint.includes),
+            include,
             tuple(self.parse_filter(*each) for each in enumerate(self.parameters.filters.items())),
             *self.parse_search(),
             sort,
-            self.limit or (MAX_PAGE if sort in INDEXED_SORTS else MAX_SORTED_PAGE),
+            # A row has perhaps ten embedded ones.
+            self.limit or (MAX_PAGE if sort in INDEXED_SORTS else MAX_SORTED_PAGE // (10 if include else 1)),
         )
         if "cursor" in self.parameters.values:
             self.seek(self.parameters.values["cursor"])

@@ -78,8 +78,9 @@ def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str
         yield from pieces(page.rows)
         while page.cursor:
             listing.seek(page.cursor)
-            # Free the page that was sent before the next one is read.
+            # Free the page that was sent before the next one is read, and count its rows no more.
             del page
+            listing.wants_count = False
             page = read_page(listing)
             yield ","
             yield from pieces(page.rows)
