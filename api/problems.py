@@ -15,7 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
-from database.connection import TooManyLists, discard_connections
+from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, discard_connections
 from database.write_lock import WriteLockTimeout
 from formats.errors import MAX_ERRORS, pointers
 from formats.json_text import InvalidJSON
@@ -33,6 +33,7 @@ DETAILS = {
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full.",
 }
+LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
 
 
 class Conflict(Exception):
@@ -87,7 +88,10 @@ def init_problems(app: Flask) -> None:
         app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, database_error)
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
-    app.register_error_handler(TooManyLists, too_many_lists)
+    app.register_error_handler(TooManyLongReads, too_many_long_reads)
+    app.register_error_handler(
+        ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {LESS}")
+    )
     app.register_error_handler(Exception, internal_error)
 
 
@@ -135,10 +139,11 @@ def unavailable(error: Exception) -> Response:
     return problem(503, DETAILS[503], headers={"Retry-After": "1"})
 
 
-def too_many_lists(_error: Exception) -> Response:
-    """Return 503 for a long list while other clients receive as many as are sent at once."""
-    detail = "Too many clients are receiving long lists: try again, or read the list page by page, with limit."
-    return problem(503, detail, headers={"Retry-After": "5"})
+def too_many_long_reads(_error: Exception) -> Response:
+    """Return 503 for a read that takes long while other clients' do."""
+    return problem(
+        503, f"Too many requests that take long are running: try again, or {LESS}", headers={"Retry-After": "5"}
+    )
 
 
 def internal_error(error: Exception) -> Response:

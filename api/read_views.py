@@ -1,10 +1,9 @@
 """The views that read: a list, whole or by pages, and one row."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
+from typing import Any, NamedTuple
 
 from flask import Response, abort, g, stream_with_context
 
@@ -14,7 +13,15 @@ from api.query import ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
 from api.select import page_query, row_query
-from database.connection import Connection, begin_snapshot, connections, detach_connection, execute, release_detached
+from database.connection import (
+    Connection,
+    begin_snapshot,
+    connections,
+    detach_connection,
+    execute,
+    execute_read,
+    release_detached,
+)
 
 LARGE_PAGE = 100
 # Characters that a long list sends at a time: of a page that its client does not read, memory holds no second copy.
@@ -48,10 +55,12 @@ def list_rows(endpoint: Endpoint) -> Response:
     return JSONResponse(f"[{page.rows}]", 200, headers)
 
 
-def read_page(listing: ListRequest) -> Page:
+def read_page(listing: ListRequest, run: Callable[..., Any] = execute_read) -> Page:
     """Return the page of the list's query, and set the version that it reflects."""
-    with connections().large_read() if listing.query.limit > LARGE_PAGE else nullcontext():
-        row = execute(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
+    # Thousands of values take as long as a large page: the statement for them is compiled anew.
+    is_large = max(listing.query.limit, len(listing.bound)) > LARGE_PAGE
+    with connections().large_read() if is_large else nullcontext():
+        row = run(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
     *version, rows, edge, total = row if listing.wants_count else (*row, 0)
     set_version(*version)
     # The sort keys of the page's last row and, if there is one, of the row after it.
@@ -66,7 +75,10 @@ def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Re
     response = Response(
         stream_with_context(all_pages(listing, page, own)), 200, headers, content_type="application/json"
     )
-    response.call_on_close(partial(release_detached, own))
+    # Once, though a response may be closed again.
+    release = ExitStack()
+    release.callback(release_detached, own)
+    response.call_on_close(release.close)
     return response
 
 
@@ -81,7 +93,8 @@ def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str
             # Free the page that was sent before the next one is read, and count its rows no more.
             del page
             listing.wants_count = False
-            page = read_page(listing)
+            # A list that has begun is not broken off: all pages together read each row once.
+            page = read_page(listing, execute)
             yield ","
             yield from pieces(page.rows)
         yield "]"
@@ -112,7 +125,9 @@ def read_row(
     endpoint: Endpoint, row_id: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = ()
 ) -> str | None:
     """Return the JSON of one row, or None if it is missing, and set the version that it reflects."""
-    *version, row = execute(row_query, endpoint.name, fields, include, id=row_id).fetchone()
+    # Only embedded rows can take long.
+    run = execute_read if include else execute
+    *version, row = run(row_query, endpoint.name, fields, include, id=row_id).fetchone()
     set_version(*version)
     found: str | None = row
     return found

@@ -1,6 +1,7 @@
 """What the two kinds of databases do differently; sqlite.py and postgresql.py implement it."""
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ class Backend(Protocol):
     """The names in both modules; their docstrings state the promises."""
 
     ENGINE_OPTIONS: dict[str, Any]
+    BROKEN_OFF: str
     BEGIN_SNAPSHOT: str
     AFTER_SNAPSHOT: tuple[str, ...]
     BEGIN_WRITING: tuple[str, ...]
@@ -22,6 +24,7 @@ class Backend(Protocol):
     def version(self, _execute: Any, /) -> str: ...
     def is_full(self, error: Any) -> bool: ...
     def is_unavailable(self, error: Any) -> bool: ...
+    def limit_reads(self, connection: Any, _is_overdue: Callable[[], bool], _seconds: float, /) -> bool: ...
     def prepare(self, connection: Any, _record: object) -> None: ...
     def upgrading(self, connection: Connection) -> AbstractContextManager[None]: ...
     def bulk_indexing(self, _execute: Any, _table: Any, /) -> AbstractContextManager[None]: ...

@@ -5,7 +5,9 @@ exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 
 without compiled statements (`make bench ABLATE=driver-connection`, `ABLATE=compiled-statements`).
 """
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,9 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, current_app, g
+from flask import Flask, current_app, g, request
 
 from database.backend import backend_of
+from database.slots import Slots
 from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
@@ -23,14 +26,24 @@ MAX_STATEMENTS = 1_000
 # a read waits no longer than this.
 MAX_LARGE_READS = 2
 MAX_WAIT_SECONDS = 2
+# A read is a long one after so many reports of SQLite, which come every few milliseconds, or so many seconds.
+SHORT_REPORTS = 20
+SHORT_SECONDS = 0.5
+MAX_READ_SECONDS = 5
+# The key of the WSGI environment under which waitress has its task, which knows the client.
+TASK = "cardfile.task"
 
 SQL = sa.Select[*tuple[Any, ...]] | sa.UpdateBase
 # A statement, or a function that returns one, depending on its arguments or on the kind of database.
 Source = SQL | Callable[..., SQL]
 
 
-class TooManyLists(Exception):
-    """Other clients' long lists hold all of the connections that such lists may have."""
+class TooManyLongReads(Exception):
+    """Other clients' long reads hold all of the threads that such reads may have."""
+
+
+class ReadTimeout(Exception):
+    """A statement took MAX_READ_SECONDS, though no other long read ran at its end."""
 
 
 class Statement:
@@ -60,11 +73,28 @@ class Connection:
     def __init__(self, pooled: Any, home: "Connections") -> None:
         self.pooled, self.home = pooled, home
         self.driver = pooled.driver_connection
-        self.in_transaction = False
+        self.in_transaction = self.has_slot = False
+        # When the statement of execute_read() began, and how many reports of its progress there were.
+        self.read_since, self.reports = math.inf, 0
+        self.has_progress = home.backend.limit_reads(self.driver, self.is_overdue, MAX_READ_SECONDS)
 
     def execute(self, sql: str, values: Any = ()) -> Any:
         """Run SQL and return the driver's cursor; rows have the driver's types."""
         return self.driver.execute(sql, values)
+
+    def is_overdue(self) -> bool:
+        """Tell SQLite whether to break off the statement; a long read needs a slot to go on."""
+        seconds, self.reports = time.monotonic() - self.read_since, self.reports + 1
+        if seconds < 0:
+            return False
+        is_gone = TASK in request.environ and request.environ[TASK].is_client_gone()
+        is_long = self.reports > SHORT_REPORTS or seconds > SHORT_SECONDS
+        return is_gone or (is_long and (not self.take_slot() or seconds > MAX_READ_SECONDS))
+
+    def take_slot(self) -> bool:
+        """Count the request among the long reads until its end; tell whether it may be one."""
+        self.has_slot = self.has_slot or self.home.long_reads.acquire()
+        return self.has_slot
 
     def begin(self, *statements: str) -> None:
         """Begin a transaction by these statements."""
@@ -82,9 +112,21 @@ class Connection:
         """Return the connection to the idle ones; a snapshot that it holds ends. A broken connection is closed."""
         try:
             self.end()
+            self.free_slot()
             self.home.idle.append(self)
         except self.home.engine.dialect.loaded_dbapi.Error:
-            self.pooled.invalidate()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, because it may be broken."""
+        self.free_slot()
+        self.pooled.invalidate()
+
+    def free_slot(self) -> None:
+        """Count the request among the long reads no longer."""
+        if self.has_slot:
+            self.has_slot = False
+            self.home.long_reads.release()
 
 
 class Connections:
@@ -94,7 +136,7 @@ class Connections:
         self.engine, self.write_lock = engine, write_lock
         self.large_reads = threading.BoundedSemaphore(MAX_LARGE_READS)
         # Half of the threads are left to other requests.
-        self.detachable = threading.BoundedSemaphore(max(1, threads // 2))
+        self.long_reads = Slots(threads // 2, patience=0.2)
         self.backend = backend_of(engine.url)
         self.idle: deque[Connection] = deque()
         self.compile = lru_cache(MAX_STATEMENTS)(self.compile_anew)
@@ -105,7 +147,9 @@ class Connections:
 
     @contextmanager
     def large_read(self) -> Iterator[None]:
-        """Run the block, which reads a large page, while few others do."""
+        """Run the block, which reads a large page, while few others do. Raises TooManyLongReads."""
+        if not connection().take_slot():
+            raise TooManyLongReads
         has_turn = self.large_reads.acquire(timeout=MAX_WAIT_SECONDS)
         try:
             yield
@@ -123,12 +167,12 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections."""
         while self.idle:
-            self.idle.pop().pooled.invalidate()
+            self.idle.pop().close()
 
 
 def init_connections(app: Flask, engine: sa.Engine, lock_file: str | None, threads: int) -> None:
     """Give the app its connections; writers of several processes take turns by the lock file."""
-    app.extensions["connections"] = Connections(engine, WriteLock(lock_file), threads)
+    app.extensions["connections"] = Connections(engine, WriteLock(lock_file, threads // 4), threads)
     app.teardown_appcontext(release_connection)
 
 
@@ -149,11 +193,11 @@ def connection() -> Connection:
 def detach_connection() -> Connection:
     """Take the connection out of this context, for a response that is sent after the context's end.
 
-    The caller sets g.connection again where it is used, and calls release_detached(). Raises TooManyLists.
+    The caller sets g.connection again where it is used, and calls release_detached(). Raises TooManyLongReads.
     """
     own = connection()
-    if not own.home.detachable.acquire(blocking=False):
-        raise TooManyLists
+    if not own.take_slot():
+        raise TooManyLongReads
     del g.connection
     return own
 
@@ -165,7 +209,6 @@ def release_detached(own: Connection) -> None:
         for sql in own.home.backend.AFTER_SNAPSHOT:
             own.execute(sql)
     own.release()
-    own.home.detachable.release()
 
 
 def release_connection(_error: BaseException | None = None) -> None:
@@ -178,7 +221,7 @@ def release_connection(_error: BaseException | None = None) -> None:
 def discard_connections() -> None:
     """Close this context's connection and the idle ones, because they may be broken."""
     if "connection" in g:
-        g.pop("connection").pooled.invalidate()
+        g.pop("connection").close()
     connections().close()
 
 
@@ -190,6 +233,26 @@ def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
     own = connection()
     statement = own.home.compile(source, *arguments)
     return own.execute(statement.sql, statement.bind(values))
+
+
+def execute_read(source: Source, /, *arguments: Any, **values: Any) -> Any:
+    """Run a statement like execute(), but not for longer than MAX_READ_SECONDS.
+
+    Raises ReadTimeout, or TooManyLongReads.
+    """
+    own = connection()
+    # Any read may be a long one where the driver reports no progress.
+    if not (own.has_progress or own.take_slot()):
+        raise TooManyLongReads
+    own.read_since, own.reports = time.monotonic(), 0
+    try:
+        return execute(source, *arguments, **values)
+    except own.home.engine.dialect.loaded_dbapi.Error as error:
+        if own.home.backend.BROKEN_OFF not in {getattr(error, name, "") for name in ("sqlite_errorname", "sqlstate")}:
+            raise
+        raise (TooManyLongReads if own.home.long_reads.taken > own.has_slot else ReadTimeout) from None
+    finally:
+        own.read_since = math.inf
 
 
 def execute_many(source: Source, /, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """PostgreSQL: isolation levels, and the advisory lock in whose order changes are numbered."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,14 @@ __all__ = ["insert"]
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 AFTER_SNAPSHOT: tuple[str, ...] = ()
+BROKEN_OFF = "57014"
 # SQLSTATE classes and codes: connection lost, too many connections, shutdown, lock timeout, deadlock.
-UNAVAILABLE = ("08", "53300", "57P", "55P03", "40")
+UNAVAILABLE = ("08", "53300", "57P", "55P03", "40", BROKEN_OFF)
 # "cardfile" as a number. The change log's triggers take the same lock.
 LOCK = "SELECT pg_advisory_xact_lock(x'6361726466696c65'::bigint)"
-BEGIN_WRITING = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", LOCK)
+# Statements that write take as long as they need.
+NO_LIMIT = LOCK.replace("SELECT", "SELECT set_config('statement_timeout', '0', true),")
+BEGIN_WRITING = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", NO_LIMIT)
 
 
 def version(execute: Any) -> str:
@@ -34,6 +37,12 @@ def is_unavailable(error: Any) -> bool:
     # Errors of the connection itself have no SQLSTATE.
     state = getattr(error, "sqlstate", None)
     return state.startswith(UNAVAILABLE) if state else type(error).__name__ == "OperationalError"
+
+
+def limit_reads(connection: Any, _is_overdue: Callable[[], bool], seconds: float) -> bool:
+    """Break off each statement of the connection after so many seconds, but not those that write."""
+    connection.execute(f"SET statement_timeout = '{seconds}s'")
+    return False
 
 
 def prepare(connection: Any, _record: object) -> None:

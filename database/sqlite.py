@@ -26,6 +26,9 @@ __all__ = ["bulk_indexing", "insert"]
 ENGINE_OPTIONS = {"module": driver}
 BUSY_MILLISECONDS = 5000
 WAL_BYTES = 8 * 1024 * 1024
+BROKEN_OFF = "SQLITE_INTERRUPT"
+# Steps of SQLite's virtual machine before it asks whether to go on: a page of 50 rows takes a tenth of them.
+PROGRESS_STEPS = 20_000
 BEGIN_SNAPSHOT = "BEGIN"
 AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
 # The SELECT reads the schema again: a bulk load that ended meanwhile has changed it.
@@ -53,6 +56,12 @@ def is_full(error: Any) -> bool:
 def is_unavailable(error: Any) -> bool:
     """Tell whether the driver's error means that the file is locked or out of reach, perhaps only for a moment."""
     return (getattr(error, "sqlite_errorname", "") or "").startswith(UNAVAILABLE)
+
+
+def limit_reads(connection: Any, is_overdue: Callable[[], bool], _seconds: float) -> bool:
+    """Break off a statement of the connection when is_overdue() says so; tell that statements report their progress."""
+    connection.set_progress_handler(is_overdue, PROGRESS_STEPS)
+    return True
 
 
 def prepare(connection: Any, _record: object) -> None:

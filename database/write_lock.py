@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from database.slots import Slots
+
 # Less than SQLite's busy timeout, so that requests behind a blocked writer fail no later than it does.
 MAX_WAIT_SECONDS = 4.0
 POLL_SECONDS = 0.0005
@@ -15,16 +17,22 @@ class WriteLockTimeout(Exception):
 
 
 class WriteLock:
-    """A lock of this process's writers and, with the path of a file, of those of other processes."""
+    """A lock of this process's writers and, with the path of a file, of those of other processes.
 
-    def __init__(self, path: str | None = None) -> None:
-        self.path, self.lock = path, threading.Lock()
+    So many writers wait for one that is slow, such as another program; the others are refused at once.
+    """
+
+    def __init__(self, path: str | None = None, waiting: int = 1) -> None:
+        self.path, self.lock, self.slots = path, threading.Lock(), Slots(waiting, patience=0.5)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Run the block while no other writer does. Raises WriteLockTimeout."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
         with ExitStack() as stack:
+            if not self.slots.acquire():
+                raise WriteLockTimeout("Other requests are waiting to write.")
+            stack.callback(self.slots.release)
             if not self.lock.acquire(timeout=MAX_WAIT_SECONDS):
                 raise WriteLockTimeout("Other requests are writing.")
             stack.callback(self.lock.release)

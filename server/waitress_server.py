@@ -1,6 +1,7 @@
 """waitress (one process): its limits, its own errors as problem+json, persistent connections, graceful shutdown."""
 
 import logging
+import socket
 import time
 from collections.abc import Collection
 from typing import Any
@@ -14,6 +15,7 @@ from waitress.task import ErrorTask, WSGITask
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.protocol import request_id_from
 from auth import API, bearer_token, is_well_formed
+from database.connection import TASK
 from server import listener
 from server.listener import open_sockets, raise_descriptor_limit
 from server.signals import catch_signals
@@ -55,6 +57,18 @@ class KeepAliveTask(WSGITask):  # type: ignore[misc]
         if self.channel.total_outbufs_len > MAX_UNREAD:
             super().set_close_on_finish()
         super().execute()
+
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[TASK] = self
+        return environ
+
+    def is_client_gone(self) -> bool:
+        """Tell whether the client has closed the connection, or at least its own side."""
+        try:
+            return not self.channel.socket.recv(1, socket.MSG_PEEK)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
 
     def set_close_on_finish(self) -> None:
         # waitress calls this after every response that has no Content-Length.
