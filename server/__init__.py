@@ -30,17 +30,16 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         raise InvalidSetting(f"{name} needs a server with several processes: add {other}.")
     set_up_logging(settings.log_format)
     return_freed_memory()
-    streams = max(1, settings.threads // 4)
     server: Any
     if settings.server == "granian":
         from server.granian_server import Granian
 
-        app.wsgi_app = Spool(Turns(app.wsgi_app), streams)  # type: ignore[method-assign]
+        app.wsgi_app = Spool(Turns(app.wsgi_app), streams=0)  # type: ignore[method-assign]
         server = Granian(app, settings, variables)
     else:
         from server.waitress_server import Waitress
 
-        app.wsgi_app = Spool(app.wsgi_app, streams)  # type: ignore[method-assign]
+        app.wsgi_app = Spool(app.wsgi_app, streams=max(1, settings.threads // 8))  # type: ignore[method-assign]
         server = Waitress(app, settings, variables)
     if demo:
         seed.load_demo(only_if_empty=True)

@@ -3,13 +3,15 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from tempfile import TemporaryFile
 from typing import Any
 
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from api.problems import PROBLEM_TYPE, problem_json
+from database.connection import TASK
 from formats.ids import new_id
 
 log = logging.getLogger("cardfile")
@@ -22,7 +24,7 @@ class Spool:
     """WSGI middleware that sends some responses while they are made, and makes others in temporary files first.
 
     At most `streams` responses of unknown length are sent while they are made, because each holds a thread until its
-    client has read it.
+    client has read it. More than none need a server that tells what a client has not taken yet.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], streams: int) -> None:
@@ -42,8 +44,18 @@ class Spool:
         if not status.startswith("200") or any(name == "Content-Length" for name, _value in headers):
             return body
         if self.streams.acquire(blocking=False):
-            return ClosingIterator(body, self.streams.release)
+            body = ClosingIterator(body)
+            return ClosingIterator(stream(body, environ, start_response), [body.close, self.streams.release])
         return spool(body, environ, start_response)
+
+
+def stream(body: Iterable[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    """Yield a body while its client takes it, then the rest from a file, because no snapshot may wait for a client."""
+    for piece in body:
+        yield piece
+        if environ[TASK].has_unsent_output():
+            with closing(spool(body, environ, start_response)) as rest:  # type: ignore[type-var]
+                yield from rest
 
 
 def spool(body: Iterable[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

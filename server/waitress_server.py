@@ -28,6 +28,8 @@ SHUTDOWN_SECONDS = 8
 CHECK_SECONDS = 0.5
 # Bytes of earlier responses on a connection; with more, the next response is its last one.
 MAX_UNREAD = 64 * 1024
+# Unsent bytes of a long list, well below "outbuf_high_watermark"; with more, it waits for its client in a file.
+MAX_UNSENT = 256 * 1024
 
 OPTIONS = {
     # select() fails past 1,024 descriptors.
@@ -62,6 +64,10 @@ class KeepAliveTask(WSGITask):  # type: ignore[misc]
         environ: dict[str, Any] = super().get_environment()
         environ[TASK] = self
         return environ
+
+    def has_unsent_output(self) -> bool:
+        """Tell whether the client is behind with reading the response."""
+        return bool(self.channel.total_outbufs_len > MAX_UNSENT)
 
     def is_client_gone(self) -> bool:
         """Tell whether the client has closed the connection, or at least its own side."""

@@ -129,23 +129,17 @@ def test_clients_that_never_read_or_send_hold_nobody_up(server: LiveServer, coun
         assert memory(server) < 300
         for number in range(2000):
             send_request(server, "/api/v1/contacts", {"name": f"{number}", "notes": "x" * 9000})
-        assert wal.stat().st_size > 16 * 1024 * 1024
-    deadline = time.monotonic() + 20
-    while wal.stat().st_size > 16 * 1024 * 1024 and time.monotonic() < deadline:
-        time.sleep(1)
-        send_request(server, "/api/v1/contacts", {"name": "one more write"})
-    assert wal.stat().st_size < 16 * 1024 * 1024
+            # None of the lists holds a snapshot.
+            assert wal.stat().st_size < 16 * 1024 * 1024
 
 
 @pytest.mark.tools
-def test_one_long_list_too_many_is_503_until_another_ends(server: LiveServer) -> None:
+def test_lists_that_clients_do_not_read_leave_room_for_others(server: LiveServer) -> None:
     with ExitStack() as clients:
-        for _number in range(4):
+        for _number in range(20):
             clients.enter_context(connect(server, f"GET {LISTS[0]}", server.key))
         time.sleep(2)
-        # Others are made in files meanwhile.
         assert send_request(server, LISTS[0])[0] == 200
-    assert send_request(server, LISTS[0])[0] == 200
 
 
 def test_a_request_without_a_good_key_is_refused_without_its_body(server: LiveServer) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.wsgi import FileWrapper
 
+from database.connection import TASK
 from server.spool import MAX_IN_MEMORY, Spool
 
 LARGE = b"x" * (MAX_IN_MEMORY + 1)
@@ -24,8 +25,17 @@ class Stream:
         self.is_closed = True
 
 
-def call(spool: Spool) -> Iterable[bytes]:
-    return spool({}, lambda *_arguments: None)
+class Task:
+    """waitress's task: its client takes the response until it is behind."""
+
+    is_behind = False
+
+    def has_unsent_output(self) -> bool:
+        return self.is_behind
+
+
+def call(spool: Spool, task: Task | None = None) -> Iterable[bytes]:
+    return spool({TASK: task or Task()}, lambda *_arguments: None)
 
 
 def app_with(body: Iterable[bytes], status: str = "200 OK", length: int | None = None) -> Spool:
@@ -74,6 +84,20 @@ def test_a_response_of_unknown_length_is_made_in_a_file_while_another_is_sent() 
     assert first.is_closed and not isinstance(call(spool), FileWrapper)
 
 
+def test_the_rest_of_a_response_is_moved_to_a_file_once_its_client_is_behind() -> None:
+    body, task = Stream(), Task()
+    sent = call(app_with(body), task)
+    pieces = iter(sent)
+    assert next(pieces) == b"1" and not body.is_closed
+
+    task.is_behind = True
+    assert next(pieces) == b"2"
+    # No snapshot of the database waits for the client.
+    assert body.is_closed
+    assert list(pieces) == []
+    sent.close()  # type: ignore[attr-defined]
+
+
 def test_without_a_folder_for_temporary_files_a_large_response_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise FileNotFoundError
@@ -101,7 +125,7 @@ def test_a_response_of_unknown_length_is_507_when_the_disk_of_temporary_files_is
     spool.streams.acquire(blocking=False)
     spool.app = app_with(stream).app
 
-    response = spool({}, lambda *arguments: started.append(arguments[0]))
+    response = spool({TASK: Task()}, lambda *arguments: started.append(arguments[0]))
     assert started == ["200 OK", "507 Insufficient Storage"]
     assert b"The disk for temporary files is full" in b"".join(response)
     assert stream.is_closed
