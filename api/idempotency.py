@@ -13,7 +13,7 @@ from flask import Response, abort, g, request
 
 from api.problems import Conflict
 from api.responses import JSONResponse
-from database.columns import now
+from database.columns import earliest_now, now
 from database.connection import execute
 from models import Replay, insert_statement
 
@@ -72,7 +72,7 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     """
     if key is None:
         return run()
-    execute(DELETE_EXPIRED, before=now() - LIFETIME)
+    execute(DELETE_EXPIRED, before=earliest_now() - LIFETIME)
     stored = find_stored(key)
     fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
     if stored:

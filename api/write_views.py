@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -233,7 +234,8 @@ def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
     changed = {name: value for name, value in values.items() if name not in READ_ONLY}
     sent = endpoint.schema.dump(changed)
     if any(stored[name] != value for name, value in sent.items()):
-        changed["updated_at"] = now()
+        # A row's times may be ahead: of an import, or by a clock that was wrong.
+        changed["updated_at"] = max(now(), *map(datetime.fromisoformat, (stored["createdAt"], stored["updatedAt"])))
         execute(update_statement, endpoint.name, tuple(changed), **changed, row_id=stored["id"])
 
 

@@ -1,5 +1,7 @@
 """The database: its engine, its schema, and the connection of a request; the same on SQLite and PostgreSQL."""
 
+import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from sqlalchemy.orm import DeclarativeBase
 
 from database import sqlite
 from database.backend import Backend, backend_of, display_name, reason
+from database.columns import clock, from_driver
 from database.connection import connections, init_connections, release_connection
 from database.schema import UnusableDatabase, require_writable, upgrade
 from formats.json_text import encode_json
+from formats.values import format_time
 from settings import Settings, missing_package
 
 
@@ -32,6 +36,7 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+log = logging.getLogger("cardfile")
 
 
 def backend() -> Backend:
@@ -75,6 +80,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
             init_connections(app, db.engine, lock_file if is_shared else None, settings.threads)
             try:
                 upgrade(db.engine)
+                start_clock()
             finally:
                 # A server that forks its workers must not share an open connection with them.
                 db.engine.dispose()
@@ -82,6 +88,15 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
         raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
     except (DatabaseError, ArgumentError) as error:
         raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason(url, error)}.") from error
+
+
+def start_clock() -> None:
+    """Let time go on from the last change, should the system's clock be behind it."""
+    with db.engine.connect() as own:
+        last = from_driver(own.exec_driver_sql("SELECT at FROM changes ORDER BY seq DESC LIMIT 1").scalar())
+    clock.start(last or datetime.now(UTC))
+    if last and last - datetime.now(UTC) > timedelta(minutes=1):
+        log.warning("The system's clock is behind the last change, of %s: time goes on from there.", format_time(last))
 
 
 def close_database() -> None:

@@ -1,6 +1,7 @@
 """The types and rules of columns: what models declare, for SQLite and PostgreSQL alike."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +15,38 @@ from formats.matching import Matching
 from formats.values import Format, format_time
 
 
+class Clock:
+    """The system's clock, and the time since the start by the monotonic one, which nobody sets."""
+
+    def __init__(self) -> None:
+        self.start(datetime.now(UTC))
+
+    def start(self, earliest: datetime) -> None:
+        """Count the time from now on, which is not before the earliest."""
+        self.zero = max(earliest, datetime.now(UTC)) - timedelta(seconds=monotonic())
+
+    def read(self) -> tuple[datetime, datetime]:
+        """Return the time by either; they differ after somebody has set the system's clock."""
+        return datetime.now(UTC), self.zero + timedelta(seconds=monotonic())
+
+
+clock = Clock()
+
+
 def now() -> datetime:
-    """Return the current time in UTC, in whole seconds, as times are stored and shown."""
-    return datetime.now(UTC).replace(microsecond=0)
+    """Return the current time in UTC, in whole seconds, as times are stored and shown.
+
+    When the system's clock is set back, time goes on: nothing that has expired is valid again.
+    """
+    return max(clock.read()).replace(microsecond=0)
+
+
+def earliest_now() -> datetime:
+    """Return the earliest time that it may be: what had expired by then can be deleted for good.
+
+    A system's clock that is wrongly ahead, if only for a moment, changes nothing.
+    """
+    return min(clock.read()).replace(microsecond=0)
 
 
 def from_driver(value: Any) -> datetime | None:

@@ -177,6 +177,7 @@ def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:
     statement = insert_statement(RESOURCES[resource].model, backend().insert)
     changed = {name: statement.excluded[name] for name in sent - {"id"}}
     differs = sa.or_(sa.false(), *(table.c[name].is_distinct_from(value) for name, value in changed.items()))
-    changed.setdefault("updated_at", sa.bindparam("now", type_=table.c.updated_at.type))
+    updated_at, time = table.c.updated_at, sa.bindparam("now", type_=table.c.updated_at.type)
+    changed.setdefault("updated_at", sa.case((updated_at > time, updated_at), else_=time))
     upsert: sa.Insert = statement.on_conflict_do_update(index_elements=["id"], set_=changed, where=differs)
     return upsert

@@ -77,6 +77,17 @@ def test_an_import_updates_only_the_fields_of_the_file(run_command: RunCommand, 
     assert select_rows(tmp_path / "cardfile.db", "SELECT updated_at > '2025' FROM contacts") == [(1,), (1,)]
 
 
+def test_an_import_sets_no_time_of_update_back(run_command: RunCommand, tmp_path: Path) -> None:
+    times = "2024-01-01T00:00:00Z,2099-01-01T00:00:00Z"
+    (tmp_path / "contacts.csv").write_text(f"id,name,createdAt,updatedAt\na,Ann,{times}\n", encoding="utf-8")
+    run_command("import", "contacts.csv")
+    (tmp_path / "contacts.csv").write_text("id,name\na,Anna\n", encoding="utf-8")
+    run_command("import", "contacts.csv")
+
+    stored = select_rows(tmp_path / "cardfile.db", "SELECT name, updated_at FROM contacts")
+    assert stored == [("Anna", "2099-01-01T00:00:00Z")]
+
+
 def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
     run_command: RunCommand, tmp_path: Path
 ) -> None:
