@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
+from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
@@ -92,6 +93,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(
         ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {LESS}")
     )
+    app.register_error_handler(TooManyRequests, too_many_requests)
     app.register_error_handler(Exception, internal_error)
 
 
@@ -144,6 +146,11 @@ def too_many_long_reads(_error: Exception) -> Response:
     return problem(
         503, f"Too many requests that take long are running: try again, or {LESS}", headers={"Retry-After": "5"}
     )
+
+
+def too_many_requests(error: TooManyRequests) -> Response:
+    """Return 429 until the client's window ends."""
+    return problem(429, str(error), headers={"Retry-After": str(error.seconds)})
 
 
 def internal_error(error: Exception) -> Response:

@@ -5,6 +5,7 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 
 from api.problems import PROBLEM_TYPE
+from api.rate_limits import RateLimit
 from auth import API, public
 from pages import developer, docs, sign_in
 from pages.sessions import HOME, add_token
@@ -28,6 +29,7 @@ def init_pages(app: Flask) -> None:
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
     app.extensions["sign_in_link"] = create_link
+    app.extensions["sign_in_attempts"] = RateLimit(sign_in.ATTEMPTS_PER_MINUTE, 60)
 
 
 def create_link() -> str:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 
 from api.problems import problem
+from api.rate_limits import TooManyRequests
 from auth import InvalidKey, find_key, public
 from database.connection import write_transaction
 from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
@@ -102,18 +103,7 @@ def start_browser_session(token: str) -> Response:
 
 
 def count_attempt() -> None:
-    """Count a sign-in attempt of this client in this process. Abort with 429 after ten in a minute."""
-    # Imported here because most processes never sign anybody in.
-    from time import time
-
-    from limits import RateLimitItemPerMinute
-    from limits.storage import MemoryStorage
-    from limits.strategies import MovingWindowRateLimiter
-
-    extensions = current_app.extensions
-    limiter = extensions.get("attempts") or extensions.setdefault("attempts", MovingWindowRateLimiter(MemoryStorage()))
-    limit, client = RateLimitItemPerMinute(ATTEMPTS_PER_MINUTE), request.remote_addr or ""
-    if not limiter.hit(limit, client):
-        wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time()))
-        text = f"Too many sign-in attempts: try again in {wait} seconds."
-        abort(problem(429, text, headers={"Retry-After": str(wait)}))
+    """Count a sign-in attempt of this client in this process. Raises TooManyRequests after ten in a minute."""
+    remaining, seconds = current_app.extensions["sign_in_attempts"].count(request.remote_addr or "")
+    if remaining < 0:
+        raise TooManyRequests("sign-in attempts", seconds)
