@@ -81,6 +81,15 @@ def database_url(text: str) -> URL:
     return URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
 
 
+def rate_limit(text: str) -> tuple[int, int] | None:
+    """Return a number of requests and the seconds of their window, or None for no limit."""
+    seconds = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+    found = re.fullmatch(rf"([1-9][0-9]{{0,8}})/({'|'.join(seconds)})", text)
+    if not found and text != "off":
+        raise ValueError("must be off, or requests per second, minute, hour or day, as in 100/minute")
+    return (int(found[1]), seconds[found[2]]) if found else None
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings with their types and defaults; environment variables have these names in capitals."""
@@ -102,6 +111,9 @@ class Settings:
         "WSGI server: waitress (one process) or granian (several).",
     )
     proxies: int = setting("0", "--proxies", whole_number(0, 10), "Proxies in front whose X-Forwarded headers count.")
+    rate_limit: tuple[int, int] | None = setting(
+        "off", "--rate-limit", rate_limit, "Requests that each API key may send, as in 100/minute."
+    )
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 

@@ -61,7 +61,7 @@ class Operation(NamedTuple):
         yield from [410] if "since" in self.parameters else []
         yield from [412] if "If-Match" in self.parameters else []
         yield from (413, 415, 422) if self.has_body else ()
-        yield from (431, 500, 503)
+        yield from (429, 431, 500, 503)
         yield from [507] if self.method != "GET" else []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from werkzeug.http import HTTP_STATUS_CODES
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
+from api.rate_limits import TooManyRequests
 from api.write_views import MAX_BATCH
 from auth import InsufficientScope, Unauthenticated
 from openapi.json_schema import KEY, TEXT, JSONSchema, example_row, ref, request_fields, title_of
@@ -30,10 +31,13 @@ HEADERS: dict[str, JSONSchema] = {
         ("Cache-Control", TEXT | {"enum": ["no-store"]}, "Keeps the key out of caches."),
         ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
         ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
+        ("RateLimit-Policy", TEXT, "The limit of requests, if this server has one: `q` requests in `w` seconds."),
+        ("RateLimit", TEXT, "The requests that are left (`r`), and the seconds until all are allowed again (`t`)."),
     )
 }
-VERSION = ("Dataset-Id", "Dataset-Version")
-ERROR_HEADERS = {401: ("WWW-Authenticate",), 403: ("WWW-Authenticate",), 503: ("Retry-After",)}
+# Of responses to requests with a valid key.
+VERSION = ("Dataset-Id", "Dataset-Version", "RateLimit-Policy", "RateLimit")
+ERROR_HEADERS = dict.fromkeys((401, 403), ("WWW-Authenticate",)) | dict.fromkeys((429, 503), ("Retry-After",))
 # The description of each error, and the detail of an example.
 ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
     400: ("The request, a parameter or the JSON is malformed.", "There is no parameter limt here. Did you mean limit?"),
@@ -49,6 +53,7 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
         "The last change is 5, so 9 belongs to another history.",
     ),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
+    429: ("Too many requests, if this server limits them.", str(TooManyRequests("requests with this API key", 30))),
 }
 FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]
 

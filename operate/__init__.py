@@ -1,4 +1,4 @@
-"""Operation: checks of the database, restoring a backup, erasing a row, and the address behind proxies."""
+"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits."""
 
 from functools import partial
 
@@ -8,12 +8,14 @@ from api.resources import ENDPOINTS
 from auth import API, requires
 from operate.erasure import forget
 from operate.proxies import init_proxies
+from operate.rate_limit import init_rate_limit
 from settings import Settings
 
 
 def init_operation(app: Flask, settings: Settings) -> None:
-    """Trust the proxies of the settings, and add the endpoints that erase a row."""
+    """Add what the settings ask for, and the endpoints that erase a row."""
     init_proxies(app, settings)
+    init_rate_limit(app, settings)
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

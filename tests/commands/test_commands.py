@@ -17,6 +17,7 @@ from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 RunCommand = Callable[..., Result]
 
 NAME_A_DATABASE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
+LIMIT_REQUESTS = "be off, or requests per second, minute, hour or day, as in 100/minute"
 
 
 def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
@@ -101,6 +102,9 @@ def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp
         ([], {"THREADS": "0"}, "THREADS must be a whole number from 1 to 64, not '0'."),
         (["--port", f"{10**20:031}"], {}, f"--port must be a whole number from 0 to 65535, not '{10**20:031}'."),
         (["--port", f"{1:05000}"], {}, f"--port must be a whole number from 0 to 65535, not '{1:05000}'."),
+        ([], {"RATE_LIMIT": "100"}, f"RATE_LIMIT must {LIMIT_REQUESTS}, not '100'."),
+        (["--rate-limit", "0/minute"], {}, f"--rate-limit must {LIMIT_REQUESTS}, not '0/minute'."),
+        ([], {"RATE_LIMIT": "9 per day"}, f"RATE_LIMIT must {LIMIT_REQUESTS}, not '9 per day'."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
         ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'a.db'."),
