@@ -90,6 +90,16 @@ def rate_limit(text: str) -> tuple[int, int] | None:
     return (int(found[1]), seconds[found[2]]) if found else None
 
 
+def origins(text: str) -> frozenset[str]:
+    """Return a set of origins as browsers send them (RFC 6454 §6.1), `*` for all."""
+    found = frozenset(part.strip().lower() for part in text.split(",") if text != "none")
+    for each in found - {"*"}:
+        # Browsers leave a default port out.
+        if not re.fullmatch(r"(?!http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", each):
+            raise ValueError("must be none, *, or origins as in https://app.example,http://localhost:5173")
+    return found
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings with their types and defaults; environment variables have these names in capitals."""
@@ -113,6 +123,9 @@ class Settings:
     proxies: int = setting("0", "--proxies", whole_number(0, 10), "Proxies in front whose X-Forwarded headers count.")
     rate_limit: tuple[int, int] | None = setting(
         "off", "--rate-limit", rate_limit, "Requests that each API key may send, as in 100/minute."
+    )
+    cors_origins: frozenset[str] = setting(
+        "none", "--cors-origins", origins, "Origins whose pages may use the API in browsers, by commas, or * for all."
     )
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 

@@ -1,4 +1,4 @@
-"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits."""
+"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits, CORS."""
 
 from functools import partial
 
@@ -6,6 +6,7 @@ from flask import Flask
 
 from api.resources import ENDPOINTS
 from auth import API, requires
+from operate.cors import init_cors
 from operate.erasure import forget
 from operate.proxies import init_proxies
 from operate.rate_limit import init_rate_limit
@@ -16,6 +17,7 @@ def init_operation(app: Flask, settings: Settings) -> None:
     """Add what the settings ask for, and the endpoints that erase a row."""
     init_proxies(app, settings)
     init_rate_limit(app, settings)
+    init_cors(app, settings)
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

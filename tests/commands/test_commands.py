@@ -17,6 +17,7 @@ from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 RunCommand = Callable[..., Result]
 
 NAME_A_DATABASE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
+NAME_ORIGINS = "be none, *, or origins as in https://app.example,http://localhost:5173"
 LIMIT_REQUESTS = "be off, or requests per second, minute, hour or day, as in 100/minute"
 
 
@@ -105,6 +106,8 @@ def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp
         ([], {"RATE_LIMIT": "100"}, f"RATE_LIMIT must {LIMIT_REQUESTS}, not '100'."),
         (["--rate-limit", "0/minute"], {}, f"--rate-limit must {LIMIT_REQUESTS}, not '0/minute'."),
         ([], {"RATE_LIMIT": "9 per day"}, f"RATE_LIMIT must {LIMIT_REQUESTS}, not '9 per day'."),
+        ([], {"CORS_ORIGINS": "app.example"}, f"CORS_ORIGINS must {NAME_ORIGINS}, not 'app.example'."),
+        (["--cors-origins", ""], {}, f"--cors-origins must {NAME_ORIGINS}, not ''."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
         ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'a.db'."),

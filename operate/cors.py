@@ -1,0 +1,54 @@
+"""`CORS_ORIGINS`: which other origins' pages may use the API in browsers (Fetch Standard, CORS protocol)."""
+
+from functools import partial
+
+from flask import Flask, Response, request
+
+from auth import API
+from settings import Settings
+
+DOCUMENTS = {"/openapi.json", "/openapi-3.0.json"}
+# Besides those that scripts may always read.
+EXPOSED = (
+    "Allow, Dataset-Id, Dataset-Version, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"
+    " RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id, X-Total-Count"
+)
+MAX_AGE_SECONDS = 7200
+
+
+def init_cors(app: Flask, settings: Settings) -> None:
+    """Let the pages of the settings' origins use the API; without any, browsers let none."""
+    if settings.cors_origins:
+        app.before_request(answer_preflight)
+        app.after_request(partial(add_headers, settings.cors_origins))
+
+
+def is_shared() -> bool:
+    """Tell whether the request is for the API or its description; pages with a session are for their own origin."""
+    return f"{request.path}/".startswith(f"{API}/") or request.path in DOCUMENTS
+
+
+def is_preflight() -> bool:
+    """Tell whether a browser asks for permission to send another request."""
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
+def answer_preflight() -> Response | None:
+    """Answer a preflight for any path: scripts can read a 404 only of a request that was allowed."""
+    return Response(status=204) if is_shared() and is_preflight() else None
+
+
+def add_headers(origins: frozenset[str], response: Response) -> Response:
+    """Set the headers that allow the request's origin to read the response, and to send what it asks for."""
+    if not is_shared():
+        return response
+    headers, origin = response.headers, request.headers.get("Origin", "")
+    headers.add("Vary", "Origin")
+    if origin and not origins.isdisjoint({origin, "*"}):
+        headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
+        headers["Access-Control-Expose-Headers"] = EXPOSED
+        if is_preflight():
+            headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, PATCH, DELETE"
+            headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "")
+            headers["Access-Control-Max-Age"] = str(MAX_AGE_SECONDS)
+    return response
