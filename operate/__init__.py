@@ -1,4 +1,5 @@
-"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits, CORS."""
+"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits, CORS,
+metrics."""
 
 from functools import partial
 
@@ -8,6 +9,7 @@ from api.resources import ENDPOINTS
 from auth import API, requires
 from operate.cors import init_cors
 from operate.erasure import forget
+from operate.metrics import init_metrics
 from operate.proxies import init_proxies
 from operate.rate_limit import init_rate_limit
 from settings import Settings
@@ -18,6 +20,7 @@ def init_operation(app: Flask, settings: Settings) -> None:
     init_proxies(app, settings)
     init_rate_limit(app, settings)
     init_cors(app, settings)
+    init_metrics(app, settings)
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

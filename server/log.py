@@ -47,7 +47,9 @@ def set_up_logging(log_format: str) -> None:
 
 
 def log_request(response: Response) -> Response:
-    """Log the request, without its query string, which may hold secrets; control characters are escaped."""
+    """Log the request unless it is a probe, without its query string, which may hold secrets, and escaped."""
+    if g.get("is_probe"):
+        return response
     key = g.get("key")
     write_line(
         {

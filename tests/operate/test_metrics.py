@@ -1,0 +1,161 @@
+"""/metrics: requests, rows, changes and sizes, as Prometheus reads them."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from operate import metrics
+from operate.metrics import Requests
+from tests.conftest import CreateRow, LiveServer, send_request
+
+COMPANIES = "/api/v1/companies"
+SECONDS = "cardfile_http_request_duration_seconds"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(text: str) -> Samples:
+    """Return the samples of a response by name and labels."""
+    families = [*text_string_to_metric_families(text)]
+    assert all(family.documentation and family.type != "unknown" for family in families)
+    found = [each for family in families for each in family.samples]
+    assert len({(each.name, *sorted(each.labels.items())) for each in found}) == len(found)
+    return {(each.name, frozenset(each.labels.items())): each.value for each in found}
+
+
+def requests(found: Samples) -> dict[tuple[str, str, str], int]:
+    """Return the number of requests by method, route and status."""
+    counts = [(dict(labels), value) for (name, labels), value in found.items() if name == f"{SECONDS}_count"]
+    return {(each["method"], each["route"], each["status"]): int(value) for each, value in counts}
+
+
+def test_requests_are_counted_by_method_route_and_final_status(
+    app: Flask, reader: FlaskClient, anonymous: FlaskClient, create_row: CreateRow
+) -> None:
+    row_id = create_row("companies")
+    tag = reader.get(f"{COMPANIES}/{row_id}").headers["ETag"]
+    reader.get(f"{COMPANIES}/{row_id}", headers={"If-None-Match": tag})
+    for _time in range(3):
+        reader.get(f"{COMPANIES}/nobody")
+    reader.post(COMPANIES, json={})
+    anonymous.get(COMPANIES)
+    anonymous.options(COMPANIES)
+    anonymous.get("/nothing")
+    reader.open(COMPANIES, method="\x1b[2KGET")
+    reader.open(COMPANIES, method="PURGE")
+    assert app.test_client().get("/docs").status_code == 200
+
+    assert requests(samples(reader.get("/metrics").text)) == {
+        ("GET", "/api/v1/companies/{id}", "200"): 1,
+        ("GET", "/api/v1/companies/{id}", "304"): 1,
+        ("GET", "/api/v1/companies/{id}", "404"): 3,
+        ("POST", "/api/v1/companies", "403"): 1,
+        ("GET", "/api/v1/companies", "401"): 1,
+        ("OPTIONS", "/api/v1/companies", "204"): 1,
+        ("GET", "none", "404"): 1,
+        ("other", "none", "405"): 2,
+        ("GET", "/docs", "200"): 1,
+    }
+    assert requests(samples(reader.get("/metrics").text))["GET", "/metrics", "200"] == 1
+
+
+def test_durations_are_a_cumulative_histogram(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0, 0.0005, 10, 10.02, 20, 40])
+    monkeypatch.setattr(metrics, "perf_counter", lambda: next(times))
+    for _time in range(3):
+        reader.get("/llms.txt")
+    monkeypatch.undo()
+    found = samples(reader.get("/metrics").text)
+    labels = frozenset({"method": "GET", "route": "/llms.txt", "status": "200"}.items())
+    buckets = {
+        float(dict(each)["le"]): value
+        for (name, each), value in found.items()
+        if name == f"{SECONDS}_bucket" and labels <= each
+    }
+
+    assert [buckets[bound] for bound in (0.001, 0.01, 0.025, 10, float("inf"))] == [1, 1, 2, 2, 3]
+    assert [*buckets] == sorted(buckets)
+    assert (found[f"{SECONDS}_count", labels], round(found[f"{SECONDS}_sum", labels], 4)) == (3, 20.0205)
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_rows_changes_and_sizes_are_those_of_the_database(
+    reader: FlaskClient, create_row: CreateRow, database: str
+) -> None:
+    for name in "companies", "contacts", "contacts":
+        create_row(name)
+    response = reader.get("/metrics")
+    found = samples(response.text)
+
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    rows = {dict(labels)["resource"]: value for (name, labels), value in found.items() if name == "cardfile_rows"}
+    assert rows == {"companies": 1, "contacts": 2, "conversations": 0}
+    assert found["cardfile_changes_total", frozenset()] == 3
+    assert found["cardfile_database_bytes", frozenset()] > 100_000
+    if database.startswith("sqlite"):
+        file = Path(database.removeprefix("sqlite:///"))
+        assert found["cardfile_database_bytes", frozenset()] == file.stat().st_size
+        assert found["cardfile_wal_bytes", frozenset()] == Path(f"{file}-wal").stat().st_size > 0
+
+
+def test_the_metrics_need_a_key_and_are_not_logged(
+    reader: FlaskClient, anonymous: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (reader.get("/metrics").status_code, capsys.readouterr().err) == (200, "")
+    assert anonymous.get("/metrics").status_code == 401
+    assert " GET /metrics 401 " in capsys.readouterr().err
+
+
+def test_each_app_counts_for_itself(app: Flask, reader: FlaskClient) -> None:
+    other = Requests(lambda _environ, _start: [], 1)
+    reader.get(COMPANIES)
+
+    assert other.sums() == {}
+    assert isinstance(app.wsgi_app, Requests) and len(app.wsgi_app.sums()) == 1
+
+
+def test_too_many_labels_share_one_record() -> None:
+    counted = Requests(lambda _environ, _start: [], 1)
+    for number in range(metrics.MAX_RECORDS + 5):
+        counted.add_row("GET", f"/{number}", "200")[0] += 1
+    found = counted.sums()
+
+    assert len(found) == metrics.MAX_RECORDS
+    assert sum(row[0] for row in found.values()) == metrics.MAX_RECORDS + 5
+
+
+def test_each_process_counts_in_a_part_of_its_own() -> None:
+    counted = Requests(lambda _environ, _start: [], 2)
+    # More processes than parts, as after many have died: the last part is for all too many.
+    for number in range(1, metrics.MAX_PROCESSES + 3):
+        # A new process has neither.
+        counted.part, counted.rows = None, {}
+        counted.add_row("GET", "/a", "200")[0] += 1
+        assert counted.part == min(number, metrics.MAX_PROCESSES) - 1
+        assert [row[0] for row in counted.sums().values()] == [number]
+    os.close(counted.parts)
+
+
+@pytest.mark.tools
+def test_all_workers_return_the_sums_also_of_one_that_died(start_server: Callable[..., LiveServer]) -> None:
+    server = start_server("serve", "--server", "granian", "--workers", "2")
+    server.read_first_key()
+
+    def counted() -> set[int]:
+        texts = [send_request(server, "/metrics")[1].decode() for _time in range(12)]
+        return {requests(samples(text))["GET", COMPANIES, "200"] for text in texts}
+
+    for _time in range(40):
+        assert send_request(server)[0] == 200
+    assert counted() == {40}
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
+    os.kill(int(children.split()[0]), signal.SIGKILL)
+    for _time in range(20):
+        send_request(server)
+    assert min(counted()) >= 40 and len(counted()) == 1
+    assert server.stop(signal.SIGTERM) == 0
