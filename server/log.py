@@ -50,7 +50,7 @@ def log_request(response: Response) -> Response:
     """Log the request unless it is a probe, without its query string, which may hold secrets, and escaped."""
     if g.get("is_probe"):
         return response
-    key = g.get("key")
+    key, length = g.get("key"), response.content_length
     write_line(
         {
             "client": quote(request.remote_addr or "-", safe=":"),
@@ -58,6 +58,8 @@ def log_request(response: Response) -> Response:
             "path": redact(quote(request.path)),
             "status": response.status_code,
             "ms": round((time.perf_counter() - g.started) * 1000, 1),
+            # Of a long list, the length isn't known before it is sent.
+            "bytes": "-" if length is None else length,
             "key": key.id if key else "-",
             "requestId": g.request_id,
         }

@@ -27,8 +27,8 @@ def test_the_access_log_has_a_line_for_every_response(reader: FlaskClient, capsy
 
     at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
     first, second = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/companies 200 [0-9.]+ [0-9a-f-]{{36}} job-7", first)
-    assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/a%0Ab 404 [0-9.]+ [0-9a-f-]{{36}} job-8", second)
+    assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/companies 200 [0-9.]+ 2 [0-9a-f-]{{36}} job-7", first)
+    assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/a%0Ab 404 [0-9.]+ [0-9]{{3}} [0-9a-f-]{{36}} job-8", second)
 
 
 def test_control_characters_in_a_method_are_escaped_in_the_log(
@@ -74,12 +74,14 @@ def test_log_format_json_logs_json(start_server: StartServer) -> None:
     server.stop(signal.SIGTERM)
 
     [line] = [json.loads(line) for line in server.log.splitlines()]
-    assert (line["log"], line["client"], line["method"], line["path"], line["status"]) == (
+    assert list(line)[3:] == ["client", "method", "path", "status", "ms", "bytes", "key", "requestId"]
+    assert (line["log"], line["client"], line["method"], line["path"], line["status"], line["bytes"]) == (
         "cardfile.access",
         "127.0.0.1",
         "GET",
         "/api/v1/contacts",
         200,
+        2,
     )
 
 
