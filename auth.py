@@ -15,10 +15,10 @@ from zlib import crc32
 import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
-from database.columns import from_driver, now
+from database.columns import earliest_now, from_driver, now
 from database.connection import discard_connections, execute, write_transaction
 from formats.ids import new_id
-from models import SCOPES, ApiKey, RolledKey, insert_statement
+from models import SCOPES, ApiKey, Replay, RolledKey, Session, insert_statement
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"
@@ -26,6 +26,13 @@ KEY = re.compile("cfk_[0-9A-Za-z]{36}")
 
 # How long a key stays valid after it was rolled.
 ROLL_LIFETIME = timedelta(hours=1)
+# The times from which rows expire, and after how long.
+EXPIRING = {
+    RolledKey.expires_at: timedelta(),
+    Session.expires_at: timedelta(),
+    Replay.created_at: timedelta(hours=24),
+}
+CLEANING_SECONDS = 3600
 
 KEY_COLUMNS = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)
 FIND_KEY = KEY_COLUMNS.where(ApiKey.sha256 == sa.bindparam("sha256"))
@@ -35,7 +42,6 @@ NOW = sa.bindparam("now", type_=ApiKey.expires_at.type)
 FIND_ROLLED_KEY = KEY_COLUMNS.join(RolledKey, RolledKey.api_key_id == ApiKey.id).where(
     RolledKey.sha256 == sa.bindparam("sha256"), RolledKey.expires_at > NOW
 )
-DELETE_ROLLED_KEYS = sa.delete(RolledKey).where(RolledKey.expires_at <= NOW)
 FIND_ADMIN = sa.select(ApiKey.id).where(
     ApiKey.scope == "admin", sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at >= UNTIL)
 )
@@ -146,7 +152,6 @@ def roll_key(key_id: str) -> str | None:
     if found is None:
         return None
     key = new_key()
-    execute(DELETE_ROLLED_KEYS, now=now())
     execute(insert_statement, RolledKey, sha256=found[0], api_key_id=key_id, expires_at=now() + ROLL_LIFETIME)
     execute(SET_DIGEST, key_id=key_id, sha256=digest(key), prefix=key[:8])
     return key
@@ -203,12 +208,26 @@ def required_scope(view: Any, method: str) -> str:
     return str(getattr(view, "scope", "read" if method in {"GET", "HEAD"} else "write"))
 
 
+def delete_expired(column: Any) -> None:
+    """Delete the rows of a table that have expired by a column of EXPIRING, inside a writing transaction."""
+    execute(expired_statement, column, until=earliest_now() - EXPIRING[column])
+
+
+def expired_statement(column: Any) -> sa.Delete:
+    """Return the statement that deletes the rows whose time in a column is not after the one to bind."""
+    return sa.delete(column.class_).where(column <= sa.bindparam("until", type_=column.type))
+
+
 class LastUse:
-    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it."""
+    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it.
+
+    Once an hour, the same transaction deletes what has expired.
+    """
 
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.noted: dict[str, int] = {}
+        self.next_cleaning = 0.0
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
 
     def note(self, key_id: str) -> None:
@@ -224,6 +243,10 @@ class LastUse:
             try:
                 with write_transaction():
                     execute(SET_LAST_USE, key_id=key_id, minute=minute)
+                    if time.monotonic() >= self.next_cleaning:
+                        self.next_cleaning = time.monotonic() + CLEANING_SECONDS
+                        for column in EXPIRING:
+                            delete_expired(column)
             except Exception as error:
                 discard_connections()
                 log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)

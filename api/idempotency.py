@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,11 +12,10 @@ from flask import Response, abort, g, request
 
 from api.problems import Conflict
 from api.responses import JSONResponse
-from database.columns import earliest_now, now
+from auth import delete_expired
+from database.columns import now
 from database.connection import execute
 from models import Replay, insert_statement
-
-LIFETIME = timedelta(hours=24)
 
 running: set[tuple[str, str]] = set()
 running_lock = threading.Lock()
@@ -36,7 +34,6 @@ class Stored(NamedTuple):
 FIND_STORED = sa.select(*(getattr(Replay, name) for name in Stored._fields)).where(
     Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
 )
-DELETE_EXPIRED = sa.delete(Replay).where(Replay.created_at < sa.bindparam("before"))
 
 
 @contextmanager
@@ -72,7 +69,7 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     """
     if key is None:
         return run()
-    execute(DELETE_EXPIRED, before=earliest_now() - LIFETIME)
+    delete_expired(Replay.created_at)
     stored = find_stored(key)
     fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
     if stored:

@@ -31,7 +31,6 @@ FIND_TOKEN = (
     .where(IS_TOKEN, Session.expires_at > MOMENT, or_(Session.api_key_id.is_(None), IS_ADMIN))
 )
 DELETE_TOKEN = delete(Session).where(IS_TOKEN).returning(Session.expires_at)
-DELETE_EXPIRED = delete(Session).where(Session.expires_at <= MOMENT)
 
 
 class SignedIn(NamedTuple):
@@ -47,8 +46,7 @@ class SignedIn(NamedTuple):
 
 
 def add_token(kind: str, key_id: str | None = None) -> str:
-    """Create a session or a link, inside a writing transaction, and return its token. Expired ones are deleted."""
-    execute(DELETE_EXPIRED, now=now())
+    """Create a session or a link, inside a writing transaction, and return its token."""
     token, expires_at = secrets.token_urlsafe(32), now() + LIFETIMES[kind]
     execute(insert_statement, Session, sha256=digest(token), kind=kind, api_key_id=key_id, expires_at=expires_at)
     return token
