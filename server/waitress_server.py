@@ -159,9 +159,11 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
     for channel in list(sockets.values()):
         if not isinstance(channel, HTTPChannel) or channel.requests or channel.total_outbufs_len:
             continue
+        # By the system's clock, which may have been set back since.
+        channel.last_activity = min(channel.last_activity, now)
         request, since, limit = channel.request, channel.last_activity, listener.IDLE_SECONDS
         if request is not None:
-            unfinished[request] = first_seen.get(request, now)
+            unfinished[request] = min(first_seen.get(request, now), now)
             since, limit = since if request.headers_finished else unfinished[request], listener.STALLED_SECONDS
         if now - since > limit:
             channel.will_close = True
