@@ -27,11 +27,8 @@ KEY = re.compile("cfk_[0-9A-Za-z]{36}")
 # How long a key stays valid after it was rolled.
 ROLL_LIFETIME = timedelta(hours=1)
 # The times from which rows expire, and after how long.
-EXPIRING = {
-    RolledKey.expires_at: timedelta(),
-    Session.expires_at: timedelta(),
-    Replay.created_at: timedelta(hours=24),
-}
+EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta())
+EXPIRING |= {Replay.created_at: timedelta(hours=24)}
 CLEANING_SECONDS = 3600
 
 KEY_COLUMNS = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)

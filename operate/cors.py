@@ -28,14 +28,10 @@ def is_shared() -> bool:
     return f"{request.path}/".startswith(f"{API}/") or request.path in DOCUMENTS
 
 
-def is_preflight() -> bool:
-    """Tell whether a browser asks for permission to send another request."""
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-
-
 def answer_preflight() -> Response | None:
     """Answer a preflight for any path: scripts can read a 404 only of a request that was allowed."""
-    return Response(status=204) if is_shared() and is_preflight() else None
+    is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+    return Response(status=204) if is_preflight and is_shared() else None
 
 
 def add_headers(origins: frozenset[str], response: Response) -> Response:
@@ -47,7 +43,7 @@ def add_headers(origins: frozenset[str], response: Response) -> Response:
     if origin and not origins.isdisjoint({origin, "*"}):
         headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
         headers["Access-Control-Expose-Headers"] = EXPOSED
-        if is_preflight():
+        if request.method == "OPTIONS":
             headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, PUT, PATCH, DELETE"
             headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "")
             headers["Access-Control-Max-Age"] = str(MAX_AGE_SECONDS)

@@ -75,15 +75,14 @@ class Requests:
         return self.app(environ, start)
 
     def add_row(self, method: str, rule: str, status: str) -> Any:
-        """Return the numbers for requests with a method, a route and a status; the last record is for all too many."""
+        """Return the numbers for a method, a route and a status; the last record is for all too many."""
         labels = method if method in METHODS else "other", rule, status
         with self.lock:
             if self.part is None:
                 self.part = (os.read(self.parts, 1) or bytes([MAX_PROCESSES - 1]))[0]
             if labels not in self.rows:
                 start = self.part * PART_BYTES + min(len(self.rows), MAX_RECORDS - 1) * RECORD_BYTES
-                text = 'method="{}",route="{}",status="{}"'.format(*labels)
-                text = re.sub("<[^>]+>", "{id}", text)
+                text = re.sub("<[^>]+>", "{id}", 'method="{}",route="{}",status="{}"'.format(*labels))
                 self.memory[start : start + LABELS_BYTES] = text.encode().ljust(LABELS_BYTES, b"\0")
                 self.rows[labels] = self.numbers(start)
             return self.rows[labels]
@@ -107,20 +106,14 @@ class Requests:
 
 def show_metrics(measured: Requests) -> Response:
     """Return all metrics; this request is not logged."""
-    text = "".join(f"{line}\n" for line in (*request_lines(measured.sums()), *database_lines()))
     g.is_probe = True
+    text = "\n".join((*request_lines(measured.sums()), *database_lines(), ""))
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def metric(name: str, kind: str, description: str) -> Iterator[str]:
-    """Yield the lines that introduce a metric."""
-    yield f"# HELP {name} {description}"
-    yield f"# TYPE {name} {kind}"
-
-
 def request_lines(sums: dict[str, list[float]]) -> Iterator[str]:
-    """Yield the histogram of the durations of requests."""
-    yield from metric(SECONDS, "histogram", "The time until a response begins, by method, route and status.")
+    """Yield the lines of the histogram: the time until a response begins."""
+    yield f"# TYPE {SECONDS} histogram"
     for labels, (*counts, seconds) in sorted(sums.items()):
         for bound, count in zip((*BUCKETS, "+Inf"), accumulate(counts), strict=True):
             yield f'{SECONDS}_bucket{{{labels},le="{bound}"}} {count:.0f}'
@@ -129,23 +122,15 @@ def request_lines(sums: dict[str, list[float]]) -> Iterator[str]:
 
 
 def database_lines() -> Iterator[str]:
-    """Yield the number of the last change, the numbers of rows, and the sizes in bytes."""
+    """Yield the lines of the last change's number, the numbers of rows, and the sizes in bytes."""
     last_change, *counts = execute(COUNT_ROWS).fetchone()
-    yield from metric("cardfile_changes_total", "counter", "The number of the last change.")
-    yield f"cardfile_changes_total {last_change}"
-    yield from metric("cardfile_rows", "gauge", "The number of rows, by resource.")
+    yield f"# TYPE cardfile_changes_total counter\ncardfile_changes_total {last_change}\n# TYPE cardfile_rows gauge"
     for name, count in zip(ENDPOINTS, counts, strict=True):
         yield f'cardfile_rows{{resource="{name}"}} {count}'
-    for name, size in database_sizes():
-        yield from metric(f"cardfile_{name}_bytes", "gauge", f"The size of the {name}.")
-        yield f"cardfile_{name}_bytes {size}"
-
-
-def database_sizes() -> Iterator[tuple[str, int]]:
-    """Yield the size of the database in bytes and, on SQLite, of its WAL."""
-    if db.engine.dialect.name != "sqlite":
-        yield "database", connection().execute("SELECT pg_database_size(current_database())").fetchone()[0]
-        return
-    for name, suffix in ("database", ""), ("wal", "-wal"):
-        path = Path(f"{db.engine.url.database}{suffix}")
-        yield name, path.stat().st_size if path.exists() else 0
+    if db.engine.dialect.name == "sqlite":
+        paths = {"database": Path(str(db.engine.url.database)), "wal": Path(f"{db.engine.url.database}-wal")}
+        sizes = {name: path.stat().st_size for name, path in paths.items() if path.exists()}
+    else:
+        sizes = {"database": connection().execute("SELECT pg_database_size(current_database())").fetchone()[0]}
+    for name, size in sizes.items():
+        yield f"# TYPE cardfile_{name}_bytes gauge\ncardfile_{name}_bytes {size}"

@@ -27,10 +27,8 @@ def count_request(limit: RateLimit) -> None:
 def add_headers(limit: RateLimit, response: Response) -> Response:
     """Set RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-11) for requests with a valid key."""
     if "key" in g:
-        if "rate" not in g:
-            # The key lacks the scope, so that the request was refused before it was counted.
-            g.rate = limit.count(g.key.id)
-        remaining, seconds = g.rate
+        # A request that the key's scope doesn't allow was refused before it was counted.
+        remaining, seconds = g.get("rate") or limit.count(g.key.id)
         response.headers["RateLimit-Policy"] = f'"default";q={limit.quota};w={limit.seconds}'
         response.headers["RateLimit"] = f'"default";r={max(0, remaining)};t={seconds}'
     return response
