@@ -68,6 +68,7 @@ class Requests:
             rule = environ["werkzeug.request"].url_rule
             labels = environ["REQUEST_METHOD"], rule.rule if rule else "none", status[:3]
             row = self.rows.get(labels) or self.add_row(*labels)
+            # Python's global lock makes each addition whole.
             row[bisect_left(BUCKETS, seconds)] += 1
             row[-1] += seconds
             return start_response(status, *rest)

@@ -3,7 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -117,6 +120,23 @@ def test_each_app_counts_for_itself(app: Flask, reader: FlaskClient) -> None:
 
     assert other.sums() == {}
     assert isinstance(app.wsgi_app, Requests) and len(app.wsgi_app.sums()) == 1
+
+
+def test_no_request_is_lost_between_threads() -> None:
+    def respond(_environ: Any, start: Any) -> list[bytes]:
+        start("200 OK", [])
+        return []
+
+    counted = Requests(respond, 1)
+    environ = {"REQUEST_METHOD": "GET", "werkzeug.request": SimpleNamespace(url_rule=None)}
+
+    def send(_number: int) -> None:
+        for _time in range(10_000):
+            counted(environ, lambda *_arguments: None)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(send, range(8)))
+    assert [sum(row[:-1]) for row in counted.sums().values()] == [80_000]
 
 
 def test_too_many_labels_share_one_record() -> None:
