@@ -80,8 +80,10 @@ def rule_schema(rule: Any) -> JSONSchema:
             return {"format": "idn-email"}
         case validate.Regexp():
             return {"pattern": pattern_of(rule)}
-    # The last rule: is_ip_address.
-    return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
+        case schemas.is_ip_address:
+            return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
+    # JSON Schema counts characters, not bytes.
+    return {}
 
 
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:

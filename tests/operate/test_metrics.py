@@ -3,18 +3,14 @@
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from operate import metrics
-from operate.metrics import Requests
 from tests.conftest import CreateRow, LiveServer, send_request
 
 COMPANIES = "/api/v1/companies"
@@ -68,8 +64,8 @@ def test_requests_are_counted_by_method_route_and_final_status(
 
 
 def test_durations_are_a_cumulative_histogram(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([0, 0.0005, 10, 10.02, 20, 40])
-    monkeypatch.setattr(metrics, "perf_counter", lambda: next(times))
+    durations = iter([0.0005, 0.02, 20])
+    monkeypatch.setattr(metrics, "perf_counter", lambda: g.started + next(durations))
     for _time in range(3):
         reader.get("/llms.txt")
     monkeypatch.undo()
@@ -103,7 +99,8 @@ def test_rows_changes_and_sizes_are_those_of_the_database(
     if database.startswith("sqlite"):
         file = Path(database.removeprefix("sqlite:///"))
         assert found["cardfile_database_bytes", frozenset()] == file.stat().st_size
-        assert found["cardfile_wal_bytes", frozenset()] == Path(f"{file}-wal").stat().st_size > 0
+        # The last use of a key may have been written meanwhile.
+        assert 0 < found["cardfile_wal_bytes", frozenset()] <= Path(f"{file}-wal").stat().st_size
 
 
 def test_the_metrics_need_a_key_and_are_not_logged(
@@ -112,53 +109,6 @@ def test_the_metrics_need_a_key_and_are_not_logged(
     assert (reader.get("/metrics").status_code, capsys.readouterr().err) == (200, "")
     assert anonymous.get("/metrics").status_code == 401
     assert " GET /metrics 401 " in capsys.readouterr().err
-
-
-def test_each_app_counts_for_itself(app: Flask, reader: FlaskClient) -> None:
-    other = Requests(lambda _environ, _start: [], 1)
-    reader.get(COMPANIES)
-
-    assert other.sums() == {}
-    assert isinstance(app.wsgi_app, Requests) and len(app.wsgi_app.sums()) == 1
-
-
-def test_no_request_is_lost_between_threads() -> None:
-    def respond(_environ: Any, start: Any) -> list[bytes]:
-        start("200 OK", [])
-        return []
-
-    counted = Requests(respond, 1)
-    environ = {"REQUEST_METHOD": "GET", "werkzeug.request": SimpleNamespace(url_rule=None)}
-
-    def send(_number: int) -> None:
-        for _time in range(10_000):
-            counted(environ, lambda *_arguments: None)
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(send, range(8)))
-    assert [sum(row[:-1]) for row in counted.sums().values()] == [80_000]
-
-
-def test_too_many_labels_share_one_record() -> None:
-    counted = Requests(lambda _environ, _start: [], 1)
-    for number in range(metrics.MAX_RECORDS + 5):
-        counted.add_row("GET", f"/{number}", "200")[0] += 1
-    found = counted.sums()
-
-    assert len(found) == metrics.MAX_RECORDS
-    assert sum(row[0] for row in found.values()) == metrics.MAX_RECORDS + 5
-
-
-def test_each_process_counts_in_a_part_of_its_own() -> None:
-    counted = Requests(lambda _environ, _start: [], 2)
-    # More processes than parts, as after many have died: the last part is for all too many.
-    for number in range(1, metrics.MAX_PROCESSES + 3):
-        # A new process has neither.
-        counted.part, counted.rows = None, {}
-        counted.add_row("GET", "/a", "200")[0] += 1
-        assert counted.part == min(number, metrics.MAX_PROCESSES) - 1
-        assert [row[0] for row in counted.sums().values()] == [number]
-    os.close(counted.parts)
 
 
 @pytest.mark.tools
