@@ -127,6 +127,22 @@ def test_every_route_is_documented(app: Flask) -> None:
             assert f"| `{method} {path}` |" in README
 
 
+def test_every_test_that_the_security_policy_names_exists() -> None:
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", policy))
+    defined = {
+        node.name
+        for path in ROOT.glob("tests/*/**/test_*.py")
+        if "node_modules" not in path.parts
+        for node in ast.walk(syntax_tree(path))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+    assert len(re.findall(r"^\| API\d+ ", policy, re.M)) == 10
+    assert len(named) > 15
+    assert named <= defined
+
+
 def test_every_image_of_the_readme_exists_and_is_small() -> None:
     images = re.findall(r"!\[.+?\]\((.+?)\)", README)
     assert images
