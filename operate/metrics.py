@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, Response, g, request, request_finished
+from flask import Flask, Response, g
 
 from api.resources import ENDPOINTS
 from database import db
@@ -21,6 +21,7 @@ from settings import Settings
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 # In seconds: a small read takes less than one millisecond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+WSGI = Callable[..., Iterable[bytes]]
 COUNT_ROWS = sa.select(
     sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery(),
     *(sa.select(sa.func.count()).select_from(each.table).scalar_subquery() for each in ENDPOINTS.values()),
@@ -42,15 +43,24 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     collector = MultiProcessCollector(None) if settings.workers > 1 else durations
     # Histogram.labels() takes as long as counting.
     child_of = cache(lambda method, rule, status: durations.labels(method, re.sub("<[^>]+>", "{id}", rule), status))
-    request_finished.connect(partial(observe, child_of), app, weak=False)
+    app.wsgi_app = partial(measure, app.wsgi_app, child_of)  # type: ignore[method-assign]
     app.add_url_rule("/metrics", "metrics", partial(show_metrics, collector), methods=["GET"])
 
 
-def observe(child_of: Callable[..., Any], _app: Flask, response: Response, **_rest: Any) -> None:
-    """Count a request that has a response."""
-    method = request.method if request.method in METHODS else "other"
-    rule = request.url_rule.rule if request.url_rule else "none"
-    child_of(method, rule, response.status_code).observe(perf_counter() - g.started)
+def measure(app: WSGI, child_of: Callable[..., Any], environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Call the app, and count the request when its response begins.
+
+    A function of Flask's would need request and g, by which single reads would be 5 to 7 % slower instead of 3 to 4 %.
+    """
+    started = perf_counter()
+
+    def start(status: str, *rest: Any) -> Any:
+        method, rule = environ["REQUEST_METHOD"], environ["werkzeug.request"].url_rule
+        labels = method if method in METHODS else "other", rule.rule if rule else "none", status[:3]
+        child_of(*labels).observe(perf_counter() - started)
+        return start_response(status, *rest)
+
+    return app(environ, start)
 
 
 def show_metrics(collector: Any) -> Response:
