@@ -88,7 +88,9 @@ class Connection:
         if seconds < 0:
             return False
         is_gone = TASK in request.environ and request.environ[TASK].is_client_gone()
-        is_long = self.reports > SHORT_REPORTS or seconds > SHORT_SECONDS
+        # Where all slots are taken, the read will probably be refused: sooner, so that many of them cost little.
+        is_full = self.home.long_reads.taken == self.home.long_reads.count
+        is_long = self.reports > SHORT_REPORTS // (4 if is_full else 1) or seconds > SHORT_SECONDS
         return is_gone or (is_long and (not self.take_slot() or seconds > MAX_READ_SECONDS))
 
     def take_slot(self) -> bool:

@@ -36,7 +36,7 @@ SHARED: dict[str, JSONSchema] = {
         ("limit", integer(1, MAX_PAGE), 50, "The maximum number of rows. `Link` holds the URL of the next page."),
         ("limit.changes", integer(1, MAX_CHANGES), 50, f"The maximum number of changes. Default: {MAX_CHANGES}."),
         ("cursor", TEXT, CURSOR, "The start of the page, from the `Link` header of the previous page."),
-        ("q", WORDS, "acme", "Search that ignores case and accents; all words must match."),
+        ("q", WORDS, "acme", "Search that ignores case and accents; all words must match, at most ten different ones."),
         ("dryRun", {"type": "boolean"}, True, "Validate the request and return the response, but save nothing."),
         ("self", {"type": "boolean"}, True, "Required to delete the key of the request itself."),
         ("since", integer(0, 2**63 - 1), 0, "Return the changes after this number; all changes by default."),

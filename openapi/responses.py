@@ -40,7 +40,10 @@ VERSION = ("Dataset-Id", "Dataset-Version", "RateLimit-Policy", "RateLimit")
 ERROR_HEADERS = dict.fromkeys((401, 403), ("WWW-Authenticate",)) | dict.fromkeys((429, 503), ("Retry-After",))
 # The description of each error, and the detail of an example.
 ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 422, 431, 500, 503, 507)} | {
-    400: ("The request, a parameter or the JSON is malformed.", "There is no parameter limt here. Did you mean limit?"),
+    400: (
+        "The request, a parameter or the JSON is malformed, or the request takes too long.",
+        "There is no parameter limt here. Did you mean limit?",
+    ),
     401: ("The key is missing or invalid.", Unauthenticated.detail),
     403: ("The key lacks the required scope.", InsufficientScope("read", "write").detail),
     404: ("The id or the path does not exist.", "There is no contact with the id nobody."),

@@ -1,5 +1,6 @@
 """Reads that take long hold some of the threads, for a limited time; short reads and writes need none of that."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database.connection import ReadTimeout, connection, execute, execute_read, write_transaction
+from database.connection import ReadTimeout, connection, discard_connections, execute, execute_read, write_transaction
 from database.slots import Slots
 from tests.conftest import CreateRow, ExecutedStatement
 
@@ -107,6 +108,27 @@ def test_each_long_read_frees_its_slot(app: Flask, reader: FlaskClient, monkeypa
         assert app.extensions["connections"].long_reads.taken == 0
 
 
+@pytest.mark.usefixtures("every_list_is_long")
+def test_a_list_that_has_begun_is_not_broken_off(
+    reader: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch, statements: list[ExecutedStatement]
+) -> None:
+    monkeypatch.setattr("api.query.MAX_PAGE", 1)
+    for name in "abc":
+        create_row("contacts", id=name)
+    with reader.get("/api/v1/contacts", headers={"Prefer": "count=exact"}, buffered=False) as response:
+        monkeypatch.setattr("database.connection.MAX_READ_SECONDS", 0)
+        assert [row["id"] for row in json.loads(b"".join(response.response))] == ["a", "b", "c"]
+    # The rows of all pages are counted once.
+    assert sum("count(*)" in each.sql for each in statements) == 1
+
+
+def test_a_long_read_frees_its_slot_when_its_connection_breaks(app: Flask) -> None:
+    with app.test_request_context():
+        assert connection().take_slot()
+        discard_connections()
+    assert app.extensions["connections"].long_reads.taken == 0
+
+
 def test_slots_are_refused_once_none_is_freed_and_not_while_others_are() -> None:
     slots = Slots(2, patience=0.2)
     assert slots.acquire() and slots.acquire()
@@ -130,7 +152,12 @@ def test_slots_are_refused_once_none_is_freed_and_not_while_others_are() -> None
     assert slots.taken == 0
 
 
-def test_a_few_writers_wait_for_a_slow_one_and_the_others_are_refused_at_once(app: Flask, writer: FlaskClient) -> None:
+def test_a_few_writers_wait_for_a_slow_one_and_the_others_are_refused_at_once(
+    app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would be one of the writers.
+    monkeypatch.setattr(app.extensions["last_use"], "note", lambda _key_id: None)
+
     def post(_number: int) -> tuple[int, float]:
         started = time.monotonic()
         return writer.post("/api/v1/contacts", json={"name": "a"}).status_code, time.monotonic() - started

@@ -122,7 +122,8 @@ def test_a_hundred_abandoned_requests_hold_up_nobody(server: LiveServer, path: s
     for _number in range(100):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
             client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode())
-    assert sum(duration(server, path, body) for path, body in OTHERS) < 3
+    # Without a limit, minutes.
+    assert sum(duration(server, path, body) for path, body in OTHERS) < 5
     assert max(slowest(server, 1).values()) < 1
 
 
