@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any
+from weakref import finalize
 
 import sqlalchemy as sa
 from flask import Flask, Response, g
@@ -32,8 +34,8 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     """Measure the requests of the app, and add the endpoint."""
     if settings.workers > 1:
         # Read by prometheus_client when it is imported: it then counts in files, which all processes share.
-        folder = app.extensions["metrics"] = TemporaryDirectory(prefix="cardfile-metrics-")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder.name
+        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = mkdtemp(prefix="cardfile-metrics-")
+        finalize(app, rmtree, folder)
     from prometheus_client import Histogram, disable_created_metrics
     from prometheus_client.multiprocess import MultiProcessCollector
 
