@@ -4,12 +4,14 @@ import logging
 import os
 import re
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, inspect
 from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
+from database.new_file import new_file
 from database.sqlite import begin_history, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -39,18 +41,15 @@ def copy_to(path: str, engine: Engine) -> None:
     """
     if engine.dialect.name != "sqlite":
         raise UnusableDatabase("A PostgreSQL database is copied by pg_dump.")
-    if Path(path).exists():
-        raise UnusableDatabase(f"{path} exists: name a new file.")
-    part = Path(f"{path}.part")
-    try:
-        with engine.connect() as connection:
+    with new_file(Path(path)) as part, engine.connect() as connection:
+        if Path(path).exists():
+            raise UnusableDatabase(f"{path} exists: name a new file.")
+        try:
             # As bytes, because a path need not be UTF-8.
             connection.exec_driver_sql("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(part),))
+        except DatabaseError as error:
+            raise UnusableDatabase(f"{engine.url.database} can't be copied to {path}: {error.orig}.") from error
         begin_history(part)
-        part.rename(path)
-    except DatabaseError as error:
-        part.unlink(missing_ok=True)
-        raise UnusableDatabase(f"{engine.url.database} can't be copied to {path}: {error.orig}.") from error
 
 
 def revisions() -> list[str]:
@@ -89,20 +88,30 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
                     f"This database is of {age} Cardfile (schema {current}, known here: {first} to {last})."
                 )
             require_writable(engine.url, f"upgraded to schema {revisions()[-1]}")
-            if keep_old and current not in {None, revisions()[-1]}:
-                keep_copy(engine, current)
-            run_migrations(connection)
-            connection.commit()
+            copy = keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else None
+            try:
+                run_migrations(connection)
+                connection.commit()
+            except BaseException:
+                # A server that is restarted again and again would fill the disk.
+                if copy:
+                    copy.unlink()
+                raise
 
 
-def keep_copy(engine: Engine, current: str) -> None:
-    """Copy a file that is about to be upgraded beside itself, and log it."""
-    note = "back it up by pg_dump"
+def keep_copy(engine: Engine, current: str) -> Path | None:
+    """Copy a file that is about to be upgraded beside itself, log it, and return the path of the copy."""
+    copy, note = None, "back it up by pg_dump"
     if engine.dialect.name == "sqlite":
-        copy = f"{engine.url.database}.{current}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak"
-        copy_to(copy, engine)
+        path = Path(str(engine.url.database))
+        # Of upgrades that were killed: only one runs at a time.
+        for part in path.parent.glob(f"{escape(path.name)}.[0-9][0-9][0-9][0-9]-*.bak.part*"):
+            part.unlink()
+        copy = Path(f"{path}.{current}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
+        copy_to(str(copy), engine)
         note = f"the old file is kept as {copy}"
     log.warning("Upgrading the schema from %s to %s; %s", current, revisions()[-1], note)
+    return copy
 
 
 def run_migrations(connection: Connection) -> None:

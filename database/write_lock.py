@@ -42,7 +42,7 @@ class WriteLock:
             yield
 
 
-def lock_file(descriptor: int, deadline: float) -> None:
+def lock_file(descriptor: int, deadline: float, name: str = "") -> None:
     """Lock a file for this process. Raises WriteLockTimeout."""
     # Imported here because Windows has no fcntl, and no several processes of one server.
     import fcntl
@@ -52,5 +52,5 @@ def lock_file(descriptor: int, deadline: float) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise WriteLockTimeout("Another process is writing.") from None
+                raise WriteLockTimeout(f"Another process is writing{name}.") from None
             time.sleep(POLL_SECONDS)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from database.connection import execute, write_transaction
+from database.new_file import sync_folder
 from database.schema import UnusableDatabase, copy_to, revision, upgrade
 from database.sqlite import begin_history, connect_to_read, driver, engine_of
 from models import Dataset
@@ -85,6 +86,7 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
         for suffix in "", "-wal", "-shm":
             if (part := Path(f"{target}{suffix}")).exists():
                 part.replace(f"{old}{suffix}")
+        sync_folder(target.parent)
         return old, set()
     finally:
         engine.dispose()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from api.json_sql import json_object, schema_fields
 from database import backend, db
+from database.new_file import new_file
 from schemas import RESOURCES, ResourceSchema
 from seed import count_statement, progress_bar
 from transfer.cells import format_cell
@@ -28,13 +29,15 @@ def export_file(path: Path, schema: ResourceSchema, connection: sa.Connection) -
     table = schema.model.__table__
     count = connection.scalar(count_statement(schema.model)) or 0
     query = sa.select(json_object(schema_fields(schema, table))).order_by(table.c.created_at, table.c.id)
-    part = Path(f"{path}.part")
-    with part.open("w", encoding="utf-8", newline="") as file, progress_bar(path.stem, count) as bar:
-        rows = connection.execution_options(yield_per=ROWS_A_STEP).scalars(query)
+    rows = connection.execution_options(yield_per=ROWS_A_STEP).scalars(query)
+    with (
+        new_file(path) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+        progress_bar(path.stem, count) as bar,
+    ):
         for line in csv_lines(schema, rows) if path.suffix == ".csv" else (f"{row}\n" for row in rows):
             file.write(line)
             bar.update(1)
-    part.rename(path)
     return count
 
 
