@@ -98,5 +98,9 @@ def check(**options: str | None) -> None:
         click.echo(f"{name}: {value}")
     for fault in faults:
         click.echo(f"fault: {fault}", err=True)
-    if faults:
+    if report["integrity"] != "ok":
         raise click.ClickException("The database is damaged: restore a backup.")
+    if faults:
+        raise click.ClickException(
+            "The rows are undamaged, but the schema isn't Cardfile's: `import` an `export` into a new database."
+        )

@@ -19,11 +19,11 @@ def check_database(engine: Engine) -> tuple[dict[str, str], list[str]]:
         expected = backend.schema_of(connection)
     with engine.connect() as connection:
         faults = damages(connection) + backend.broken_references(connection)
-        found = backend.schema_of(connection)
+        integrity, found = "damaged" if faults else "ok", backend.schema_of(connection)
         faults += [f"{name} is missing or changed" for name, sql in expected.items() if found.get(name) != sql]
         report = {
             "database": display_name(engine.url),
-            "integrity": "damaged" if faults else "ok",
+            "integrity": integrity,
             "schema": str(revision(connection)),
             "version": backend.version(connection.exec_driver_sql),
         }

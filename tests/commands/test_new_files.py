@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 
 from database.schema import revisions
-from tests.conftest import EXAMPLES, ROOT
+from tests.conftest import EXAMPLES, ROOT, run_external_sql
 
 RunCommand = Callable[..., Result]
 WRITES = [
@@ -99,3 +99,16 @@ def test_an_upgrade_removes_what_killed_ones_left_and_a_failed_one_leaves_nothin
         revision for path in tmp_path.glob("*.bak") for revision in revisions() if f".{revision}-" in path.name
     ] == ["0004"]
     assert list(tmp_path.glob("*.part*")) == []
+
+
+def test_check_calls_only_a_damaged_file_damaged(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--from", str(EXAMPLES))
+    run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "DROP TRIGGER contacts_log_created")
+
+    checked = run_command("check")
+    assert "integrity: ok" in checked.stdout
+    assert (checked.exit_code, checked.stderr) == (
+        1,
+        "fault: contacts_log_created is missing or changed\n"
+        "Error: The rows are undamaged, but the schema isn't Cardfile's: `import` an `export` into a new database.\n",
+    )
