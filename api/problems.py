@@ -153,6 +153,11 @@ def too_many_requests(error: TooManyRequests) -> Response:
     return problem(429, str(error), headers={"Retry-After": str(error.seconds)})
 
 
+def lost_file(fault: object) -> Response:
+    """Return 503 for a fault that the operator must mend; it is in the log already."""
+    return problem(503, str(fault), headers={"Retry-After": "10"})
+
+
 def internal_error(error: Exception) -> Response:
     """Return 500 without internals; they go to the log."""
     log.error("Request %s failed", g.request_id, exc_info=error)

@@ -1,5 +1,4 @@
-"""Operation: checks of the database, restoring a backup, erasing a row, the address behind proxies, limits, CORS,
-metrics."""
+"""Operation: probes, checks, restoring a backup, erasing a row, proxies, limits, CORS, metrics."""
 
 from functools import partial
 
@@ -9,6 +8,7 @@ from api.resources import ENDPOINTS
 from auth import API, requires
 from operate.cors import init_cors
 from operate.erasure import forget
+from operate.health import init_health
 from operate.metrics import init_metrics
 from operate.proxies import init_proxies
 from operate.rate_limit import init_rate_limit
@@ -16,11 +16,12 @@ from settings import Settings
 
 
 def init_operation(app: Flask, settings: Settings) -> None:
-    """Add what the settings ask for, and the endpoints that erase a row."""
+    """Add the probes, what the settings ask for, and the endpoints that erase a row."""
     init_proxies(app, settings)
     init_rate_limit(app, settings)
     init_cors(app, settings)
     init_metrics(app, settings)
+    init_health(app)
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

@@ -1,0 +1,30 @@
+"""`/healthz` and `/readyz`: probes for supervisors and load balancers, without a key and without a line in the log."""
+
+from flask import Flask, Response, g
+
+from api.problems import lost_file
+from api.responses import JSONResponse
+from auth import public
+from database.connection import connection
+from database.schema import revisions
+
+
+def init_health(app: Flask) -> None:
+    """Add the probes."""
+    app.add_url_rule("/healthz", view_func=public(healthz))
+    app.add_url_rule("/readyz", view_func=public(readyz))
+
+
+def healthz() -> Response:
+    """Respond 200 while the process lives; nothing is asked of the database."""
+    g.is_probe = True
+    return JSONResponse('{"status":"ok"}', headers={"Cache-Control": "no-store"})
+
+
+def readyz() -> Response:
+    """Respond 200 if the database can be read, and its schema is the newest."""
+    g.is_probe = True
+    [revision] = connection().execute("SELECT version_num FROM alembic_version").fetchone() or [None]
+    if revision != revisions()[-1]:
+        return lost_file(f"The schema of the database is {revision}, not {revisions()[-1]}: restart the server.")
+    return JSONResponse('{"status":"ok"}', headers={"Cache-Control": "no-store"})

@@ -1,0 +1,55 @@
+"""`/healthz` and `/readyz`: what supervisors and load balancers ask, without a key."""
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from database import db
+from database.schema import revisions
+from tests.conftest import LiveServer, Query, send_request
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_the_probes_need_no_key_and_are_not_logged(anonymous: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in "/healthz", "/readyz":
+        response = anonymous.get(path)
+        assert (response.status_code, response.json) == (200, {"status": "ok"})
+        assert response.headers["Cache-Control"] == "no-store"
+        assert (anonymous.head(path).status_code, anonymous.post(path).status_code) == (200, 405)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2:5] for line in lines] == [["POST", path, "405"] for path in ("/healthz", "/readyz")]
+
+
+def test_healthz_asks_nothing_of_the_database(
+    app: Flask, anonymous: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise db.engine.dialect.loaded_dbapi.OperationalError("gone")
+
+    monkeypatch.setattr("database.connection.Connections.open", fail)
+    assert anonymous.get("/healthz").status_code == 200
+    assert anonymous.get("/readyz").status_code == 500
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_readyz_is_503_for_another_schema(anonymous: FlaskClient, query: Query) -> None:
+    query("UPDATE alembic_version SET version_num = '0004'")
+    response = anonymous.get("/readyz")
+    query(f"UPDATE alembic_version SET version_num = '{revisions()[-1]}'")
+
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
+    assert response.json["detail"] == f"The schema of the database is 0004, not {revisions()[-1]}: restart the server."
+    assert anonymous.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])
+def test_a_server_answers_probes_without_a_line_in_its_log(start_server: Callable[..., LiveServer], name: str) -> None:
+    server = start_server("serve", "--server", name)
+    server.read_first_key()
+    for path in "/healthz", "/readyz", "/llms.txt":
+        assert send_request(server, path)[0] == 200
+    server.stop(15)
+    assert "/llms.txt" in server.log
+    assert not {"/healthz", "/readyz"} & set(server.log.split())
