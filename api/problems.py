@@ -16,7 +16,8 @@ from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
-from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, discard_connections
+from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
+from database.identity import LostFile
 from database.write_lock import WriteLockTimeout
 from formats.errors import MAX_ERRORS, pointers
 from formats.json_text import InvalidJSON
@@ -94,6 +95,7 @@ def init_problems(app: Flask) -> None:
         ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {LESS}")
     )
     app.register_error_handler(TooManyRequests, too_many_requests)
+    app.register_error_handler(LostFile, lost_file)
     app.register_error_handler(Exception, internal_error)
 
 
@@ -126,7 +128,9 @@ def validation_error(error: ValidationError) -> Response:
 def database_error(error: Exception) -> Response:
     """Return 507 for a full disk, 503 for a database that is locked or gone, 500 otherwise."""
     discard_connections()
-    cause = getattr(error, "orig", error)
+    file, cause = connections().file, getattr(error, "orig", error)
+    if file and file.fault:
+        return lost_file(file.fault)
     if backend().is_full(cause):
         log.error("The disk is full")
         return problem(507, DETAILS[507])

@@ -8,6 +8,7 @@ import click
 from api.resources import ENDPOINTS
 from commands.group import open_app, print_counts, setting_options, settings_of
 from database import db
+from database.record import Record
 from database.schema import UnusableDatabase, copy_to, require_writable
 from settings import database_url, without_password
 
@@ -33,6 +34,7 @@ def restore(path: Path | None, **options: str | None) -> None:
 
     url = settings_of(options).database_url
     if path is None:
+        Record(str(url.database)).forget()
         with open_app(options, create=False):
             click.echo(f"The Dataset-Id is {begin_database_history()} now.", err=True)
         return

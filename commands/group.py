@@ -16,12 +16,13 @@ from sqlalchemy.exc import DBAPIError
 from auth import LastAdminKey
 from database import close_database, db
 from database.backend import display_name
+from database.identity import LostFile
 from database.schema import UnusableDatabase
 from database.write_lock import WriteLockTimeout
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 
-ERRORS = (InvalidSetting, UnusableDatabase, LastAdminKey, InvalidData, WriteLockTimeout)
+ERRORS = (InvalidSetting, UnusableDatabase, LostFile, LastAdminKey, InvalidData, WriteLockTimeout)
 
 
 class CommandGroup(click.Group):

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import MetaData, event
+from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.orm import DeclarativeBase
 
@@ -15,6 +15,8 @@ from database import sqlite
 from database.backend import Backend, backend_of, display_name, reason
 from database.columns import clock, from_driver
 from database.connection import connections, init_connections, release_connection
+from database.identity import DatabaseFile
+from database.record import LAST_CHANGE, Record
 from database.schema import UnusableDatabase, require_writable, upgrade
 from formats.json_text import encode_json
 from formats.values import format_time
@@ -44,7 +46,7 @@ def backend() -> Backend:
     return backend_of(db.engine.url)
 
 
-def engine_options(settings: Settings, writes: bool) -> dict[str, Any]:
+def engine_options(settings: Settings, file: DatabaseFile | None, writes: bool) -> dict[str, Any]:
     """Return the options of SQLAlchemy's engine."""
     url = settings.database_url
     options = {
@@ -54,8 +56,8 @@ def engine_options(settings: Settings, writes: bool) -> dict[str, Any]:
         "pool_size": 2 * settings.threads,
         "pool_timeout": 5,
     }
-    if url.get_backend_name() == "sqlite" and not writes:
-        options["creator"] = lambda: sqlite.connect_to_read(Path(str(url.database)))
+    if file:
+        options["creator"] = file.connect if writes else lambda: sqlite.connect_to_read(Path(file.paths[0]))
     return options
 
 
@@ -66,24 +68,22 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     Raises UnusableDatabase when it can't be opened, isn't Cardfile's, or was written by a newer Cardfile.
     """
     url, own = settings.database_url, backend_of(settings.database_url)
+    file = DatabaseFile(str(url.database)) if url.get_backend_name() == "sqlite" else None
     app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, writes)
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, file, writes)
     if writes:
         require_writable(url)
-    # A command takes turns with the processes of a server, whose number it doesn't know, where they left the file.
-    lock_file = f"{url.database}.lock"
-    is_shared = url.get_backend_name() == "sqlite" and (settings.workers > 1 or Path(lock_file).exists())
+    if file:
+        file.record.require_own_wal()
     try:
         db.init_app(app)
         with app.app_context():
             event.listen(db.engine, "connect", own.prepare)
-            init_connections(app, db.engine, lock_file if is_shared else None, settings.threads)
-            try:
-                upgrade(db.engine)
-                start_clock()
-            finally:
-                # A server that forks its workers must not share an open connection with them.
-                db.engine.dispose()
+            if file:
+                event.listen(db.engine, "connect", file.note_opened)
+                event.listen(db.engine, "close", file.note_closed)
+            init_connections(app, db.engine, file, settings.threads)
+            upgrade_and_close(db.engine, file.record if file else None)
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
     except (DatabaseError, ArgumentError) as error:
@@ -97,6 +97,20 @@ def start_clock() -> None:
     clock.start(last or datetime.now(UTC))
     if last and last - datetime.now(UTC) > timedelta(minutes=1):
         log.warning("The system's clock is behind the last change, of %s: time goes on from there.", format_time(last))
+
+
+def upgrade_and_close(engine: Engine, record: Record | None) -> None:
+    """Upgrade the schema, and close the database: a server that forks its workers must not share connections."""
+    try:
+        upgrade(engine)
+        start_clock()
+        with engine.connect() as connection:
+            has_record = record and record.datasets
+            last_change = connection.exec_driver_sql(LAST_CHANGE).fetchone() if has_record else None
+    finally:
+        engine.dispose()
+    if record and last_change:
+        record.require_last_change(*last_change)
 
 
 def close_database() -> None:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
 from database.backend import backend_of
+from database.identity import DatabaseFile, LostFile
 from database.slots import Slots
 from database.write_lock import WriteLock
 
@@ -132,10 +133,14 @@ class Connection:
 
 
 class Connections:
-    """The app's idle connections, its compiled statements, and the lock of its writers."""
+    """The app's idle connections, its compiled statements, the lock of its writers, and its file, if it is SQLite's."""
 
-    def __init__(self, engine: sa.Engine, write_lock: WriteLock, threads: int) -> None:
-        self.engine, self.write_lock = engine, write_lock
+    def __init__(self, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
+        self.engine, self.file, self.write_lock = (
+            engine,
+            file,
+            WriteLock(file.record.lock if file else None, threads // 4),
+        )
         self.large_reads = threading.BoundedSemaphore(MAX_LARGE_READS)
         # Half of the threads are left to other requests.
         self.long_reads = Slots(threads // 2, patience=0.2)
@@ -172,9 +177,9 @@ class Connections:
             self.idle.pop().close()
 
 
-def init_connections(app: Flask, engine: sa.Engine, lock_file: str | None, threads: int) -> None:
-    """Give the app its connections; writers of several processes take turns by the lock file."""
-    app.extensions["connections"] = Connections(engine, WriteLock(lock_file, threads // 4), threads)
+def init_connections(app: Flask, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
+    """Give the app its connections; writers of several processes take turns by the file's lock file."""
+    app.extensions["connections"] = Connections(engine, file, threads)
     app.teardown_appcontext(release_connection)
 
 
@@ -222,9 +227,16 @@ def release_connection(_error: BaseException | None = None) -> None:
 
 def discard_connections() -> None:
     """Close this context's connection and the idle ones, because they may be broken."""
+    home = connections()
+    try:
+        if home.file:
+            home.file.require_in_place()
+    except LostFile:
+        # Reads go on by the open connections: none can be opened.
+        return
     if "connection" in g:
         g.pop("connection").close()
-    connections().close()
+    home.close()
 
 
 def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
@@ -274,16 +286,20 @@ def begin_snapshot() -> None:
 def write_transaction(keep: bool = True) -> Iterator[None]:
     """Run the block in a writing transaction: committed at its end, rolled back when it raises, or with keep=False.
 
-    Raises WriteLockTimeout when other writers take too long. It can't be nested.
+    Raises WriteLockTimeout when other writers take too long, and LostFile. It can't be nested.
     """
     # A snapshot can't become a writing transaction once another connection has written.
     release_connection()
     own = connection()
-    with own.home.write_lock.hold():
+    file = own.home.file
+    with own.home.write_lock.hold() as lock:
         try:
             own.begin(*own.home.backend.BEGIN_WRITING)
             yield
+            last_change = file.require_current(own) if file and keep else None
             own.end("COMMIT" if keep else "ROLLBACK")
+            if file and last_change and lock is not None:
+                file.record.write(lock, *last_change)
         except BaseException:
             try:
                 own.end()

@@ -1,15 +1,24 @@
 """Writers take turns: SQLite's own waiting has no order, so that one writer of many may wait for seconds."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from database.slots import Slots
 
 # Less than SQLite's busy timeout, so that requests behind a blocked writer fail no later than it does.
 MAX_WAIT_SECONDS = 4.0
 POLL_SECONDS = 0.0005
+
+
+try:
+    import fcntl
+except ImportError:
+    # Windows, where no server has several processes.
+    fcntl = None  # type: ignore[assignment]
 
 
 class WriteLockTimeout(Exception):
@@ -22,13 +31,13 @@ class WriteLock:
     So many writers wait for one that is slow, such as another program; the others are refused at once.
     """
 
-    def __init__(self, path: str | None = None, waiting: int = 1) -> None:
+    def __init__(self, path: str | Path | None = None, waiting: int = 1) -> None:
         self.path, self.lock, self.slots = path, threading.Lock(), Slots(waiting, patience=0.5)
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Run the block while no other writer does. Raises WriteLockTimeout."""
-        deadline = time.monotonic() + MAX_WAIT_SECONDS
+    def hold(self) -> Iterator[int | None]:
+        """Run the block while no other writer does, with the lock file's descriptor. Raises WriteLockTimeout."""
+        deadline, descriptor = time.monotonic() + MAX_WAIT_SECONDS, None
         with ExitStack() as stack:
             if not self.slots.acquire():
                 raise WriteLockTimeout("Other requests are waiting to write.")
@@ -36,18 +45,19 @@ class WriteLock:
             if not self.lock.acquire(timeout=MAX_WAIT_SECONDS):
                 raise WriteLockTimeout("Other requests are writing.")
             stack.callback(self.lock.release)
-            if self.path is not None:
-                # Closing the file unlocks it, and so does the end of the process.
-                lock_file(stack.enter_context(open(self.path, "ab")).fileno(), deadline)
-            yield
+            # OSError: it can't be created or locked here. Writers then take turns by SQLite's own lock, in any order.
+            with suppress(OSError):
+                if self.path is not None:
+                    descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+                    # Closing the file unlocks it, and so does the end of the process.
+                    stack.callback(os.close, descriptor)
+                    lock_file(descriptor, deadline)
+            yield descriptor
 
 
 def lock_file(descriptor: int, deadline: float, name: str = "") -> None:
     """Lock a file for this process. Raises WriteLockTimeout."""
-    # Imported here because Windows has no fcntl, and no several processes of one server.
-    import fcntl
-
-    while True:
+    while fcntl:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

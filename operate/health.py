@@ -22,9 +22,12 @@ def healthz() -> Response:
 
 
 def readyz() -> Response:
-    """Respond 200 if the database can be read, and its schema is the newest."""
+    """Respond 200 if the database can be read, its schema is the newest, and its file is in place and whole."""
     g.is_probe = True
-    [revision] = connection().execute("SELECT version_num FROM alembic_version").fetchone() or [None]
+    own = connection()
+    [revision] = own.execute("SELECT version_num FROM alembic_version").fetchone() or [None]
+    if own.home.file:
+        own.home.file.require_current(own)
     if revision != revisions()[-1]:
         return lost_file(f"The schema of the database is {revision}, not {revisions()[-1]}: restart the server.")
     return JSONResponse('{"status":"ok"}', headers={"Cache-Control": "no-store"})

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
-from database.connection import execute, write_transaction
+from database.connection import connections, execute, write_transaction
 from database.new_file import sync_folder
+from database.record import Record
 from database.schema import UnusableDatabase, copy_to, revision, upgrade
 from database.sqlite import begin_history, connect_to_read, driver, engine_of
 from models import Dataset
@@ -36,6 +37,7 @@ def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key]]:
             raise UnusableDatabase(f"{source} is not a usable backup: {getattr(error, 'orig', error)}.") from error
         old, known = set_aside(target) if target.exists() else (None, set())
         copy_pages(copy, target)
+    Record(str(target)).forget()
     return old, [key for key in keys if key not in known]
 
 
@@ -44,6 +46,8 @@ def begin_database_history() -> str:
     dataset = str(uuid4())
     with write_transaction():
         execute(sa.update(Dataset).values(id=sa.bindparam("dataset")), dataset=dataset)
+    if file := connections().file:
+        file.record.forget()
     return dataset
 
 
@@ -78,6 +82,7 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
     old = Path(f"{target}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
     engine = engine_of(target)
     try:
+        Record(str(target)).require_own_wal()
         copy_to(str(old), engine)
         with engine.connect() as connection:
             return old, set(find_keys(connection))

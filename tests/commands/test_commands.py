@@ -175,7 +175,7 @@ def test_files_can_be_read_by_their_owner_alone(tmp_path: Path, start_server: Ca
     assert send_request(server)[0] == 200
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     assert {"cardfile.db-shm", "cardfile.db-wal"} < set(names)
-    assert len(names) == 12
+    assert len(names) == 13
     assert {name: oct((tmp_path / name).stat().st_mode & 0o077) for name in names} == dict.fromkeys(names, "0o0")
 
 

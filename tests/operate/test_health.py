@@ -1,6 +1,7 @@
 """`/healthz` and `/readyz`: what supervisors and load balancers ask, without a key."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -42,6 +43,23 @@ def test_readyz_is_503_for_another_schema(anonymous: FlaskClient, query: Query) 
     assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
     assert response.json["detail"] == f"The schema of the database is 0004, not {revisions()[-1]}: restart the server."
     assert anonymous.get("/readyz").status_code == 200
+
+
+@pytest.mark.databases("sqlite")
+def test_readyz_is_503_while_the_file_is_away(app: Flask, anonymous: FlaskClient, database: str) -> None:
+    path = Path(database.removeprefix("sqlite:///"))
+    with app.app_context():
+        assert anonymous.get("/readyz").status_code == 200
+    for _time in range(2):
+        path.rename(path.with_suffix(".away"))
+        response = anonymous.get("/readyz")
+        assert (response.status_code, response.json["detail"].split(":")[0]) == (
+            503,
+            "cardfile.db was moved, deleted or replaced",
+        )
+        assert not path.exists()
+        path.with_suffix(".away").rename(path)
+        assert anonymous.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])

@@ -66,7 +66,7 @@ def test_every_copy_has_a_dataset_id_of_its_own(run_command: RunCommand, tmp_pat
     run_command("backup", "b.db")
     run_command("restore", "a.db")
 
-    ids = {dataset_of(path) for path in tmp_path.glob("*.db*")}
+    ids = {dataset_of(path) for path in [*tmp_path.glob("*.db"), *tmp_path.glob("*.bak")]}
     assert len(list(tmp_path.glob("cardfile.db.*.bak"))) == 1
     assert len(ids) == 4
 
@@ -137,6 +137,7 @@ def test_what_is_no_backup_is_refused_and_nothing_changes(
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))) == [
         "b.db",
         "cardfile.db",
+        "cardfile.db.lock",
     ]
 
 

@@ -1,0 +1,75 @@
+"""The record of a SQLite file, in its lock file: what the file must have at the next start.
+
+It is the number of the last acknowledged change, and the Dataset-Ids that the file has had, the newest last. Without a
+record, a file is used as it is.
+"""
+
+import os
+from contextlib import closing, suppress
+from pathlib import Path
+
+from database.schema import UnusableDatabase
+from database.sqlite import driver
+
+LAST_CHANGE = "SELECT id, (SELECT coalesce(max(seq), 0) FROM changes) FROM dataset"
+
+
+class Record:
+    """The record of a file: as it was when this process started, and then of this process's writes."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.wal, self.lock = Path(path), Path(f"{os.path.realpath(path)}-wal"), Path(f"{path}.lock")
+        self.seq, self.datasets = 0, list[str]()
+        with suppress(OSError, ValueError):
+            seq, *self.datasets = self.lock.read_text(encoding="ascii").split()
+            # Otherwise somebody has put another file there since.
+            if self.path.stat().st_ctime_ns <= self.lock.stat().st_mtime_ns:
+                self.seq = int(seq)
+
+    def require_own_wal(self) -> None:
+        """Raise UnusableDatabase if the file lost its content, or the WAL beside it is of another database."""
+        has_wal = self.wal.exists() and self.wal.stat().st_size > 0
+        is_empty = not (self.path.exists() and self.path.stat().st_size)
+        if is_empty and (has_wal or (self.path.exists() and self.lock.exists())):
+            evidence = self.wal if has_wal else self.lock
+            raise UnusableDatabase(
+                f"{self.path} is missing or empty, but was a database, as {evidence} shows:"
+                f" restore a backup, or delete {evidence} for a new database."
+            )
+        if has_wal and self.datasets and self.dataset_without_wal() not in {None, *self.datasets}:
+            raise UnusableDatabase(
+                f"{self.wal} belongs to another database than {self.path}:"
+                " delete it, or put the database back that it belongs to."
+            )
+
+    def dataset_without_wal(self) -> str | None:
+        """Return the Dataset-Id in the file itself, if it is there."""
+        with suppress(driver.Error), closing(driver.connect(f"{self.path.as_uri()}?immutable=1", uri=True)) as own:
+            [dataset] = own.execute("SELECT id FROM dataset").fetchone()
+            return str(dataset)
+        return None
+
+    def require_last_change(self, dataset: str, seq: int) -> None:
+        """Raise UnusableDatabase if the file, now closed, lacks an acknowledged change."""
+        if dataset in self.datasets[-1:] and seq < self.seq:
+            # Closing the file may have changed it: the next start is to refuse it, too.
+            with suppress(OSError):
+                os.utime(self.lock)
+            raise UnusableDatabase(
+                f"{self.path} lacks the changes {seq + 1} to {self.seq}, because {self.wal} was removed or cut:"
+                " put that back, restore a backup, or accept the loss by `restore` without FILE."
+            )
+
+    def write(self, lock: int, dataset: str, seq: int) -> None:
+        """Write the record into the open lock file."""
+        if self.datasets[-1:] != [dataset]:
+            self.datasets = [*(each for each in self.datasets if each != dataset), dataset]
+        self.seq = seq
+        # The change is stored, also if the disk has no room for the record.
+        with suppress(OSError):
+            os.write(lock, f"{seq:020} {' '.join(self.datasets)}\n".encode())
+
+    def forget(self) -> None:
+        """Use the file as it is from now on."""
+        if self.lock.exists():
+            os.truncate(self.lock, 0)
