@@ -33,7 +33,7 @@ DETAILS = {
     431: "The headers are too large: send fewer or shorter ones.",
     500: "An internal error occurred. The log has details under this request's id.",
     503: "The database is busy or out of reach: try again.",
-    507: "The disk that holds the database is full.",
+    507: "The disk that holds the database is full, or a quota is used up.",
 }
 LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
 
@@ -126,16 +126,19 @@ def validation_error(error: ValidationError) -> Response:
 
 
 def database_error(error: Exception) -> Response:
-    """Return 507 for a full disk, 503 for a database that is locked or gone, 500 otherwise."""
+    """Return 507 for a full disk, 503 for a database that is locked, gone or damaged, 500 otherwise."""
     discard_connections()
     file, cause = connections().file, getattr(error, "orig", error)
     if file and file.fault:
         return lost_file(file.fault)
-    if backend().is_full(cause):
-        log.error("The disk is full")
+    if backend().is_full(cause) or (file and "disk I/O error" in str(cause) and not file.has_room()):
+        log.error("The disk is full, or a quota is used up: %s", cause)
         return problem(507, DETAILS[507])
     if backend().is_unavailable(cause):
         return unavailable(error)
+    if sentence := backend().fault(cause):
+        log.error("%s (%s)", sentence, cause)
+        return lost_file(sentence)
     return internal_error(error)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 from contextlib import closing, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from database.record import LAST_CHANGE, Record
@@ -111,6 +112,14 @@ class DatabaseFile:
             [page_size] = own.execute("PRAGMA page_size").fetchone()
             _busy, frames, stored = own.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
             return bool(stored == frames or os.path.getsize(wal) >= WAL_HEADER + frames * (FRAME_HEADER + page_size))
+        return False
+
+    def has_room(self) -> bool:
+        """Tell whether the WAL can grow: by SQLite's error, a quota or a limit of file size is any other."""
+        wal = look(self.paths[1])
+        with suppress(OSError), TemporaryFile(dir=os.path.dirname(self.paths[1]), buffering=0) as probe:
+            probe.seek(wal.size if wal else 0)
+            return probe.write(bytes(64 * 1024)) == 64 * 1024
         return False
 
     def lost(self, fault: str, path: str) -> LostFile:

@@ -45,6 +45,10 @@ def limit_reads(connection: Any, _is_overdue: Callable[[], bool], seconds: float
     return False
 
 
+def fault(_error: Any) -> None:
+    """Return None: what the operator must mend is an error of the server, which its log names."""
+
+
 def prepare(connection: Any, _record: object) -> None:
     """Prepare a new connection: autocommit, times in UTC, a limit to waiting for locks, JSON passed on as text."""
     from psycopg.types.string import TextLoader

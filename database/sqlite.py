@@ -34,6 +34,13 @@ AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
 # The SELECT reads the schema again: a bulk load that ended meanwhile has changed it.
 BEGIN_WRITING = ("BEGIN IMMEDIATE", "SELECT 1 FROM sqlite_master")
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
+DAMAGED = "The database's file is damaged: restore a backup."
+# What only the operator can mend.
+FAULTS = {
+    "SQLITE_READONLY": "The database's file, its -wal and -shm or its folder can't be written: see owner and mode.",
+    "SQLITE_CORRUPT": DAMAGED,
+    "SQLITE_NOTADB": DAMAGED,
+}
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = driver.sqlite_version_info) -> bool:
@@ -48,14 +55,24 @@ def version(_execute: Any) -> str:
     return f"SQLite {driver.sqlite_version}{bug}"
 
 
+def error_name(error: Any) -> str:
+    """Return SQLite's name of an error of the driver, such as SQLITE_BUSY, or an empty text."""
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
 def is_full(error: Any) -> bool:
     """Tell whether the driver's error means that the disk is full."""
-    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" or "disk is full" in str(error)
+    return error_name(error) == "SQLITE_FULL" or "disk is full" in str(error)
 
 
 def is_unavailable(error: Any) -> bool:
     """Tell whether the driver's error means that the file is locked or out of reach, perhaps only for a moment."""
-    return (getattr(error, "sqlite_errorname", "") or "").startswith(UNAVAILABLE)
+    return error_name(error).startswith(UNAVAILABLE)
+
+
+def fault(error: Any) -> str | None:
+    """Return what the operator must mend before the file can be used again, or None."""
+    return next((sentence for name, sentence in FAULTS.items() if error_name(error).startswith(name)), None)
 
 
 def limit_reads(connection: Any, is_overdue: Callable[[], bool], _seconds: float) -> bool:
