@@ -19,6 +19,7 @@ SERVERS = [
     pytest.param(("waitress", "1"), id="waitress"),
     pytest.param(("granian", "2"), id="granian"),
 ]
+SLOW_SERVERS = [SERVERS[0], pytest.param(("granian", "2"), id="granian", marks=pytest.mark.tools)]
 MOVED = "{} was moved, deleted or replaced: nothing is written until it is back, or the server is restarted."
 CUT = "{} was cut short: nothing is written until it is restored."
 
@@ -104,8 +105,8 @@ def test_a_file_that_replaces_the_served_one_is_not_touched(
     assert "integrity: ok" in run_command("check").stdout
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("server", SLOW_SERVERS, indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.tools)])
 def test_a_deleted_file_is_not_created_anew(
     server: LiveServer, tmp_path: Path, run_command: RunCommand, number: int
 ) -> None:
@@ -124,7 +125,7 @@ def test_a_deleted_file_is_not_created_anew(
     )
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
+@pytest.mark.parametrize("server", SLOW_SERVERS, indirect=True)
 def test_what_is_in_a_deleted_wal_is_stored_when_a_write_notices(
     server: LiveServer, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -136,7 +137,10 @@ def test_what_is_in_a_deleted_wal_is_stored_when_a_write_notices(
     assert stored_names(tmp_path) == ["kept 0", "kept 1", "kept 2"]
 
 
-@pytest.mark.parametrize("damage", ["deleted", "replaced", "cut to 0", "cut to a half"])
+@pytest.mark.parametrize(
+    "damage",
+    ["deleted", "cut to 0", *(pytest.param(each, marks=pytest.mark.tools) for each in ("replaced", "cut to a half"))],
+)
 def test_changes_that_were_lost_with_the_wal_are_missed_at_the_next_start(
     server: LiveServer, tmp_path: Path, run_command: RunCommand, damage: str
 ) -> None:
@@ -177,8 +181,8 @@ def assert_cut(server: LiveServer, name: str) -> None:
     assert server.log.count(CUT.format(name)) == 1
 
 
-@pytest.mark.parametrize("share", [0, 2])
-@pytest.mark.parametrize("is_in_wal", [True, False])
+@pytest.mark.parametrize("share", [0, pytest.param(2, marks=pytest.mark.tools)])
+@pytest.mark.parametrize("is_in_wal", [True, pytest.param(False, marks=pytest.mark.tools)])
 def test_a_file_that_is_cut_is_not_written(
     start_server: StartServer, tmp_path: Path, run_command: RunCommand, share: int, is_in_wal: bool
 ) -> None:
