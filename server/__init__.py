@@ -49,7 +49,6 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
     close_database()
     server.run()
     app.extensions["last_use"].stop()
-    drop_unwritable_stderr()
 
 
 def return_freed_memory() -> None:
@@ -60,15 +59,6 @@ def return_freed_memory() -> None:
     with suppress(OSError, AttributeError, TypeError):
         # M_MMAP_THRESHOLD of malloc.h
         ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
-
-
-def drop_unwritable_stderr() -> None:
-    """Detach standard error if it can't be flushed, as on a full disk: Python would exit with status 120."""
-    try:
-        if sys.stderr is not None:
-            sys.stderr.flush()
-    except OSError:
-        sys.stderr = None
 
 
 def greet(settings: Settings, address: str, port: int) -> None:

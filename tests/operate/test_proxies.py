@@ -152,21 +152,21 @@ def test_a_prefix_has_any_number_of_segments(proxied: FlaskClient, prefix: str, 
 
 @pytest.mark.parametrize(("proxies", "client"), [(1, "10.0.0.2"), (2, "203.0.113.7"), (3, "127.0.0.1")])
 def test_each_proxy_counts_one_value_from_the_right(
-    app: Flask, anonymous: FlaskClient, capsys: pytest.CaptureFixture[str], proxies: int, client: str
+    app: Flask, anonymous: FlaskClient, capfd: pytest.CaptureFixture[str], proxies: int, client: str
 ) -> None:
     trust(app, proxies)
     anonymous.get("/docs", headers={"X-Forwarded-For": "203.0.113.7, 10.0.0.2"})
 
-    assert capsys.readouterr().err.split()[1] == client
+    assert capfd.readouterr().err.split()[1] == client
 
 
 def test_a_forwarded_address_cannot_forge_fields_of_the_log(
-    proxied: FlaskClient, capsys: pytest.CaptureFixture[str]
+    proxied: FlaskClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     proxied.get("/docs", headers={"X-Forwarded-For": "\x1b[2K GET /é"})
     proxied.get("/docs", headers={"X-Forwarded-For": "2001:db8::7"})
 
-    first, second = (line.split() for line in capsys.readouterr().err.splitlines())
+    first, second = (line.split() for line in capfd.readouterr().err.splitlines())
     assert first[1:4] == ["%1B%5B2K%20GET%20%2F%C3%A9", "GET", "/docs"]
     assert second[1:4] == ["2001:db8::7", "GET", "/docs"]
 

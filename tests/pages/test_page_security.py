@@ -73,7 +73,7 @@ def test_keys_and_tokens_are_not_logged(
     link_token: str,
     key: str,
     caplog: pytest.LogCaptureFixture,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level("DEBUG")
     app.test_client().get(f"{HOME}/link?token={link_token}")
@@ -83,7 +83,7 @@ def test_keys_and_tokens_are_not_logged(
         f"{HOME}/keys/new", data={"token": form_token(signed_in_client), "name": "a", "scope": "read"}
     ).text
 
-    logged = caplog.text + capsys.readouterr().err
+    logged = caplog.text + capfd.readouterr().err
     assert "GET /settings/developer/link 200" in logged
     secrets = [
         link_token,

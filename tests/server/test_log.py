@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -15,33 +16,34 @@ import pytest
 from flask.testing import FlaskClient
 
 from auth import new_key
+from server.log import LogStream
 from tests.conftest import LiveServer, send_request
 from tests.server.conftest import send_bytes
 
 StartServer = Callable[..., LiveServer]
 
 
-def test_the_access_log_has_a_line_for_every_response(reader: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_access_log_has_a_line_for_every_response(reader: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
     reader.get("/api/v1/companies", headers={"X-Request-Id": "job-7"})
     reader.get("/api/v1/a%0Ab?secret=1", headers={"X-Request-Id": "job-8"})
 
     at = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
-    first, second = capsys.readouterr().err.splitlines()
+    first, second = capfd.readouterr().err.splitlines()
     assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/companies 200 [0-9.]+ 2 [0-9a-f-]{{36}} job-7", first)
     assert re.fullmatch(rf"{at} 127\.0\.0\.1 GET /api/v1/a%0Ab 404 [0-9.]+ [0-9]{{3}} [0-9a-f-]{{36}} job-8", second)
 
 
 def test_control_characters_in_a_method_are_escaped_in_the_log(
-    reader: FlaskClient, capsys: pytest.CaptureFixture[str]
+    reader: FlaskClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert reader.open("/api/v1/companies", method="\x1b[2KGET").status_code == 405
 
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = capfd.readouterr().err.splitlines()
     assert " %1B%5B2KGET /api/v1/companies 405 " in line
 
 
 def test_errors_and_the_log_do_not_contain_keys(
-    reader: FlaskClient, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    reader: FlaskClient, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     key = new_key()
@@ -49,7 +51,7 @@ def test_errors_and_the_log_do_not_contain_keys(
         response = reader.get(path)
         assert response.status_code in {400, 404}
         assert key not in response.text
-    logged = caplog.text + capsys.readouterr().err
+    logged = caplog.text + capfd.readouterr().err
     assert "cfk_[redacted]" in logged
     assert key not in logged
 
@@ -108,3 +110,37 @@ def test_a_too_large_request_is_logged_with_its_request_id(start_server: StartSe
 
     assert (response.split()[1], "X-Request-Id: job-7" in response, body) == ("413", True, "")
     assert "413 Request Entity Too Large job-7" in server.log
+
+
+def test_what_nothing_reads_is_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading, writing = os.pipe()
+    log = LogStream()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        for number in range(2000):
+            log.write(f"{number}".ljust(99) + "\n")
+        log.write("a traceback\n" * 20_000)
+        written = reader.read(1024 * 1024)
+        dropped = log.dropped
+        log.write("read again\n")
+
+        assert written.startswith(b"0 ") and dropped == 2001 - len(written) // 100
+        assert reader.read(1024 * 1024) == b"read again\n"
+    assert f"Nothing read the log: {dropped} messages before this one were dropped." in caplog.text
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("server", ["waitress", "granian"])
+def test_requests_and_a_signal_do_not_wait_for_who_reads_the_log(tmp_path: Path, server: str) -> None:
+    class ServerWithUnreadLog(LiveServer):
+        def read_log(self) -> None:
+            """Read nothing."""
+
+    with closing(ServerWithUnreadLog(tmp_path, "serve", "--server", server)) as live:
+        assert {send_request(live)[0] for _time in range(900)} == {401}
+        started = time.monotonic()
+        live.process.send_signal(signal.SIGTERM)
+        assert live.process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 5
