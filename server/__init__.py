@@ -34,6 +34,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
     if settings.server == "granian":
         from server.granian_server import Granian
 
+        # Granian would end a response that breaks off as if it were whole.
         app.wsgi_app = Spool(Turns(app.wsgi_app), streams=0)  # type: ignore[method-assign]
         server = Granian(app, settings, variables)
     else:

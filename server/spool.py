@@ -1,18 +1,17 @@
 """Large responses wait for their clients in temporary files, not in memory, and hold no snapshot of the database."""
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
-from api.problems import PROBLEM_TYPE, problem_json
+from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from database.connection import TASK
-from formats.ids import new_id
 
 log = logging.getLogger("cardfile")
 
@@ -33,53 +32,83 @@ class Spool:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         started: list[Any] = []
 
-        def start(*arguments: Any) -> Any:
-            started[:] = arguments
-            return start_response(*arguments)
+        def start(status: str, headers: list[tuple[str, str]], _error: object = None) -> None:
+            started[:] = status, headers
 
         body = self.app(environ, start)
-        if isinstance(body, list):
-            return body if sum(map(len, body)) <= MAX_IN_MEMORY else spool(body, environ, start_response)
-        status, headers, *_error = started
-        if not status.startswith("200") or any(name == "Content-Length" for name, _value in headers):
-            return body
-        if self.streams.acquire(blocking=False):
-            body = ClosingIterator(body)
-            return ClosingIterator(stream(body, environ, start_response), [body.close, self.streams.release])
-        return spool(body, environ, start_response)
+        status, headers = started
+        if isinstance(body, (list, tuple)):
+            is_ready = sum(map(len, body)) <= MAX_IN_MEMORY
+        else:
+            is_ready = not status.startswith("200") or any(name == "Content-Length" for name, _value in headers)
+            if not is_ready and self.streams.acquire(blocking=False):
+                body = ClosingIterator(body)
+                is_ready, callbacks = True, [body.close, self.streams.release]
+                body = ClosingIterator(stream(body, environ, headers), callbacks)
+        if not is_ready:
+            body = spool(body, environ, started)
+        start_response(*started)
+        return body
 
 
-def stream(body: Iterable[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
-    """Yield a body while its client takes it, then the rest from a file, because no snapshot may wait for a client."""
-    for piece in body:
-        yield piece
-        if environ[TASK].has_unsent_output():
-            with closing(spool(body, environ, start_response)) as rest:  # type: ignore[type-var]
-                yield from rest
+def stream(body: Iterable[bytes], environ: dict[str, Any], headers: list[tuple[str, str]]) -> Iterator[bytes]:
+    """Yield a body while its client takes it, then the rest from a file, because no snapshot may wait for a client.
 
-
-def spool(body: Iterable[bytes], environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Move a body to a temporary file, and return the file as a body; without a folder for such files, return it.
-
-    When their disk is full, a list is returned, too, and the response to anything else becomes 507.
+    If the body raises an error, log the request's id. The server logs the error.
     """
     try:
-        file = TemporaryFile()  # noqa: SIM115 -- the server closes it
-    except OSError:
-        return body
+        for piece in body:
+            yield piece
+            if environ[TASK].has_unsent_output():
+                rest, _length = move_to_file(body, environ)
+                with closing(rest):
+                    yield from rest
+    except Exception:
+        log.error("The response to request %s broke off.", dict(headers).get("X-Request-Id"))
+        raise
+
+
+def move_to_file(body: Iterable[bytes], environ: dict[str, Any]) -> tuple[Any, int]:
+    """Return a temporary file as a body, and its length; close the body. Raises OSError, or what the body raises."""
     try:
-        file.writelines(body)
+        file = TemporaryFile()  # noqa: SIM115 -- the server closes it
+        try:
+            file.writelines(body)
+            file.flush()
+        except BaseException:
+            file.raw.close()
+            raise
+        length = file.tell()
         file.seek(0)
-    except OSError as error:
-        log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
-        file.raw.close()
-        if isinstance(body, list):
-            return body
-        text = problem_json(507, "The disk for temporary files is full: read the list page by page.", new_id())
-        headers = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(text)))]
-        start_response("507 Insufficient Storage", headers, sys.exc_info())
-        return [text.encode()]
+        return environ.get("wsgi.file_wrapper", FileWrapper)(file, PIECE), length
     finally:
         getattr(body, "close", bool)()
-    wrapped: Iterable[bytes] = environ.get("wsgi.file_wrapper", FileWrapper)(file, PIECE)
-    return wrapped
+
+
+def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) -> Iterable[bytes]:
+    """Move a body to a temporary file, and return the file as a body; add its length to the headers in `started`.
+
+    Where that fails, a list is returned as it is, and the response to anything else becomes 507, or 500 if its body
+    raises an error: no response that breaks off looks whole.
+    """
+    request_id = dict(started[1]).get("X-Request-Id", "-")
+    try:
+        file, length = move_to_file(body, environ)
+        if not isinstance(body, list):
+            started[1].append(("Content-Length", str(length)))
+        return cast(Iterable[bytes], file)
+    except OSError as error:
+        log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
+        code, detail = 507, "There is no room for a temporary file: read the list page by page."
+    except Exception:
+        log.exception("The response to request %s broke off.", request_id)
+        code, detail = 500, DETAILS[500]
+    return body if isinstance(body, list) else problem(code, detail, request_id, started)
+
+
+def problem(code: int, detail: str, request_id: str, started: list[Any]) -> Iterable[bytes]:
+    """Return the body of a problem, and put its status and headers into `started`."""
+    text = problem_json(code, detail, request_id)
+    headers = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(text))), ("X-Request-Id", request_id)]
+    started[:] = f"{code} {HTTP_STATUS_CODES[code]}", headers
+    return [text.encode()]

@@ -1,5 +1,6 @@
 """Helpers and fixtures for tests with a live server."""
 
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -17,6 +18,16 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServ
     yield server
     server.stop(signal.SIGKILL)
     server.close()
+
+
+@pytest.fixture
+def file_limit() -> Iterator[int]:
+    """Raise this process's limit on open files for 3,000 connections; return the new limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = 3000 if hard == resource.RLIM_INFINITY else min(3000, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def send_bytes(server: LiveServer, request: bytes, half_close: bool = True) -> bytes:

@@ -2,10 +2,11 @@
 
 import http.client
 import json
-import resource
+import re
+import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from email.utils import parsedate_to_datetime
@@ -165,16 +166,6 @@ def test_a_key_deleted_by_the_command_is_refused_by_the_running_server(
     assert send_request(server)[0] == 401
 
 
-@pytest.fixture
-def file_limit() -> Iterator[int]:
-    """Raise this process's limit on open files for 1,200 connections; return the new limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = 2000 if hard == resource.RLIM_INFINITY else min(2000, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-    yield limit
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def test_1200_idle_connections_do_not_block_a_new_connection(tmp_path: Path, file_limit: int) -> None:
     class ServerWithFileLimit(LiveServer):
         program = ("sh", "-c", 'ulimit -S -n 1024; exec "$0" "$@"', *LiveServer.program)
@@ -197,6 +188,36 @@ def test_the_requests_of_eight_concurrent_writers_all_succeed(start_server: Star
         )
 
     assert [status for status, _body in responses] == [201] * 80
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("name", ["waitress", "granian"])
+def test_a_list_that_a_damaged_page_breaks_off_does_not_look_whole(start_server: StartServer, name: str) -> None:
+    first = start_server()
+    first.read_first_key()
+    run_external_sql(
+        f"sqlite:///{first.folder}/cardfile.db",
+        """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+        INSERT INTO companies (id, name, notes, position, is_customer, created_at, updated_at)
+        SELECT i, 'S', printf('%.2000c', 'x'), 0, 0, '2024-01-01T00:00:00Z', '2024-01-01T00:00:00Z' FROM n""",
+    )
+    assert first.stop(signal.SIGTERM) == 0
+    path = first.folder / "cardfile.db"
+    size = path.stat().st_size // 4096
+    with path.open("r+b") as file:
+        file.seek(size * 6 // 10 * 4096)
+        file.write(b"\xff" * 4096 * (size // 20))
+    server = start_server("serve", "--server", name)
+    server.key = first.key
+
+    try:
+        assert send_request(server)[0] == 500
+    except http.client.IncompleteRead:
+        assert name == "waitress"
+    server.stop(signal.SIGTERM)
+    [request_id] = re.findall(r"The response to request (\S+) broke off", server.log)
+    assert server.log.count(request_id) == 2
+    assert "database disk image is malformed" in server.log
 
 
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])

@@ -126,6 +126,45 @@ def test_a_response_of_unknown_length_is_507_when_the_disk_of_temporary_files_is
     spool.app = app_with(stream).app
 
     response = spool({TASK: Task()}, lambda *arguments: started.append(arguments[0]))
-    assert started == ["200 OK", "507 Insufficient Storage"]
-    assert b"The disk for temporary files is full" in b"".join(response)
+    assert started == ["507 Insufficient Storage"]
+    assert b"There is no room for a temporary file" in b"".join(response)
     assert stream.is_closed
+
+
+class Broken(Stream):
+    """A response that raises an error after its first piece."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"1"
+        raise ValueError("damaged")
+
+
+@pytest.mark.parametrize("streams", [1, 0])
+def test_a_response_that_breaks_off_is_500_or_an_error_and_is_logged_with_its_request_id(
+    caplog: pytest.LogCaptureFixture, streams: int
+) -> None:
+    started: list[Any] = []
+    body = Broken()
+
+    def app(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("X-Request-Id", "job-7")])
+        return body
+
+    response = Spool(app, streams)({TASK: Task()}, lambda *arguments: started.extend(arguments))
+    if streams:
+        with pytest.raises(ValueError, match="damaged"):
+            list(response)
+        response.close()  # type: ignore[attr-defined]
+    else:
+        assert started[0] == "500 Internal Server Error" and ("X-Request-Id", "job-7") in started[1]
+        assert b'"requestId":"job-7"' in b"".join(response)
+    assert body.is_closed
+    assert "The response to request job-7 broke off." in caplog.text
+
+
+def test_a_response_in_a_file_has_a_length_so_that_a_shorter_one_is_cut() -> None:
+    started: list[Any] = []
+    response = Spool(app_with(Stream()).app, 0)({}, lambda *arguments: started.extend(arguments))
+    response.close()  # type: ignore[attr-defined]
+
+    assert ("Content-Length", "2") in started[1]
