@@ -5,7 +5,11 @@ clients that don't read (server/listener.py), close_silent_connections() those t
 setting for an inherited socket, with which the port listens before the first key is shown and drops such clients.
 """
 
+import ctypes
+import errno
+import math
 import os
+import signal
 import socket
 import stat
 import struct
@@ -26,7 +30,10 @@ from settings import Settings, missing_package
 
 # Threads of a process, most of which may wait for clients.
 MAX_THREADS = 512
-CHECK_SECONDS = 1
+CHECK_SECONDS = 0.5
+# In a crowd, a client may wait so long for a response. Linux doesn't tell it from one that has sent half a header.
+CROWDED_ANSWER_SECONDS = 5
+PR_SET_PDEATHSIG = 1
 
 
 def import_granian() -> Any:
@@ -34,6 +41,7 @@ def import_granian() -> Any:
     try:
         import granian.constants
         import granian.http
+        import granian.log
         import granian.net
         import granian.server
     except ImportError as error:
@@ -72,7 +80,9 @@ def create_server(granian: Any, workers: int, own: socket.socket, connection_lim
             max_buffer_size=64 * 1024,
         ),
         websockets=False,
-        log_enabled=False,
+        # Such as a worker process that died.
+        log_level=granian.log.LogLevels.error,
+        log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         respawn_failed_workers=True,
         workers_kill_timeout=8,
     )
@@ -86,13 +96,13 @@ class Granian:
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
         # Since when requests, outside of the gate, wait for their bodies, by thread.
         self.waits: dict[int, float] = {}
-        connection_limit = raise_descriptor_limit()
+        self.connection_limit = raise_descriptor_limit()
         # Granian takes one socket: of several addresses the first.
         own, *others = open_sockets(settings, variables)
         for each in others:
             each.close()
         self.address, self.port = own.getsockname()[:2]
-        self.server = create_server(granian, settings.workers, own, connection_limit)
+        self.server = create_server(granian, settings.workers, own, self.connection_limit)
         # Installed before the greeting, because its reader may stop the server at once.
         self.signals = catch_signals()
 
@@ -105,10 +115,22 @@ class Granian:
         multiprocessing.set_start_method("fork", force=True)
         # A signal may have come before Granian had its own handlers.
         self.server.on_startup(lambda: self.signals and self.server.signal_handler_interrupt())
+        # A worker process may stop before its parent knows why, as when a signal is sent to all.
+        self.server.on_shutdown(lambda: self.server.interrupt_signal and self.server.interrupt_children.clear())
         self.server.serve(target_loader=self.start_worker, wrap_loader=False)
 
     def start_worker(self) -> Callable[..., Iterable[bytes]]:
-        """Return a worker's WSGI app, and begin to close its stalled connections."""
+        """Return a worker's WSGI app, and begin to close its stalled connections; the worker ends with its parent."""
+        with suppress(AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # After Ctrl-C the parent sends SIGTERM. Of two signals at once, Linux may not wake Python's main thread.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Granian catches SIGTERM a moment later. Until here, the inherited handler has only noted it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self.server.interrupt_signal:
+            # The parent may send it only now.
+            time.sleep(1)
+            signal.raise_signal(signal.SIGTERM)
         threading.Thread(target=self.close_stalled_connections, daemon=True).start()
         return self.respond
 
@@ -118,7 +140,13 @@ class Granian:
             time.sleep(CHECK_SECONDS)
             now = time.monotonic()
             if any(now - since > listener.STALLED_SECONDS for since in list(self.waits.values())):
-                close_silent_connections(self.port)
+                limit = listener.STALLED_SECONDS
+                # Without any that waits for a response, the stalled client has had 100 Continue.
+                close_silent_connections(self.port, math.inf, limit) or close_silent_connections(
+                    self.port, limit, limit
+                )
+            elif is_crowded(self.connection_limit):
+                close_silent_connections(self.port, listener.CROWDED_SECONDS, CROWDED_ANSWER_SECONDS)
 
     def respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Call the app, which needs no body to refuse a request without a key."""
@@ -134,8 +162,10 @@ class Granian:
         with self.gate:
             body = self.app(environ, start)
             if status.startswith("413"):
-                # Read, so that its sender sees the response.
-                environ["wsgi.input"].read(8 * self.app.config["MAX_CONTENT_LENGTH"])
+                # Its sender sees the response once the rest is read (RFC 9112 §9.6).
+                deadline = time.monotonic() + listener.LINGER_SECONDS
+                while environ["wsgi.input"].read(1024 * 1024) and time.monotonic() < deadline:
+                    pass
             return body
 
 
@@ -160,34 +190,37 @@ class Body:
             self.gate.acquire()
 
 
-def close_silent_connections(port: int) -> None:
-    """Close the connections that wait for a response, and had no traffic for STALLED_SECONDS.
-
-    Where there is none, the stalled client has had 100 Continue: then all silent connections are closed.
-    """
-    for unanswered in True, False:
-        if sum(close_if_silent(each, unanswered) for each in own_connections(port)):
-            return
+def close_silent_connections(port: int, idle: float, unanswered: float) -> int:
+    """Close the connections without traffic for so many seconds, idle or waiting for a response; return how many."""
+    closed = 0
+    for each in own_connections(port):
+        # Linux's struct tcp_info: the milliseconds since data was sent and since data was received.
+        sent, received = struct.unpack_from("=I4xI", each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), 44)
+        if min(sent, received) > 1000 * (unanswered if received < sent else idle):
+            closed += 1
+            # OSError: the client has closed it meanwhile.
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+    return closed
 
 
 def own_connections(port: int) -> Iterator[socket.socket]:
-    """Yield a copy of each connection of this process to the port."""
-    for name in os.listdir("/proc/self/fd"):
+    """Yield each connection of this process to the port, as it is: no descriptor may be left for a copy."""
+    for number in range(2 * listener.MAX_CONNECTIONS):
         with suppress(OSError):
-            if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
-                with socket.socket(fileno=os.dup(int(name))) as copy:
-                    is_tcp = copy.family in {socket.AF_INET, socket.AF_INET6}
-                    if is_tcp and copy.getsockname()[1] == port and copy.getpeername():
-                        yield copy
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                connection = socket.socket(fileno=number)
+                try:
+                    is_tcp = connection.family in {socket.AF_INET, socket.AF_INET6}
+                    if is_tcp and connection.getsockname()[1] == port and connection.getpeername():
+                        yield connection
+                finally:
+                    connection.detach()
 
 
-def close_if_silent(connection: socket.socket, unanswered: bool) -> bool:
-    """Close a connection without traffic for STALLED_SECONDS, perhaps only if it waits for a response; tell if so."""
-    # Linux's struct tcp_info: the milliseconds since data was sent and since data was received.
-    sent, received = struct.unpack_from("=I4xI", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), 44)
-    is_silent = min(sent, received) > listener.STALLED_SECONDS * 1000 and (received < sent or not unanswered)
-    if is_silent:
-        # OSError: the client has closed it meanwhile.
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-    return is_silent
+def is_crowded(connection_limit: int) -> bool:
+    """Tell whether nearly as many files are open as a process may have connections."""
+    try:
+        return len(os.listdir("/proc/self/fd")) > listener.CROWDED * connection_limit
+    except OSError as error:
+        return error.errno == errno.EMFILE

@@ -13,6 +13,10 @@ from settings import Settings
 STALLED_SECONDS = 60
 # Longer than the 60 seconds for which load balancers keep idle connections.
 IDLE_SECONDS = 75
+# Once nine tenths of the connections that a server accepts are open, such a client has this time only.
+CROWDED, CROWDED_SECONDS = 0.9, 0.5
+# For how long the rest of a request is read and dropped after a response that didn't need it.
+LINGER_SECONDS = 30
 BACKLOG = 1024
 MAX_CONNECTIONS = 2000
 

@@ -100,15 +100,47 @@ def test_the_error_for_workers_from_the_environment_names_the_variables(
     assert refused.stderr == "Error: WORKERS needs a server with several processes: add SERVER=granian.\n"
 
 
+def children(server: LiveServer) -> list[int]:
+    """Return the ids of a server's worker processes."""
+    path = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    return [int(each) for each in path.read_text(encoding="ascii").split()]
+
+
 @pytest.mark.tools
-def test_a_killed_process_is_replaced(workers: LiveServer) -> None:
+def test_a_killed_process_is_replaced_and_logged(workers: LiveServer) -> None:
     assert send_request(workers)[0] == 200
-    children = Path(f"/proc/{workers.process.pid}/task/{workers.process.pid}/children").read_text(encoding="ascii")
-    os.kill(int(children.split()[0]), signal.SIGKILL)
-    time.sleep(8)
+    os.kill(children(workers)[0], signal.SIGKILL)
+    time.sleep(0.5)
 
     assert {send_request(workers)[0] for _time in range(20)} == {200}
+    assert len(children(workers)) == 2
     assert workers.stop(signal.SIGTERM) == 0
+    assert workers.log.count("Unexpected exit from worker-1") == 1 and "Traceback" not in workers.log
+
+
+@pytest.mark.tools
+def test_a_killed_main_process_leaves_no_other_on_the_port(workers: LiveServer) -> None:
+    assert send_request(workers)[0] == 200
+    workers.process.kill()
+    workers.process.wait()
+    time.sleep(0.5)
+
+    with pytest.raises(ConnectionRefusedError):
+        send_request(workers)
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_signal_to_all_processes_as_by_ctrl_c_ends_them_soon(
+    workers: LiveServer, number: int, seconds: float
+) -> None:
+    time.sleep(seconds)
+    started = time.monotonic()
+    os.killpg(workers.process.pid, number)
+
+    assert workers.process.wait(timeout=20) == 0
+    assert time.monotonic() - started < 5
 
 
 def test_the_error_for_a_missing_granian_has_the_install_command(
