@@ -1,9 +1,12 @@
 """waitress (one process): its limits, its own errors as problem+json, persistent connections, graceful shutdown."""
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Collection
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 from flask import Flask
@@ -25,11 +28,14 @@ access_log = logging.getLogger("cardfile.access")
 
 # Less than the ten seconds that `docker stop` waits.
 SHUTDOWN_SECONDS = 8
+# The part of them in which requests that are on their way arrive, and are answered.
+LAST_REQUESTS_SECONDS = 0.3
 CHECK_SECONDS = 0.5
 # Bytes of earlier responses on a connection; with more, the next response is its last one.
 MAX_UNREAD = 64 * 1024
 # Unsent bytes of a long list, well below "outbuf_high_watermark"; with more, it waits for its client in a file.
 MAX_UNSENT = 256 * 1024
+TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 OPTIONS = {
     # select() fails past 1,024 descriptors.
@@ -56,7 +62,7 @@ class KeepAliveTask(WSGITask):  # type: ignore[misc]
 
     def execute(self) -> None:
         # A client that sends more requests than it reads responses would have a thread wait for it.
-        if self.channel.total_outbufs_len > MAX_UNREAD:
+        if self.channel.total_outbufs_len > MAX_UNREAD or Channel.is_stopping:
             super().set_close_on_finish()
         super().execute()
 
@@ -96,8 +102,52 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         self.response_headers += [("Content-Type", PROBLEM_TYPE), ("X-Request-Id", request_id)]
         self.content_length = len(body)
         self.set_close_on_finish()
+        self.channel.has_unread_body = True
         self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
         access_log.info("rejected before the app: %s %s", self.status, request_id)
+
+
+class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
+    """Closes the connection after a request whose end is in doubt, and refuses endless chunk extensions."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        # RFC 9112 §3.2.2: an absolute URI overrides Host.
+        if self.proxy_netloc and "HOST" in self.headers:
+            self.headers["HOST"] = self.proxy_netloc
+        # §6.1 and §6.3: by another reading of such headers, the request ends elsewhere.
+        if TRANSFER_ENCODING.search(header_plus) and (not self.chunked or "CONTENT_LENGTH" in self.headers):
+            self.headers["CONNECTION"] = "close"
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        # waitress would keep a chunk's extension or the trailer, and search it anew with every packet.
+        if self.chunked and len(self.body_rcv.control_line + self.body_rcv.trailer) > self.adj.max_request_header_size:
+            self.error = SimpleNamespace(
+                code=400, reason="Bad Request", body="A chunk extension or trailer is too large"
+            )
+            self.completed = True
+        return consumed
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection: after a response to an unread body it reads on, so that the sender sees it (RFC 9112 §9.6)."""
+
+    task_class, error_task_class, parser_class = KeepAliveTask, ProblemTask, StrictParser
+    is_stopping = has_unread_body = will_close = False
+    lingers_until = 0.0
+
+    def handle_close(self) -> None:
+        if self.has_unread_body and self.will_close and not self.lingers_until:
+            self.lingers_until, self.will_close = time.time() + listener.LINGER_SECONDS, False
+            self.request = None
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()
+
+    def received(self, data: bytes) -> bool:
+        return bool(self.lingers_until or super().received(data))
 
 
 class Waitress:
@@ -106,7 +156,7 @@ class Waitress:
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
         # waitress has no public setting for its tasks. Without KeepAliveTask every 304 closes the client's connection;
         # without ProblemTask its own errors are plain text.
-        HTTPChannel.task_class, HTTPChannel.error_task_class = KeepAliveTask, ProblemTask
+        BaseWSGIServer.channel_class = Channel
         connection_limit, listening = raise_descriptor_limit(), open_sockets(settings, variables)
         self.address, self.port = listening[0].getsockname()[:2]
         self.channels: dict[int, Any] = {}
@@ -139,10 +189,18 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
         if time.monotonic() >= next_check:
             first_seen = check_connections(sockets, first_seen)
             next_check = time.monotonic() + CHECK_SECONDS
+    stop(server, sockets)
+
+
+def stop(server: Any, sockets: dict[int, Any]) -> None:
+    """Answer the requests that are on their way, stop accepting connections, and finish open requests."""
+    Channel.is_stopping = True
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    while time.monotonic() < deadline - SHUTDOWN_SECONDS + LAST_REQUESTS_SECONDS:
+        wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
     for each in list(sockets.values()):
         if isinstance(each, BaseWSGIServer):
             wasyncore.dispatcher.close(each)
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
     while close_idle_connections(sockets) and time.monotonic() < deadline:
         wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
     server.task_dispatcher.shutdown(timeout=max(0, deadline - time.monotonic()))
@@ -161,11 +219,13 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
             continue
         # By the system's clock, which may have been set back since.
         channel.last_activity = min(channel.last_activity, now)
-        request, since, limit = channel.request, channel.last_activity, listener.IDLE_SECONDS
+        request, since, limit = channel.request, channel.last_activity, float(listener.IDLE_SECONDS)
         if request is not None:
             unfinished[request] = min(first_seen.get(request, now), now)
             since, limit = since if request.headers_finished else unfinished[request], listener.STALLED_SECONDS
-        if now - since > limit:
+        if len(sockets) > listener.CROWDED * channel.adj.connection_limit:
+            limit = listener.CROWDED_SECONDS
+        if now - since > limit or now > (channel.lingers_until or now):
             channel.will_close = True
         elif request is not None and request.headers_finished and lacks_key(request):
             answer_without_body(channel)
@@ -183,6 +243,7 @@ def answer_without_body(channel: Any) -> None:
     request, channel.request = channel.request, None
     request.body_rcv = None
     request.headers |= {"CONNECTION": "close", "CONTENT_LENGTH": "0"}
+    channel.has_unread_body = True
     channel.requests.append(request)
     channel.server.add_task(channel)
 

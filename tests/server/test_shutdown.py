@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -116,3 +116,25 @@ def test_a_killed_server_keeps_every_row_that_it_confirmed(start_server: StartSe
     changes = [each["seq"] for each in json.loads(send_request(second, "/api/v1/changes")[1])]
     assert set(confirmed) <= kept
     assert changes == list(range(1, len(kept) + 1))
+
+
+@pytest.mark.tools
+def test_busy_clients_are_told_that_the_connection_closes(start_server: StartServer) -> None:
+    server = start_server()
+    server.read_first_key()
+
+    def send_until_told(number: int) -> str | None:
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+            while True:
+                connection.request("GET", "/api/v1/contacts", headers={"Authorization": f"Bearer {server.key}"})
+                response = connection.getresponse()
+                assert (response.status, response.read()) == (200, b"[]")
+                if response.headers["Connection"]:
+                    return response.headers["Connection"]
+                time.sleep(0.002 * (number % 8))
+
+    with ThreadPoolExecutor(32) as clients:
+        told = clients.map(send_until_told, range(32))
+        time.sleep(1)
+        assert server.stop(signal.SIGTERM) == 0
+        assert list(told) == ["close"] * 32

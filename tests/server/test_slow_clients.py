@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -200,6 +200,24 @@ def test_an_idle_connection_outlives_a_stalled_one(impatient: LiveServer) -> Non
         assert is_open(idle, STALLED + 1)
         assert not is_open(idle, IDLE - STALLED + 5)
         assert not is_open(header, 5)
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("sent", ["", "GET / HTTP/1.1\r\nX: "], ids=["idle", "half-a-header"])
+@pytest.mark.parametrize("name", SERVERS)
+def test_more_clients_than_connections_keep_nobody_out(
+    start_server: Callable[..., LiveServer], file_limit: int, name: str, sent: str
+) -> None:
+    server = start_server("serve", "--server", name)
+    server.read_first_key()
+    with ExitStack() as clients:
+        for _number in range(min(2600, file_limit - 100)):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            # Those who wait too long are closed meanwhile.
+            with suppress(OSError):
+                client.sendall(sent.encode())
+        time.sleep(6 if sent else 1)
+        assert min(duration(server, "/api/v1/contacts") for _time in range(3)) < 1
 
 
 def test_a_client_that_offers_http_2_is_answered_by_http_1(server: LiveServer) -> None:

@@ -1,0 +1,84 @@
+"""Where a request ends is never in doubt, and who sends too much sees the refusal, on both servers."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.conftest import LiveServer, send_request
+from tests.server.conftest import send_bytes
+
+JSON = b'{"name":"Ann"}'
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(JSON), JSON)
+SECOND = b"DELETE /api/v1/contacts/victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n"
+SIZES = b"Content-Length: %d\r\n"
+TRANSFER = b"Transfer-Encoding: %s\r\n"
+
+
+@pytest.fixture(scope="module", params=["waitress", "granian"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with closing(LiveServer(tmp_path_factory.mktemp("framing"), "serve", "--server", request.param)) as server:
+        server.read_first_key()
+        yield server
+
+
+def post(server: LiveServer, headers: bytes, version: bytes = b"1.1", target: bytes = b"/api/v1/contacts") -> bytes:
+    """Return a POST request without its body."""
+    key = f"Authorization: Bearer {server.key}\r\nContent-Type: application/json\r\nHost: a\r\n".encode()
+    return b"POST %s HTTP/%s\r\n%s%s\r\n" % (target, version, key, headers)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "version"),
+    [
+        pytest.param(SIZES % 5 + TRANSFER % b"chunked", CHUNKED, b"1.1", id="both"),
+        pytest.param(TRANSFER % b"chunked" + SIZES % len(JSON), CHUNKED, b"1.1", id="both-in-other-order"),
+        pytest.param(SIZES % 5 + b"transfer-ENCODING:chunked\r\n", CHUNKED, b"1.1", id="both-in-other-case"),
+        pytest.param(TRANSFER % b"" + SIZES % len(JSON), JSON, b"1.1", id="empty-and-length"),
+        pytest.param(TRANSFER % b"", b"", b"1.1", id="empty"),
+        pytest.param(TRANSFER % b"," + SIZES % len(JSON), JSON, b"1.1", id="comma"),
+        pytest.param(TRANSFER % b"chunked" + b"Connection: keep-alive\r\n", CHUNKED, b"1.0", id="http-1.0"),
+        pytest.param(TRANSFER % b"chunked" + SIZES % 3 + b"Connection: keep-alive\r\n", CHUNKED, b"1.0", id="1.0-both"),
+    ],
+)
+def test_the_connection_ends_after_a_request_whose_end_is_in_doubt(
+    server: LiveServer, headers: bytes, body: bytes, version: bytes
+) -> None:
+    response = send_bytes(server, post(server, headers, version) + body + SECOND % server.key.encode(), False)
+
+    assert response.count(b"HTTP/1.") == 1
+    assert response.split()[1] in {b"201", b"400"}
+
+
+def test_a_request_whose_end_is_certain_keeps_its_connection(server: LiveServer) -> None:
+    for headers, body in (TRANSFER % b"chunked", CHUNKED), (SIZES % len(JSON), JSON):
+        response = send_bytes(server, post(server, headers) + body + SECOND % server.key.encode(), False)
+        assert [line.split()[1] for line in response.splitlines() if b"HTTP/1." in line] == [b"201", b"404"]
+
+
+@pytest.mark.parametrize("megabytes", [8, 9, 30])
+def test_the_sender_of_a_body_of_any_size_sees_the_413(server: LiveServer, megabytes: int) -> None:
+    assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
+
+
+@pytest.mark.parametrize("start", [b"5;a=", b"0\r\nX: "], ids=["extension", "trailer"])
+def test_an_endless_chunk_extension_or_trailer_is_refused_at_once(server: LiveServer, start: bytes) -> None:
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(post(server, TRANSFER % b"chunked") + start)
+        try:
+            for _number in range(128):
+                client.sendall(b"x" * 64 * 1024)
+            assert client.recv(100).split()[1] == b"400"
+        except (BrokenPipeError, ConnectionResetError):
+            assert "granian" in server.process.args, "Only Granian closes at once"  # type: ignore[operator]
+    assert time.monotonic() - started < 3
+
+
+def test_the_authority_of_an_absolute_uri_overrides_host_on_waitress(shared_server: LiveServer) -> None:
+    head = b"GET http://crm.example/docs HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert b"http://crm.example/api/v1" in send_bytes(shared_server, head)
+    assert send_bytes(shared_server, head.replace(b"crm.example", b"me@crm.example")).split()[1] == b"400"
+    assert send_bytes(shared_server, head.replace(b"Host: a\r\n", b"")).split()[1] == b"400"
