@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import select
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -16,37 +17,37 @@ from auth import redact
 
 log = logging.getLogger("cardfile")
 
-# A pipe that can be written at all takes so many bytes at once.
+# A pipe takes so many bytes wholly or not at all.
 PIECE = getattr(select, "PIPE_BUF", 512)
 
 
 class LogStream:
     """Standard error, for which no thread waits: lines that can't be written at once are dropped and counted."""
 
-    dropped = 0
+    dropped = descriptor = 0
+
+    def open(self) -> None:
+        """Open standard error anew if it is a pipe: no other process shares that it doesn't wait."""
+        with suppress(OSError, ValueError, AttributeError):
+            number = sys.stderr.fileno()
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                self.descriptor = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
 
     def write(self, text: str) -> None:
         """Write lines, and how many were dropped before."""
         data = text.encode(errors="backslashreplace")
-        # AttributeError: sys.stderr is None after the terminal closed.
-        with suppress(OSError, ValueError, AttributeError):
+        try:
             for start in range(0, len(data), PIECE):
-                if is_full(sys.stderr.fileno()):
-                    self.dropped += 1
-                    return
-                os.write(sys.stderr.fileno(), data[start : start + PIECE])
-        if self.dropped:
-            dropped, self.dropped = self.dropped, 0
-            log.warning("Nothing read the log: %s messages before this one were dropped.", dropped)
-
-
-def is_full(descriptor: int) -> bool:
-    """Tell whether a write would wait, as to a pipe that nothing reads."""
-    try:
-        return not select.select((), (descriptor,), (), 0)[1]
-    except OSError:
-        # Windows has no such question.
-        return False
+                os.write(self.descriptor or sys.stderr.fileno(), data[start : start + PIECE])
+        except BlockingIOError:
+            self.dropped += 1
+        except (OSError, ValueError, AttributeError):
+            # AttributeError: sys.stderr is None after the terminal closed.
+            return
+        else:
+            if self.dropped:
+                dropped, self.dropped = self.dropped, 0
+                log.warning("Nothing read the log: %s messages before this one were dropped.", dropped)
 
 
 class TextFormatter(logging.Formatter):
@@ -78,6 +79,7 @@ def init_log(app: Flask, log_format: str) -> None:
 
 def set_up_logging(log_format: str) -> None:
     """Write log messages to standard error, where requests are logged, too."""
+    log_stream.open()
     handler = logging.StreamHandler(log_stream)
     handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -119,6 +119,7 @@ def test_what_nothing_reads_is_dropped_and_counted(
     log = LogStream()
     with open(reading, "rb", buffering=0) as reader, open(writing, "w", encoding="utf-8") as stderr:
         monkeypatch.setattr("sys.stderr", stderr)
+        log.open()
         for number in range(2000):
             log.write(f"{number}".ljust(99) + "\n")
         log.write("a traceback\n" * 20_000)
@@ -128,6 +129,7 @@ def test_what_nothing_reads_is_dropped_and_counted(
 
         assert written.startswith(b"0 ") and dropped == 2001 - len(written) // 100
         assert reader.read(1024 * 1024) == b"read again\n"
+        os.close(log.descriptor)
     assert f"Nothing read the log: {dropped} messages before this one were dropped." in caplog.text
 
 
