@@ -1,15 +1,15 @@
 """The connection of a request: statements that are compiled once, snapshots, and the one writing transaction.
 
-Statements run on the driver's connection. SQLAlchemy builds them; it would take longer to execute one (execute() 25 µs,
-exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 28 % slower by exec_driver_sql(), and 78 %
-without compiled statements (`make bench ABLATE=driver-connection`, `ABLATE=compiled-statements`).
+Statements run on the driver's connection. SQLAlchemy would take longer to execute one (execute() 25 µs,
+exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 28 % slower by exec_driver_sql()
+(`make bench ABLATE=driver-connection`).
 """
 
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ from flask import Flask, current_app, g, request
 from database.backend import backend_of
 from database.identity import DatabaseFile, LostFile
 from database.slots import Slots
+from database.statement import Source, Statement
 from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
@@ -34,10 +35,6 @@ MAX_READ_SECONDS = 5
 # The key of the WSGI environment under which waitress has its task, which knows the client.
 TASK = "cardfile.task"
 
-SQL = sa.Select[*tuple[Any, ...]] | sa.UpdateBase
-# A statement, or a function that returns one, depending on its arguments or on the kind of database.
-Source = SQL | Callable[..., SQL]
-
 
 class TooManyLongReads(Exception):
     """Other clients' long reads hold all of the threads that such reads may have."""
@@ -45,27 +42,6 @@ class TooManyLongReads(Exception):
 
 class ReadTimeout(Exception):
     """A statement took MAX_READ_SECONDS, though no other long read ran at its end."""
-
-
-class Statement:
-    """A statement compiled to SQL, and how values are bound to it."""
-
-    def __init__(self, statement: SQL, dialect: sa.Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self.sql = str(compiled)
-        # SQLite binds by position, PostgreSQL by name.
-        self.names: list[str] | None = compiled.positiontup
-        types = {name: bind.type.dialect_impl(dialect) for bind, name in compiled.bind_names.items()}
-        processors = {name: type_.bind_processor(dialect) for name, type_ in types.items()}
-        self.processors = {name: process for name, process in processors.items() if process}
-        self.constants = {name: value for name, value in compiled.params.items() if value is not None}
-
-    def bind(self, values: Mapping[str, Any]) -> Any:
-        """Return the values, and the statement's constants, as the driver expects them."""
-        bound = {**self.constants, **values}
-        for name, process in self.processors.items():
-            bound[name] = process(bound[name])
-        return bound if self.names is None else [bound[name] for name in self.names]
 
 
 class Connection:
@@ -136,11 +112,8 @@ class Connections:
     """The app's idle connections, its compiled statements, the lock of its writers, and its file, if it is SQLite's."""
 
     def __init__(self, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
-        self.engine, self.file, self.write_lock = (
-            engine,
-            file,
-            WriteLock(file.record.lock if file else None, threads // 4),
-        )
+        self.engine, self.file = engine, file
+        self.write_lock = WriteLock(file.record.lock if file else None, threads // 4)
         self.large_reads = threading.BoundedSemaphore(MAX_LARGE_READS)
         # Half of the threads are left to other requests.
         self.long_reads = Slots(threads // 2, patience=0.2)

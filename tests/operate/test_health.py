@@ -13,13 +13,13 @@ from tests.conftest import LiveServer, Query, send_request
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_the_probes_need_no_key_and_are_not_logged(anonymous: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_probes_need_no_key_and_are_not_logged(anonymous: FlaskClient, capfd: pytest.CaptureFixture[str]) -> None:
     for path in "/healthz", "/readyz":
         response = anonymous.get(path)
         assert (response.status_code, response.json) == (200, {"status": "ok"})
         assert response.headers["Cache-Control"] == "no-store"
         assert (anonymous.head(path).status_code, anonymous.post(path).status_code) == (200, 405)
-    lines = capsys.readouterr().err.splitlines()
+    lines = capfd.readouterr().err.splitlines()
     assert [line.split()[2:5] for line in lines] == [["POST", path, "405"] for path in ("/healthz", "/readyz")]
 
 

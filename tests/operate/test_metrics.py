@@ -104,11 +104,11 @@ def test_rows_changes_and_sizes_are_those_of_the_database(
 
 
 def test_the_metrics_need_a_key_and_are_not_logged(
-    reader: FlaskClient, anonymous: FlaskClient, capsys: pytest.CaptureFixture[str]
+    reader: FlaskClient, anonymous: FlaskClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert (reader.get("/metrics").status_code, capsys.readouterr().err) == (200, "")
+    assert (reader.get("/metrics").status_code, capfd.readouterr().err) == (200, "")
     assert anonymous.get("/metrics").status_code == 401
-    assert " GET /metrics 401 " in capsys.readouterr().err
+    assert " GET /metrics 401 " in capfd.readouterr().err
 
 
 @pytest.mark.tools
