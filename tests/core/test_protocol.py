@@ -161,7 +161,7 @@ def test_a_locked_database_is_503_with_retry_after(
 ) -> None:
     monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 50)
     with app.app_context():
-        db.engine.dispose()
+        close_database()
         with db.engine.connect() as other:
             other.exec_driver_sql("BEGIN IMMEDIATE")
             response = admin.post(path, json={"name": "late"})

@@ -1,8 +1,8 @@
 """The database: connections, transactions, the change log, references and indexes."""
 
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,8 +42,9 @@ def test_every_connection_has_the_required_pragmas(app: Flask) -> None:
 
 @pytest.mark.databases("sqlite")
 def test_a_write_transaction_locks_the_database_when_it_begins(app: Flask, database: str) -> None:
-    with app.app_context(), write_transaction(), pytest.raises(subprocess.CalledProcessError):
-        run_external_sql(database, "BEGIN IMMEDIATE")
+    other = sqlite.connect(database.removeprefix("sqlite:///"), timeout=0)
+    with closing(other), app.app_context(), write_transaction(), pytest.raises(sqlite.OperationalError):
+        other.execute("BEGIN IMMEDIATE")
     assert run_external_sql(database, "BEGIN IMMEDIATE") == []
 
 

@@ -70,6 +70,7 @@ def test_the_core_works_without_a_room(project_copy: Path, room: str) -> None:
     assert " passed" in run_tests(project_copy, "tests/core")
 
 
+@pytest.mark.tools
 def test_a_fourth_resource_takes_the_documented_diff(project_copy: Path) -> None:
     text = (project_copy / "examples" / "fourth_resource.md").read_text(encoding="utf-8")
     [diff] = re.findall(r"```diff\n(.*?)```", text, re.S)

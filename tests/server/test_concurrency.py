@@ -12,7 +12,7 @@ import pytest
 from schemas import RESOURCES
 from tests.conftest import LiveServer, send_request
 
-pytestmark = pytest.mark.databases("sqlite", "postgresql")
+pytestmark = [pytest.mark.databases("sqlite", "postgresql"), pytest.mark.tools]
 
 WRITERS = 8
 INCREMENTS = 50

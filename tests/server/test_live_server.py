@@ -53,6 +53,7 @@ def test_a_connection_stays_open_after_a_response_without_content_length(start_s
     connection.close()
 
 
+@pytest.mark.tools
 def test_a_long_list_needs_little_memory(start_server: StartServer) -> None:
     server = start_server()
     server.read_first_key()

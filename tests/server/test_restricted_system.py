@@ -85,6 +85,7 @@ def test_without_the_right_to_raise_it_the_limit_of_files_limits_the_connections
     assert raise_descriptor_limit() == 1024 - 64
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", SERVERS)
 def test_more_connections_than_descriptors_keep_nobody_out(tmp_path: Path, name: str) -> None:
     class ServerWithFewFiles(LiveServer):

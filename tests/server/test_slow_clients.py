@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
+pytestmark = pytest.mark.tools
+
 SERVERS = ("waitress", "granian")
 STALLED, IDLE = 3, 5
 SHORT_LIMITS = f"""
@@ -113,7 +115,6 @@ def memory(server: LiveServer) -> int:
     return total // 1024
 
 
-@pytest.mark.tools
 @pytest.mark.parametrize("count", [16, 60])
 def test_clients_that_never_read_or_send_hold_nobody_up(server: LiveServer, count: int) -> None:
     wal = server.folder / "cardfile.db-wal"
@@ -133,7 +134,6 @@ def test_clients_that_never_read_or_send_hold_nobody_up(server: LiveServer, coun
             assert wal.stat().st_size < 16 * 1024 * 1024
 
 
-@pytest.mark.tools
 def test_lists_that_clients_do_not_read_leave_room_for_others(server: LiveServer) -> None:
     with ExitStack() as clients:
         for _number in range(20):
@@ -156,7 +156,6 @@ def test_the_sender_of_a_body_with_a_bad_key_sees_the_401(server: LiveServer) ->
     assert {send_request(server, "/api/v1/contacts", {"notes": "x" * 30_000})[0] for _time in range(20)} == {401}
 
 
-@pytest.mark.tools
 @pytest.mark.parametrize("path", LISTS)
 def test_a_client_that_reads_nothing_is_dropped_after_the_limit_and_not_before(
     impatient: LiveServer, path: str
@@ -173,7 +172,6 @@ def test_a_client_that_reads_nothing_is_dropped_after_the_limit_and_not_before(
         assert len(receive_all(stalled)) < length
 
 
-@pytest.mark.tools
 @pytest.mark.parametrize("more", ["", "Expect: 100-continue\r\n"])
 def test_a_body_without_progress_is_dropped_after_the_limit_and_not_before(impatient: LiveServer, more: str) -> None:
     stalled = connect_without_body(impatient, impatient.key, b'{"name"', more)
@@ -189,7 +187,6 @@ def test_a_body_without_progress_is_dropped_after_the_limit_and_not_before(impat
         assert time.monotonic() - started < STALLED + 4
 
 
-@pytest.mark.tools
 def test_an_idle_connection_outlives_a_stalled_one(impatient: LiveServer) -> None:
     idle = connect(impatient, "GET /api/v1/contacts?limit=1", impatient.key)
     header = socket.create_connection(("127.0.0.1", impatient.port))
@@ -202,7 +199,6 @@ def test_an_idle_connection_outlives_a_stalled_one(impatient: LiveServer) -> Non
         assert not is_open(header, 5)
 
 
-@pytest.mark.tools
 @pytest.mark.parametrize("sent", ["", "GET / HTTP/1.1\r\nX: "], ids=["idle", "half-a-header"])
 @pytest.mark.parametrize("name", SERVERS)
 def test_more_clients_than_connections_keep_nobody_out(
