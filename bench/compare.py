@@ -41,7 +41,7 @@ PEERS: tuple[type[Peer], ...] = (
     Floor,
 )
 ABLATED_SERVERS: tuple[type[Cardfile], ...] = (WaitressBound, GranianTwo)
-PACKAGES = "flask, flask_sqlalchemy, marshmallow, waitress"
+PACKAGES = "flask, flask_sqlalchemy, marshmallow, prometheus_client, waitress"
 
 
 class Comparison(NamedTuple):

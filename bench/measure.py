@@ -94,11 +94,11 @@ def measure_rounds(peers: Sequence[Peer], plan: Plan) -> Rounds:
     return rounds
 
 
-def measure_round(peer: Peer, workload: str, seconds: int, url: str = "") -> Round:
+def measure_round(peer: Peer, workload: str, seconds: int, url: str = "", connections: int = 0) -> Round:
     """Run wrk for some seconds. Raises SystemExit when a response has an error status, or none came for an error."""
     script = peer.folder / "post.lua"
     script.write_text(CREATE_CONTACTS)
-    connections = 4 if workload == "all companies" else 16
+    connections = connections or (4 if workload == "all companies" else 16)
     options = ["-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "30s", "--latency"]
     options += ["-s", str(script)] if workload == "creates" else []
     header = f"Authorization: {peer.authorization}"

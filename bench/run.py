@@ -7,9 +7,18 @@ from tempfile import TemporaryDirectory
 
 from bench.compare import choose_tricks, compare_ablations, compare_peers
 from bench.growth import measure_growth
+from bench.load import measure_load
 from bench.measure import Plan, seed_database
 from bench.peers import ROOT, WORKLOADS
-from bench.report import Sections, describe_ablations, describe_comparison, describe_size, join_sections, write_results
+from bench.report import (
+    Sections,
+    describe_ablations,
+    describe_comparison,
+    describe_size,
+    finding_table,
+    join_sections,
+    write_results,
+)
 from bench.size import measure_size
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
@@ -62,6 +71,7 @@ def measure(folder: Path, plan: Plan, tricks: list[str]) -> Sections:
         return describe_ablations(compare_ablations(folder, database, plan, tricks), plan, tricks)
     comparison = compare_peers(folder, database, plan)
     sections = describe_comparison(comparison, measure_growth(folder, database, plan), plan)
+    sections["Load"] = finding_table(measure_load(folder, database, plan))
     sources = [database.path, *(folder / "large-source").glob("cardfile.db")]
     return sections | describe_size([measure_size(folder / f"size-{each.parent.name}", each) for each in sources])
 

@@ -23,6 +23,8 @@ RATIOS = (
 )
 # 99th percentile of a create's latency, with 16 writers, on each of Cardfile's servers.
 CREATE_P99_MS = 200
+READ_BESIDE_LISTS_P99_MS = 250
+MANY_WRITERS_P99_MS = 500
 # Start of Cardfile on waitress in terms of the import of its packages.
 START_RATIO = 1.3
 # Cost of a workload with 100,000 companies in terms of its cost with 10,000.
