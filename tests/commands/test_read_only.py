@@ -17,15 +17,17 @@ from tests.conftest import EXAMPLES
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 READS = [["check"], ["export", "../out"], ["backup", "../copy.db"], ["keys", "list"]]
+# As the commands see it, whose locale is another one than that of the tests.
+EXAMPLES_PATH = os.fsencode(EXAMPLES).decode(errors="surrogateescape")
 WRITES = [
     ["serve", "--port", "0"],
     ["keys", "create", "a"],
     ["keys", "delete", "a"],
     ["seed"],
-    ["import", str(EXAMPLES.parent)],
+    ["import", EXAMPLES_PATH.rpartition("/")[0]],
     ["forget", "contacts", "a"],
     ["restore"],
-    ["restore", str(EXAMPLES)],
+    ["restore", EXAMPLES_PATH],
 ]
 
 
