@@ -26,6 +26,7 @@ SECTIONS = (
     "Memory and start",
     "Targets",
     "Growth",
+    "Load",
     "Size",
     "Ablation",
     "Notes",
