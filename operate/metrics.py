@@ -18,8 +18,9 @@ from api.resources import ENDPOINTS
 from database import db
 from database.connection import connection, execute
 from models import Change
-from settings import Settings
+from settings import InvalidSetting, Settings
 
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 # In seconds: a small read takes less than one millisecond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -34,15 +35,17 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     """Measure the requests of the app, and add the endpoint."""
     if settings.workers > 1:
         # Read by prometheus_client when it is imported: it then counts in files, which all processes share.
-        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = mkdtemp(prefix="cardfile-metrics-")
-        finalize(app, rmtree, folder)
+        os.environ[FOLDER] = mkdtemp(prefix="cardfile-metrics-")
+        finalize(app, rmtree, os.environ[FOLDER])
+    if FOLDER in os.environ and not Path(os.environ[FOLDER]).is_dir():
+        raise InvalidSetting(f"{FOLDER} must name a folder that exists, not {os.environ[FOLDER]!r}.")
     from prometheus_client import Histogram, disable_created_metrics
     from prometheus_client.multiprocess import MultiProcessCollector
 
     disable_created_metrics()
     labels, about = ("method", "route", "status"), "The time until a response begins."
     durations = Histogram("cardfile_http_request_duration_seconds", about, labels, buckets=BUCKETS, registry=None)
-    collector = MultiProcessCollector(None) if settings.workers > 1 else durations
+    collector = MultiProcessCollector(None) if FOLDER in os.environ else durations
     # Histogram.labels() takes as long as counting.
     child_of = cache(lambda method, rule, status: durations.labels(method, re.sub("<[^>]+>", "{id}", rule), status))
     app.wsgi_app = partial(measure, app.wsgi_app, child_of)  # type: ignore[method-assign]

@@ -288,7 +288,8 @@ class LiveServer:
     """A running `service.py serve` process, on a free port."""
 
     program: Sequence[str | Path] = (sys.executable, ROOT / "service.py")
-    environment: Mapping[str, str] = os.environ
+    # That of the tests' start: an app in this process may have added variables since.
+    environment: Mapping[str, str] = {**os.environ}
 
     def __init__(self, folder: Path, *arguments: str, umask: int = -1, **environment: str) -> None:
         self.folder = folder
@@ -326,6 +327,11 @@ class LiveServer:
                 self.key = line.split("Bearer ")[1].split('"')[0]
                 return line.strip()
         return ""
+
+    def children(self) -> list[int]:
+        """Return the ids of the worker processes."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(each) for each in path.read_text(encoding="ascii").split()]
 
     def stop(self, number: int) -> int:
         """Send a signal and return the exit status."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -111,9 +112,23 @@ def test_the_metrics_need_a_key_and_are_not_logged(
     assert " GET /metrics 401 " in capfd.readouterr().err
 
 
+def test_a_folder_of_the_counts_that_is_missing_stops_the_start(
+    run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(metrics.FOLDER, f"{tmp_path}/gone")
+    refused = run_command("serve")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"Error: PROMETHEUS_MULTIPROC_DIR must name a folder that exists, not '{tmp_path}/gone'.\n",
+    )
+
+
 @pytest.mark.tools
-def test_all_workers_return_the_sums_also_of_one_that_died(start_server: Callable[..., LiveServer]) -> None:
-    server = start_server("serve", "--server", "granian", "--workers", "2")
+def test_all_workers_return_the_sums_also_of_one_that_died(
+    start_server: Callable[..., LiveServer], tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    server = start_server("serve", "--server", "granian", "--workers", "2", TMPDIR=f"{tmp_path}/temporary")
     server.read_first_key()
 
     def counted() -> set[int]:
@@ -123,9 +138,9 @@ def test_all_workers_return_the_sums_also_of_one_that_died(start_server: Callabl
     for _time in range(40):
         assert send_request(server)[0] == 200
     assert counted() == {40}
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
-    os.kill(int(children.split()[0]), signal.SIGKILL)
+    os.kill(server.children()[0], signal.SIGKILL)
     for _time in range(20):
         send_request(server)
     assert min(counted()) >= 40 and len(counted()) == 1
+    assert (server.stop(signal.SIGTERM), [*(tmp_path / "temporary").iterdir()]) == (0, [])
     assert server.stop(signal.SIGTERM) == 0

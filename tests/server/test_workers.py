@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -73,47 +74,44 @@ def test_a_signal_stops_all_processes(workers: LiveServer, number: int) -> None:
         send_request(workers)
 
 
-def test_the_error_for_a_port_in_use_names_the_port(
-    workers: LiveServer, start_server: StartServer, run_command: Callable[..., Result]
-) -> None:
-    refused = run_command(*TWO_WORKERS, "--port", str(workers.port))
-
-    assert refused.exit_code == 1
-    assert f"Can't listen on 127.0.0.1 port {workers.port}: Address already in use." in refused.stderr
-
-
-def test_waitress_refuses_several_workers(run_command: Callable[..., Result]) -> None:
-    refused = run_command("serve", "--workers", "2")
-
-    assert (refused.exit_code, refused.stderr) == (
-        1,
-        "Error: --workers needs a server with several processes: add --server granian.\n",
+def refuse(folder: Path, *arguments: str, **environment: str) -> str:
+    """Return the error of a start that is refused."""
+    refused = subprocess.run(
+        [*LiveServer.program, *arguments],
+        cwd=folder,
+        env={**LiveServer.environment, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=60,
     )
+    assert refused.returncode == 1
+    return refused.stderr
 
 
-def test_the_error_for_workers_from_the_environment_names_the_variables(
-    run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORKERS", "4")
-
-    refused = run_command("serve")
-    assert refused.stderr == "Error: WORKERS needs a server with several processes: add SERVER=granian.\n"
+def test_the_error_for_a_port_in_use_names_the_port(workers: LiveServer, tmp_path: Path) -> None:
+    error = refuse(tmp_path, *TWO_WORKERS, "--port", str(workers.port))
+    assert f"Can't listen on 127.0.0.1 port {workers.port}: Address already in use." in error
 
 
-def children(server: LiveServer) -> list[int]:
-    """Return the ids of a server's worker processes."""
-    path = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return [int(each) for each in path.read_text(encoding="ascii").split()]
+def test_waitress_refuses_several_workers(tmp_path: Path) -> None:
+    error = "Error: --workers needs a server with several processes: add --server granian.\n"
+    assert refuse(tmp_path, "serve", "--workers", "2") == error
+
+
+def test_the_error_for_workers_from_the_environment_names_the_variables(tmp_path: Path) -> None:
+    error = "Error: WORKERS needs a server with several processes: add SERVER=granian.\n"
+    assert refuse(tmp_path, "serve", WORKERS="4") == error
 
 
 @pytest.mark.tools
 def test_a_killed_process_is_replaced_and_logged(workers: LiveServer) -> None:
     assert send_request(workers)[0] == 200
-    os.kill(children(workers)[0], signal.SIGKILL)
+    os.kill(workers.children()[0], signal.SIGKILL)
     time.sleep(0.5)
 
     assert {send_request(workers)[0] for _time in range(20)} == {200}
-    assert len(children(workers)) == 2
+    assert len(workers.children()) == 2
     assert workers.stop(signal.SIGTERM) == 0
     assert workers.log.count("Unexpected exit from worker-1") == 1 and "Traceback" not in workers.log
 
