@@ -36,6 +36,7 @@ DETAILS = {
     507: "The disk that holds the database is full, or a quota is used up.",
 }
 LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
+TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again, or {LESS}"
 
 
 class Conflict(Exception):
@@ -90,12 +91,12 @@ def init_problems(app: Flask) -> None:
         app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, database_error)
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
-    app.register_error_handler(TooManyLongReads, too_many_long_reads)
+    app.register_error_handler(TooManyLongReads, lambda _error: try_later(TOO_MANY_LONG_READS, 5))
     app.register_error_handler(
         ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {LESS}")
     )
-    app.register_error_handler(TooManyRequests, too_many_requests)
-    app.register_error_handler(LostFile, lost_file)
+    app.register_error_handler(TooManyRequests, lambda error: try_later(str(error), error.seconds, 429))
+    app.register_error_handler(LostFile, unusable_database)
     app.register_error_handler(Exception, internal_error)
 
 
@@ -130,7 +131,7 @@ def database_error(error: Exception) -> Response:
     discard_connections()
     file, cause = connections().file, getattr(error, "orig", error)
     if file and file.fault:
-        return lost_file(file.fault)
+        return unusable_database(file.fault)
     if backend().is_full(cause) or (file and "disk I/O error" in str(cause) and not file.has_room()):
         log.error("The disk is full, or a quota is used up: %s", cause)
         return problem(507, DETAILS[507])
@@ -138,31 +139,24 @@ def database_error(error: Exception) -> Response:
         return unavailable(error)
     if sentence := backend().fault(cause):
         log.error("%s (%s)", sentence, cause)
-        return lost_file(sentence)
+        return unusable_database(sentence)
     return internal_error(error)
+
+
+def try_later(detail: str, seconds: int, status: int = 503) -> Response:
+    """Return a problem that says after how many seconds to try again (RFC 9110 §10.2.3)."""
+    return problem(status, detail, headers={"Retry-After": str(seconds)})
 
 
 def unavailable(error: Exception) -> Response:
     """Return 503: the same request may succeed a moment later."""
     log.warning("The database is unavailable: %s", getattr(error, "orig", error))
-    return problem(503, DETAILS[503], headers={"Retry-After": "1"})
+    return try_later(DETAILS[503], 1)
 
 
-def too_many_long_reads(_error: Exception) -> Response:
-    """Return 503 for a read that takes long while other clients' do."""
-    return problem(
-        503, f"Too many requests that take long are running: try again, or {LESS}", headers={"Retry-After": "5"}
-    )
-
-
-def too_many_requests(error: TooManyRequests) -> Response:
-    """Return 429 until the client's window ends."""
-    return problem(429, str(error), headers={"Retry-After": str(error.seconds)})
-
-
-def lost_file(fault: object) -> Response:
-    """Return 503 for a fault that the operator must mend; it is in the log already."""
-    return problem(503, str(fault), headers={"Retry-After": "10"})
+def unusable_database(fault: object) -> Response:
+    """Return 503 for a fault of the database that the operator must mend; it is in the log already."""
+    return try_later(str(fault), 10)
 
 
 def internal_error(error: Exception) -> Response:

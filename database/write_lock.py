@@ -9,16 +9,15 @@ from pathlib import Path
 
 from database.slots import Slots
 
-# Less than SQLite's busy timeout, so that requests behind a blocked writer fail no later than it does.
-MAX_WAIT_SECONDS = 4.0
-POLL_SECONDS = 0.0005
-
-
 try:
     import fcntl
 except ImportError:
     # Windows, where no server has several processes.
     fcntl = None  # type: ignore[assignment]
+
+# Less than SQLite's busy timeout, so that requests behind a blocked writer fail no later than it does.
+MAX_WAIT_SECONDS = 4.0
+POLL_SECONDS = 0.0005
 
 
 class WriteLockTimeout(Exception):

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, g
 
-from api.problems import lost_file
+from api.problems import unusable_database
 from api.responses import JSONResponse
 from auth import public
 from database.connection import connection
@@ -28,6 +28,7 @@ def readyz() -> Response:
     [revision] = own.execute("SELECT version_num FROM alembic_version").fetchone() or [None]
     if own.home.file:
         own.home.file.require_current(own)
-    if revision != revisions()[-1]:
-        return lost_file(f"The schema of the database is {revision}, not {revisions()[-1]}: restart the server.")
+    newest = revisions()[-1]
+    if revision != newest:
+        return unusable_database(f"The schema of the database is {revision}, not {newest}: restart the server.")
     return JSONResponse('{"status":"ok"}', headers={"Cache-Control": "no-store"})

@@ -62,9 +62,8 @@ def test_requests_are_answered_while_the_set_of_cores_shrinks(start_server: Star
     server.read_first_key()
     assert send_request(server)[0] == 200
     cores = sorted(os.sched_getaffinity(0))
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
     for left in cores, cores[-1:], cores[:1], cores:
-        for process in (server.process.pid, *map(int, children.split())):
+        for process in (server.process.pid, *server.children()):
             for thread in os.listdir(f"/proc/{process}/task"):
                 os.sched_setaffinity(int(thread), left)
         assert {send_request(server, "/api/v1/contacts")[0] for _time in range(5)} == {200}
@@ -106,7 +105,6 @@ def test_more_connections_than_descriptors_keep_nobody_out(tmp_path: Path, name:
 
 def processor_seconds(server: LiveServer) -> float:
     """Return the processor time of a server and its worker processes."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
-    fields = [Path(f"/proc/{each}/stat").read_text(encoding="ascii").split() for each in children.split()]
-    fields.append(Path(f"/proc/{server.process.pid}/stat").read_text(encoding="ascii").split())
+    processes = [server.process.pid, *server.children()]
+    fields = [Path(f"/proc/{each}/stat").read_text(encoding="ascii").split() for each in processes]
     return sum(int(each[13]) + int(each[14]) for each in fields) / os.sysconf("SC_CLK_TCK")

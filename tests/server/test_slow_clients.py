@@ -107,9 +107,8 @@ def assert_short_requests_are_fast(server: LiveServer) -> None:
 
 def memory(server: LiveServer) -> int:
     """Return the memory of a server and its worker processes, shared pages once, in MB."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text(encoding="ascii")
     total = 0
-    for process in (str(server.process.pid), *children.split()):
+    for process in (server.process.pid, *server.children()):
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
         total += int(rollup.partition("\nPss:")[2].split()[0])
     return total // 1024
