@@ -12,7 +12,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, Format
-from migrations.triggers import PRESENT, create_log_triggers, create_search_index, index_accents
+from migrations.triggers import PRESENT, TIME_OF_CHANGE, create_search_index, guard_rows, index_accents, log_changes
 
 Item = sa.schema.SchemaItem
 
@@ -161,14 +161,21 @@ def log_columns(columns: Sequence[Column]) -> dict[str, Format]:
     return {"id": TEXT, **{column.name: column.format for column in with_times(columns)}}
 
 
-def create_resource(name: str, *own_columns: Column, present: str = PRESENT, with_accents: bool = True) -> None:
+def create_resource(
+    name: str,
+    *own_columns: Column,
+    present: str = PRESENT,
+    time_of_change: tuple[str, str] = TIME_OF_CHANGE,
+    with_accents: bool = True,
+) -> None:
     """Create a resource's table, its indexes, and the triggers of the change log and of the search index."""
     columns = with_times(own_columns)
     create_row_table(name, *columns)
     indexed = [column.name for column in columns if column.indexed]
     for index in (["created_at", "id"], ["updated_at", "id"], *([each, "created_at", "id"] for each in indexed)):
         op.create_index(f"ix_{name}_{'_'.join(index)}", name, index)
-    create_log_triggers(name, log_columns(own_columns), present)
+    log_changes(name, log_columns(own_columns), present, time_of_change)
+    guard_rows(name)
     searchable = [column.name for column in columns if column.searchable]
     create_search_index(name, searchable)
     if with_accents:

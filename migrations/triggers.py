@@ -10,7 +10,16 @@ from database.search import has_accents, index_triggers
 from formats import public_name
 from formats.values import Format
 
-SQLITE_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')"
+SQLITE_NOW, POSTGRESQL_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')", "date_trunc('second', clock_timestamp())"
+LAST_TIME = "(SELECT at FROM changes ORDER BY seq DESC LIMIT 1)"
+# The time of a change, by database: never before that of the last one, also when the system's clock is set back.
+TIME_OF_CHANGE = (
+    f"max({SQLITE_NOW}, ifnull({LAST_TIME}, ''))",
+    # Read once for all rows of the statement.
+    f"(SELECT greatest({POSTGRESQL_NOW}, {LAST_TIME}))",
+)
+# As revisions before 0006 logged it.
+CLOCK = SQLITE_NOW, POSTGRESQL_NOW
 # What holds for the last action of a row that exists.
 PRESENT = "NOT IN ('deleted', 'forgotten')"
 FUNCTION = "RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -59,14 +68,26 @@ def refuse_truncate(table: str, sentence: str) -> None:
     )
 
 
-def create_log_triggers(resource: str, columns: Mapping[str, Format], present: str) -> None:
+def log_changes(
+    resource: str, columns: Mapping[str, Format], present: str = PRESENT, time: tuple[str, str] = TIME_OF_CHANGE
+) -> None:
     """Log every change of a resource's rows in the transaction that makes it, whoever makes it.
 
-    The columns are in the public order, each with the format of its values.
+    The columns are in the public order, each with the format of its values. Replaces the triggers of an earlier
+    revision.
     """
-    on_postgresql = postgresql_log_triggers(resource, columns)
-    for sql in on_postgresql if is_postgresql() else sqlite_log_triggers(resource, columns, present):
-        op.execute(sql)
+    on_sqlite, on_postgresql = time
+    if is_postgresql():
+        for sql in postgresql_log_triggers(resource, columns, on_postgresql):
+            op.execute(sql)
+        return
+    for name, sql in sqlite_log_triggers(resource, columns, present, on_sqlite):
+        op.execute(f"DROP TRIGGER IF EXISTS {name}")
+        op.execute(f"CREATE TRIGGER {name} {sql}")
+
+
+def guard_rows(resource: str) -> None:
+    """Refuse what the log would not show, or show wrongly."""
     if is_postgresql():
         refuse_truncate(resource, "TRUNCATE is not logged: DELETE the rows instead")
     else:
@@ -77,8 +98,10 @@ def create_log_triggers(resource: str, columns: Mapping[str, Format], present: s
     refuse(f"{resource}_keep_id", f"BEFORE UPDATE ON {resource}", f"NEW.id {differs} OLD.id", sentence)
 
 
-def sqlite_log_triggers(resource: str, columns: Mapping[str, Format], present: str = PRESENT) -> Iterator[str]:
-    """Yield the SQL of the triggers for each row that is inserted, updated or deleted."""
+def sqlite_log_triggers(
+    resource: str, columns: Mapping[str, Format], present: str, time: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and SQL of the triggers for each row that is inserted, updated or deleted."""
     pairs = ", ".join(
         f"'{public_name(column)}', {form.sqlite.format(f'NEW.{column}')}" for column, form in columns.items()
     )
@@ -87,14 +110,13 @@ def sqlite_log_triggers(resource: str, columns: Mapping[str, Format], present: s
     not_replaced = f"SELECT RAISE(ABORT, 'the row exists: update it') WHERE ({last}) {present}; "
     insert = "INSERT INTO changes (resource, row_id, action, at, data) VALUES"
     for action, verb, check in ("created", "INSERT", not_replaced), ("updated", "UPDATE", ""):
-        values = f"('{resource}', NEW.id, '{action}', {SQLITE_NOW}, json_object({pairs}))"
-        name = f"{resource}_log_{action}"
-        yield f"CREATE TRIGGER {name} AFTER {verb} ON {resource} BEGIN {check}{insert} {values}; END"
-    values = f"('{resource}', OLD.id, 'deleted', {SQLITE_NOW}, NULL)"
-    yield f"CREATE TRIGGER {resource}_log_deleted AFTER DELETE ON {resource} BEGIN {insert} {values}; END"
+        values = f"('{resource}', NEW.id, '{action}', {time}, json_object({pairs}))"
+        yield f"{resource}_log_{action}", f"AFTER {verb} ON {resource} BEGIN {check}{insert} {values}; END"
+    values = f"('{resource}', OLD.id, 'deleted', {time}, NULL)"
+    yield f"{resource}_log_deleted", f"AFTER DELETE ON {resource} BEGIN {insert} {values}; END"
 
 
-def postgresql_log_triggers(resource: str, columns: Mapping[str, Format]) -> Iterator[str]:
+def postgresql_log_triggers(resource: str, columns: Mapping[str, Format], time: str) -> Iterator[str]:
     """Yield the SQL of a function and of the triggers for each statement: all of its rows are logged at once."""
     shown = ", ".join(
         f'{form.postgresql.format(f"r.{column}")} AS "{public_name(column)}"' for column, form in columns.items()
@@ -103,22 +125,21 @@ def postgresql_log_triggers(resource: str, columns: Mapping[str, Format]) -> Ite
     # Read after the lock was taken, so that the last number is seen.
     last = "SELECT coalesce(max(seq), 0) FROM changes"
     insert = f"INSERT INTO changes SELECT ({last}) + row_number() OVER (), '{resource}', r.id, TG_ARGV[0],"
-    at = "date_trunc('second', clock_timestamp())"
     for action, verb, rows in ("created", "INSERT", "NEW"), ("updated", "UPDATE", "NEW"), ("deleted", "DELETE", "OLD"):
         name = f"{resource}_log_{action}"
         body = (
-            f"{insert} {at}, {'NULL' if verb == 'DELETE' else data} FROM written AS r; RETURN NULL;"
+            f"{insert} {time}, {'NULL' if verb == 'DELETE' else data} FROM written AS r; RETURN NULL;"
             # A transaction with one snapshot for all of its statements can't see the last number.
             " EXCEPTION WHEN unique_violation THEN RAISE EXCEPTION 'others have written since this transaction began:"
             " begin it again' USING ERRCODE = 'serialization_failure';"
         )
-        yield f"CREATE FUNCTION {name}() {FUNCTION} BEGIN {body} END $$"
+        yield f"CREATE OR REPLACE FUNCTION {name}() {FUNCTION} BEGIN {body} END $$"
         yield (
-            f"CREATE TRIGGER {name} AFTER {verb} ON {resource} REFERENCING {rows} TABLE AS written"
+            f"CREATE OR REPLACE TRIGGER {name} AFTER {verb} ON {resource} REFERENCING {rows} TABLE AS written"
             f" FOR EACH STATEMENT EXECUTE FUNCTION {name}('{action}')"
         )
     yield (
-        f"CREATE TRIGGER {resource}_lock_changes BEFORE INSERT OR UPDATE OR DELETE ON {resource}"
+        f"CREATE OR REPLACE TRIGGER {resource}_lock_changes BEFORE INSERT OR UPDATE OR DELETE ON {resource}"
         " FOR EACH STATEMENT EXECUTE FUNCTION lock_changes()"
     )
 
@@ -192,8 +213,7 @@ def allow_erasure(resources: Mapping[str, Mapping[str, Format]]) -> None:
         replace_check("changes", "action IN ('created', 'updated', 'deleted')", rule)
         op.execute("DROP TRIGGER changes_keep_update")
         for resource, columns in resources.items():
-            op.execute(f"DROP TRIGGER {resource}_log_created")
-            op.execute(next(sqlite_log_triggers(resource, columns)))
+            log_changes(resource, columns, time=CLOCK)
     kept = f"NOT (NEW.data IS NULL AND {same} AND EXISTS ({forgotten}))"
     refuse("changes_keep_update", "BEFORE UPDATE ON changes", kept, "the change log is only ever added to")
 

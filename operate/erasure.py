@@ -13,13 +13,17 @@ from models import Change, Replay
 
 IN_LOG = Change.resource == sa.bindparam("resource_"), Change.row_id == sa.bindparam("row_id_")
 LAST_ACTION = sa.select(Change.action).where(*IN_LOG).order_by(Change.seq.desc()).limit(1)
+NOW = sa.bindparam("at", type_=Change.at.type)
 LOG_ERASURE = sa.insert(Change).from_select(
     ["seq", "resource", "row_id", "action", "at"],
     sa.select(
-        sa.func.max(Change.seq) + 1,
+        Change.seq + 1,
         *(sa.bindparam(name, type_=sa.String()) for name in ("resource", "row_id", "action")),
-        sa.bindparam("at", type_=Change.at.type),
-    ),
+        # The log's times never go back.
+        sa.case((Change.at > NOW, Change.at), else_=NOW),
+    )
+    .order_by(Change.seq.desc())
+    .limit(1),
 )
 BLANK_CHANGES = sa.update(Change).where(*IN_LOG, Change.data.is_not(None)).values(data=sa.null())
 # The bodies of responses that show the row.

@@ -143,14 +143,24 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def first_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def end_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that makes the app use a copy of the migrations that ends with a revision."""
+
+    def end(revision: str) -> None:
+        folder = tmp_path / "migrations"
+        shutil.copytree(ROOT / "migrations", folder)
+        for path in (folder / "versions").glob("[0-9]*.py"):
+            if path.name[:4] > revision:
+                path.unlink()
+        monkeypatch.setattr("database.schema.MIGRATIONS", folder)
+
+    return end
+
+
+@pytest.fixture
+def first_revision(end_migrations: Callable[[str], None]) -> None:
     """Use a copy of the migrations that has only the first revision."""
-    folder = tmp_path / "first"
-    shutil.copytree(ROOT / "migrations", folder)
-    for path in (folder / "versions").glob("[0-9]*.py"):
-        if not path.name.startswith("0004"):
-            path.unlink()
-    monkeypatch.setattr("database.schema.MIGRATIONS", folder)
+    end_migrations("0004")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from alembic import op
 
 from migrations.resources import RESOURCES
 from migrations.tables import choice, create_resource, create_row_table, serial, string, text, time, timestamp
-from migrations.triggers import check_tags, guard_log, release_company_rows
+from migrations.triggers import CLOCK, check_tags, guard_log, release_company_rows
 
 revision = "0004"
 down_revision = None
@@ -14,7 +14,7 @@ down_revision = None
 def upgrade() -> None:
     create_log()
     for name, columns in RESOURCES.items():
-        create_resource(name, *columns, present="<> 'deleted'", with_accents=False)
+        create_resource(name, *columns, present="<> 'deleted'", time_of_change=CLOCK, with_accents=False)
     check_tags("conversations")
     release_company_rows("conversations", "contacts")
     create_keys()

@@ -103,3 +103,26 @@ def test_a_start_with_a_clock_behind_the_last_change_goes_on_from_there(
     assert earliest_now() < ahead - timedelta(hours=1)
     assert f"is behind the last change, of {format_time(ahead)}" in caplog.text
     clock.start(datetime.now(UTC))
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_times_of_changes_do_not_go_back_with_the_clock(writer: FlaskClient, admin: FlaskClient, query: Query) -> None:
+    """The database's clock is that of the system: the last change was made when it was ahead."""
+
+    def insert(number: int, at: str) -> None:
+        values = f"({number}, 'contacts', 'a', 'deleted', '{at}')"
+        query(f"INSERT INTO changes (seq, resource, row_id, action, at) VALUES {values}")
+
+    insert(1, "2024-01-01T00:00:00Z")
+    assert writer.post("/api/v1/companies", json={"name": "Acme"}).status_code == 201
+    insert(3, "2099-01-01T00:00:00Z")
+    for resource in "companies", "contacts", "conversations":
+        path, field = f"/api/v1/{resource}", "visitorName" if resource == "conversations" else "name"
+        assert writer.put(f"{path}/b", json={field: "Ann"}).status_code == 201
+        assert writer.patch(f"{path}/b", json={field: "Bob"}).status_code == 200
+        assert writer.delete(f"{path}/b").status_code == 204
+        assert admin.post(f"{path}/b/forget").status_code == 204
+
+    log = writer.get("/api/v1/changes?since=1").json
+    assert format_time(now() - timedelta(minutes=1)) < log[0]["at"] <= format_time(now())
+    assert [change["at"] for change in log[1:]] == ["2099-01-01T00:00:00Z"] * 13

@@ -5,15 +5,23 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, create_engine, insert, inspect, select
 
 from database import Base, backend, close_database, db
 from database.schema import UnusableDatabase, revisions
 from database.sqlite import driver as sqlite
+from database.sqlite import engine_of
+from models import ApiKey, Change
+from schemas import RESOURCES
+from seed import Demo
 from service import create_app
 from settings import load_settings
 from tests.conftest import ROOT, CreateRow, Query
@@ -41,6 +49,7 @@ def upgrade() -> None:
 
 
 SCHEMA_0004 = ROOT / "tests" / "core" / "schema_0004.json"
+AHEAD = datetime(2099, 1, 1, tzinfo=UTC)
 OPEN_DATABASE = (
     "import sys; from service import create_app; from settings import load_settings;"
     "create_app(load_settings({'database_url': sys.argv[1]}, {}))"
@@ -49,6 +58,14 @@ OPEN_DATABASE = (
 
 def open_database(url: str) -> Flask:
     return create_app(load_settings({"database_url": url}, {}))
+
+
+@contextmanager
+def open_engine(url: str) -> Iterator[Engine]:
+    """Open a database as the app does, and give its engine."""
+    with open_database(url).app_context():
+        yield db.engine
+        db.engine.dispose()
 
 
 def schema_of(path: str) -> dict[str, list[str]]:
@@ -113,6 +130,59 @@ def test_an_older_database_is_copied_and_upgraded(
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (before,)
         assert connection.execute("SELECT id FROM companies").fetchone() == (company,)
     connection.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.tools)])
+@pytest.mark.parametrize("old", revisions())
+def test_an_upgrade_from_any_revision_keeps_all_rows_and_changes(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    end_migrations: Callable[[str], None],
+    tmp_path: Path,
+    kind: str,
+    old: str,
+) -> None:
+    url = f"sqlite:///{tmp_path}/cardfile.db"
+    if kind == "postgresql":
+        url = request.getfixturevalue("new_database")()
+    end_migrations(old)
+    with open_engine(url) as engine:
+        with engine.begin() as writer:
+            tables = inspect(writer).get_table_names()
+            for name, row in Demo(42, "2026-01-01").rows(companies=8):
+                if name in tables:
+                    writer.execute(insert(Base.metadata.tables[name]), row)
+            writer.execute(insert(ApiKey), {"name": "old", "scope": "read", "prefix": "cfk_1234", "sha256": "0" * 64})
+            writer.exec_driver_sql("UPDATE contacts SET notes = NULL WHERE is_primary")
+            writer.exec_driver_sql("DELETE FROM companies WHERE position > 0")
+        before = content(engine)
+    monkeypatch.undo()
+
+    with open_engine(url) as engine:
+        after = content(engine)
+        number = len(after["changes"]) + 1
+        ahead = {"seq": number, "resource": "contacts", "row_id": "a", "action": "deleted", "at": AHEAD}
+        with engine.begin() as writer:
+            writer.execute(insert(Change), ahead)
+            for name in RESOURCES:
+                writer.exec_driver_sql(f"DELETE FROM {name}")
+            times = set(writer.scalars(select(Change.at).where(Change.seq > number)))
+    assert len(before["changes"]) > 50
+    assert {name: rows for name, rows in after.items() if name in before} == before
+    assert times == {AHEAD}
+    copies = list(tmp_path.glob(f"cardfile.db.{old}-*.bak"))
+    assert len(copies) == (kind == "sqlite" and old != revisions()[-1])
+    for copy in copies:
+        engine = engine_of(copy)
+        assert content(engine) == before
+        engine.dispose()
+
+
+def content(engine: Engine) -> dict[str, list[Any]]:
+    """Return all rows by table, without those that an upgrade writes."""
+    names = set(inspect(engine).get_table_names()) & set(Base.metadata.tables) - {"dataset"}
+    with engine.connect() as reader:
+        return {name: reader.exec_driver_sql(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in names}
 
 
 def test_a_failed_upgrade_leaves_the_database_unchanged(
