@@ -245,7 +245,7 @@ class LastUse:
                         for column in EXPIRING:
                             delete_expired(column)
             except Exception as error:
-                discard_connections()
+                discard_connections(error)
                 log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
     def stop(self) -> None:

@@ -16,7 +16,14 @@ from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
-from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
+from database.connection import (
+    MAX_READ_SECONDS,
+    ReadTimeout,
+    TooManyLongReads,
+    connections,
+    discard_connections,
+    is_disk_full,
+)
 from database.identity import LostFile
 from database.write_lock import WriteLockTimeout
 from formats.errors import MAX_ERRORS, pointers
@@ -128,11 +135,11 @@ def validation_error(error: ValidationError) -> Response:
 
 def database_error(error: Exception) -> Response:
     """Return 507 for a full disk, 503 for a database that is locked, gone or damaged, 500 otherwise."""
-    discard_connections()
+    discard_connections(error)
     file, cause = connections().file, getattr(error, "orig", error)
     if file and file.fault:
         return unusable_database(file.fault)
-    if backend().is_full(cause) or (file and "disk I/O error" in str(cause) and not file.has_room()):
+    if is_disk_full(error):
         log.error("The disk is full, or a quota is used up: %s", cause)
         return problem(507, DETAILS[507])
     if backend().is_unavailable(cause):

@@ -82,10 +82,10 @@ class Connection:
             self.in_transaction = True
 
     def end(self, sql: str = "ROLLBACK") -> None:
-        """End the transaction, if there is one."""
-        if self.in_transaction:
+        """End the transaction, if there is one; on a full disk, SQLite has rolled it back already."""
+        if self.in_transaction and (sql == "COMMIT" or getattr(self.driver, "in_transaction", True)):
             self.execute(sql)
-            self.in_transaction = False
+        self.in_transaction = False
 
     def release(self) -> None:
         """Return the connection to the idle ones; a snapshot that it holds ends. A broken connection is closed."""
@@ -198,14 +198,25 @@ def release_connection(_error: BaseException | None = None) -> None:
         own.release()
 
 
-def discard_connections() -> None:
-    """Close this context's connection and the idle ones, because they may be broken."""
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error means that the disk is full, or a quota is used up."""
+    home, cause = connections(), getattr(error, "orig", error)
+    return home.backend.is_full(cause) or bool(
+        home.file and "disk I/O error" in str(cause) and not home.file.has_room()
+    )
+
+
+def discard_connections(error: BaseException) -> None:
+    """Close this context's connection and the idle ones, because an error may have broken them."""
     home = connections()
     try:
         if home.file:
             home.file.require_in_place()
     except LostFile:
         # Reads go on by the open connections: none can be opened.
+        return
+    if is_disk_full(error):
+        # With its last connection, SQLite deletes the shared memory, and then couldn't create it again to read.
         return
     if "connection" in g:
         g.pop("connection").close()
@@ -273,10 +284,10 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
             own.end("COMMIT" if keep else "ROLLBACK")
             if file and last_change and lock is not None:
                 file.record.write(lock, *last_change)
-        except BaseException:
+        except BaseException as error:
             try:
                 own.end()
             except own.home.engine.dialect.loaded_dbapi.Error:
                 # The transaction is already over, or its state is unknown.
-                discard_connections()
+                discard_connections(error)
             raise

@@ -125,7 +125,7 @@ def test_a_list_that_has_begun_is_not_broken_off(
 def test_a_long_read_frees_its_slot_when_its_connection_breaks(app: Flask) -> None:
     with app.test_request_context():
         assert connection().take_slot()
-        discard_connections()
+        discard_connections(Exception())
     assert app.extensions["connections"].long_reads.taken == 0
 
 

@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,47 @@ def test_a_limit_of_file_size_is_507_and_nothing_is_lost(server: LiveServer) -> 
     sql = "SELECT count(*) FROM contacts WHERE name = 'x'"
     assert run_external_sql(f"sqlite:///{server.folder}/cardfile.db", sql) == [(created,)]
     assert answers[-1][0] == 201
+    assert "Traceback" not in server.log
+
+
+class SmallDiskServer(LiveServer):
+    """A server on a disk of its own, of 4 MiB, which a user namespace mounts: that needs no root."""
+
+    mount = ("unshare", "-Urm", "sh", "-c", 'mount -t tmpfs -o size=4m none . && cd "$PWD" && exec "$@"', "sh")
+    program = (*mount, *LiveServer.program)
+
+
+def fill(disk: Path) -> None:
+    """Write to another program's file until nothing fits on the disk any more."""
+    with pytest.raises(OSError, match="No space left"), (disk / "other").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.tools
+def test_reads_go_on_while_the_disk_is_full_and_writes_as_soon_as_there_is_room(tmp_path: Path) -> None:
+    if subprocess.run([*SmallDiskServer.mount, "true"], cwd=tmp_path, check=False).returncode:
+        pytest.skip("A user namespace can't mount a disk here: allow unprivileged user namespaces.")
+    with closing(SmallDiskServer(tmp_path, "serve", "--demo")) as server:
+        server.read_first_key()
+        contact, statuses = {"name": "x", "notes": "y" * 5000}, [send_request(server)[0]]
+        # What a process sees as its working folder is that disk.
+        disk = Path(f"/proc/{server.process.pid}/cwd")
+        for _time in range(2):
+            fill(disk)
+            refused = [send_request(server, "/api/v1/contacts", contact)[0] for _number in range(10)]
+            assert set(refused) <= {201, 507} and refused[-1] == 507
+            # Whatever a refused write has freed is used by others at once.
+            fill(disk)
+            paths = ("/api/v1/contacts?q=an&limit=20&include=company", "/api/v1/contacts", "/api/v1/changes", "/readyz")
+            assert [send_request(server, path)[0] for path in paths * 5] == [200] * 20
+            (disk / "other").unlink()
+            accepted = [send_request(server, "/api/v1/contacts", contact)[0] for _number in range(5)]
+            assert accepted == [201] * 5
+            statuses += refused + accepted
+        rows = json.loads(send_request(server, "/api/v1/contacts")[1])
+        assert [row["name"] for row in rows].count("x") == statuses.count(201)
+        assert server.stop(signal.SIGTERM) == 0
     assert "Traceback" not in server.log
 
 
