@@ -12,7 +12,7 @@ from sqlalchemy import Column
 import models
 from database.columns import format_of
 from formats import public_name
-from formats.errors import CONTROL, INVISIBLE, hidden_character, suggest
+from formats.errors import CONTROL, INVISIBLE, MAX_ERRORS, hidden_character, suggest
 from formats.json_text import ParsedObject
 from formats.values import parse_text
 
@@ -137,14 +137,23 @@ class PublicSchema(Schema):
 
     @pre_load
     def refuse_duplicates(self, data: Any, **_kwargs: Any) -> Any:
-        """Refuse an object that has a name more than once: it is unclear which of the values was meant."""
+        """Refuse an object that has a name more than once: it is unclear which of the values was meant.
+
+        Of very many unknown names, only as many stay as errors are listed, because other writers may wait meanwhile.
+        """
         if isinstance(data, ParsedObject) and data.duplicates:
-            raise ValidationError({name: ["Must not appear twice."] for name in data.duplicates})
+            raise ValidationError({name: ["Must not appear twice."] for name in data.duplicates[:MAX_ERRORS]})
+        if isinstance(data, dict) and len(data) > len(known := set(self.known_names())) + MAX_ERRORS:
+            return dict(sorted(data.items(), key=lambda item: item[0] not in known)[: len(known) + MAX_ERRORS])
         return data
+
+    def known_names(self) -> tuple[str, ...]:
+        """Return the public names of the fields that a body can have."""
+        return tuple(name for field in self.load_fields.values() if (name := field.data_key))
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
         """Name the character that can't be seen in a refused text; suggest a known field for each unknown one."""
-        known = tuple(name for field in self.load_fields.values() if (name := field.data_key))
+        known = self.known_names()
         if isinstance(error.messages, dict) and isinstance(data, dict):
             for name in error.messages.keys() & known:
                 if isinstance(text := data.get(name), str) and len(text) <= MAX_SEARCHED:

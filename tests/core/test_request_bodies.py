@@ -6,6 +6,9 @@ from bisect import bisect_left
 import pytest
 from flask.testing import FlaskClient
 
+from formats.errors import MAX_ERRORS
+from formats.json_text import ParsedObject
+from schemas import RESOURCES
 from tests.conftest import CreateRow, Query
 from tests.core.conftest import last_change
 
@@ -119,3 +122,15 @@ def test_only_the_first_100_errors_are_found_and_listed(writer: FlaskClient, bat
     details = [error["detail"] for error in response.json["errors"]]
     # Only the first 20 unknown fields are compared with the known ones, because that takes long.
     assert ["Known:" in detail for detail in details] == [False] + [True] * 20 + [False] * 79
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_no_more_errors_are_collected_than_are_listed(name: str) -> None:
+    """They are collected while other writers wait. The errors of known fields are among them."""
+    unknown = {f"zzz{number}": 1 for number in range(30_000)}
+    errors = RESOURCES[name].validate({**unknown, "id": "", "createdAt": ""})
+    assert errors["id"] and errors["createdAt"]
+    assert MAX_ERRORS <= len(errors) <= MAX_ERRORS + 2 * len(RESOURCES[name].fields)
+
+    repeated = RESOURCES[name].validate(ParsedObject([*unknown.items(), *unknown.items()]))
+    assert repeated == {name: ["Must not appear twice."] for name in list(unknown)[:MAX_ERRORS]}
