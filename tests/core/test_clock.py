@@ -106,7 +106,7 @@ def test_a_start_with_a_clock_behind_the_last_change_goes_on_from_there(
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_times_of_changes_do_not_go_back_with_the_clock(writer: FlaskClient, admin: FlaskClient, query: Query) -> None:
+def test_times_of_changes_do_not_go_back_with_the_clock(writer: FlaskClient, query: Query) -> None:
     """The database's clock is that of the system: the last change was made when it was ahead."""
 
     def insert(number: int, at: str) -> None:
@@ -121,8 +121,7 @@ def test_times_of_changes_do_not_go_back_with_the_clock(writer: FlaskClient, adm
         assert writer.put(f"{path}/b", json={field: "Ann"}).status_code == 201
         assert writer.patch(f"{path}/b", json={field: "Bob"}).status_code == 200
         assert writer.delete(f"{path}/b").status_code == 204
-        assert admin.post(f"{path}/b/forget").status_code == 204
 
     log = writer.get("/api/v1/changes?since=1").json
     assert format_time(now() - timedelta(minutes=1)) < log[0]["at"] <= format_time(now())
-    assert [change["at"] for change in log[1:]] == ["2099-01-01T00:00:00Z"] * 13
+    assert [change["at"] for change in log[1:]] == ["2099-01-01T00:00:00Z"] * 10

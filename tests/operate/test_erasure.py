@@ -218,3 +218,16 @@ def test_the_command_forgets_a_row(
     assert run_command("forget", "contacts", "x", "--database", database).exit_code == 0
     assert "a secret" not in reader.get("/api/v1/changes").text
     assert run_command("forget", "tasks", "x", "--database", database).exit_code == 2
+
+
+def test_the_time_of_an_erasure_is_not_before_that_of_the_last_change(admin: FlaskClient, query: Query) -> None:
+    admin.put("/api/v1/contacts/a", json={"name": "Ann"})
+    admin.delete("/api/v1/contacts/a")
+    query(
+        "INSERT INTO changes (seq, resource, row_id, action, at)"
+        " VALUES (3, 'contacts', 'b', 'deleted', '2099-01-01T00:00:00Z')"
+    )
+
+    assert admin.post("/api/v1/contacts/a/forget").status_code == 204
+    [change] = admin.get("/api/v1/changes?since=3").json
+    assert (change["action"], change["at"]) == ("forgotten", "2099-01-01T00:00:00Z")
