@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
 from database.new_file import new_file
-from database.sqlite import begin_history, is_writable
+from database.sqlite import TABLES, begin_history, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -21,6 +21,10 @@ log = logging.getLogger("cardfile")
 
 class UnusableDatabase(Exception):
     """The database can't be used; the message is one sentence for the operator."""
+
+
+class ForeignDatabase(UnusableDatabase):
+    """The database is another program's."""
 
 
 def require_writable(url: URL, action: str = "written") -> None:
@@ -60,13 +64,13 @@ def revisions() -> list[str]:
 def revision(connection: Connection) -> str | None:
     """Return the revision of this database's schema, or None when it is empty.
 
-    Raises UnusableDatabase when it holds another program's tables.
+    Raises ForeignDatabase when it holds another program's tables.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
-    if not {"alembic_version", "companies", "changes"} <= set(tables):
-        raise UnusableDatabase("This database has tables but is not Cardfile's: name another.")
+    if not set(TABLES) <= set(tables):
+        raise ForeignDatabase("This database has tables but is not Cardfile's: name another.")
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
 
 

@@ -33,6 +33,8 @@ BEGIN_SNAPSHOT = "BEGIN"
 AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
 # The SELECT reads the schema again: a bulk load that ended meanwhile has changed it.
 BEGIN_WRITING = ("BEGIN IMMEDIATE", "SELECT 1 FROM sqlite_master")
+TABLES = "alembic_version", "changes", "companies"
+IS_OWN = f"SELECT count(*) = 0 OR sum(name IN {TABLES}) = {len(TABLES)} FROM sqlite_master"
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 DAMAGED = "The database's file is damaged: restore a backup."
 # What only the operator can mend.
@@ -90,7 +92,9 @@ def prepare(connection: Any, _record: object) -> None:
     for name, function in ("ip_value", address_value), ("fold_text", lambda text: text and fold_text(text)):
         connection.create_function(name, 1, function, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    # Another program's file is refused, and stays as it is.
+    if connection.execute(IS_OWN).fetchone()[0]:
+        connection.execute("PRAGMA journal_mode = WAL")
     # A WAL file that grew while a long list was read is cut to this by the next write that begins it anew.
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     connection.execute("PRAGMA synchronous = FULL")

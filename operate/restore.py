@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from database.connection import connections, execute, write_transaction
 from database.new_file import sync_folder
 from database.record import Record
-from database.schema import UnusableDatabase, copy_to, revision, upgrade
+from database.schema import ForeignDatabase, UnusableDatabase, copy_to, revision, upgrade
 from database.sqlite import begin_history, connect_to_read, driver, engine_of
 from models import Dataset
 from operate.check import check_database
@@ -82,10 +82,14 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
     old = Path(f"{target}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
     engine = engine_of(target)
     try:
+        with engine.connect() as connection:
+            revision(connection)
         Record(str(target)).require_own_wal()
         copy_to(str(old), engine)
         with engine.connect() as connection:
             return old, set(find_keys(connection))
+    except ForeignDatabase:
+        raise
     except (UnusableDatabase, DatabaseError):
         engine.dispose()
         for suffix in "", "-wal", "-shm":

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,47 @@ def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
     assert len(run_command("keys", "list").stdout.splitlines()) == 1
     again = run_command("keys", "delete", key_id)
     assert (again.exit_code, again.stderr) == (1, f"Error: There is no key with the id {key_id}: see `keys list`.\n")
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve --port 0",
+        "seed --reset --yes",
+        "seed --from rows.json",
+        "import contacts.ndjson",
+        "export rows",
+        "keys list",
+        "keys create a",
+        "keys delete a",
+        "check",
+        "backup b.db",
+        "forget contacts a",
+        "restore",
+        "restore own.db",
+        "restore other.db --database sqlite:///own.db",
+        "copy --from sqlite:///own.db --to sqlite:///other.db",
+        "copy --from sqlite:///other.db --to sqlite:///new.db",
+    ],
+)
+def test_the_file_of_another_program_is_refused_and_not_a_byte_of_it_changes(
+    run_command: RunCommand, tmp_path: Path, empty_database: Path, command: str, mode: str
+) -> None:
+    shutil.copy(empty_database, tmp_path / "own.db")
+    shutil.copy(EXAMPLES, tmp_path / "rows.json")
+    (tmp_path / "contacts.ndjson").write_text('{"name": "Ann"}\n', encoding="utf-8")
+    other = tmp_path / "other.db"
+    with closing(sqlite.connect(other)) as connection:
+        connection.executescript(f"PRAGMA journal_mode = {mode}; CREATE TABLE bookmarks (url)")
+    before = other.read_bytes(), other.stat().st_mtime_ns
+    names = sorted(tmp_path.iterdir())
+
+    options = () if "sqlite:///" in command else ("--database", "sqlite:///other.db")
+    refused = run_command(*command.split(), *options)
+    assert (refused.exit_code, "not Cardfile's" in refused.stderr) == (1, True), refused.stderr
+    assert (other.read_bytes(), other.stat().st_mtime_ns) == before
+    assert sorted(tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize("script", [["service.py", "seed"], ["seed.py"]])
