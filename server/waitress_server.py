@@ -35,6 +35,7 @@ CHECK_SECONDS = 0.5
 MAX_UNREAD = 64 * 1024
 # Unsent bytes of a long list, well below "outbuf_high_watermark"; with more, it waits for its client in a file.
 MAX_UNSENT = 256 * 1024
+accept_one = BaseWSGIServer.handle_accept
 TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 OPTIONS = {
@@ -155,8 +156,8 @@ class Waitress:
 
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
         # waitress has no public setting for its tasks. Without KeepAliveTask every 304 closes the client's connection;
-        # without ProblemTask its own errors are plain text.
-        BaseWSGIServer.channel_class = Channel
+        # without ProblemTask its own errors are plain text; without accept_all() 2,600 clients need two seconds.
+        BaseWSGIServer.channel_class, BaseWSGIServer.handle_accept = Channel, accept_all
         connection_limit, listening = raise_descriptor_limit(), open_sockets(settings, variables)
         self.address, self.port = listening[0].getsockname()[:2]
         self.channels: dict[int, Any] = {}
@@ -177,6 +178,14 @@ class Waitress:
     def run(self) -> None:
         """Serve until a signal; then stop accepting connections, finish open requests, and return."""
         serve_until(self.signals, self.server, self.channels)
+
+
+def accept_all(server: Any) -> None:
+    """Accept all connections that wait: a round of the loop for each takes the longer the more there are."""
+    before = -1
+    while server.readable() and len(server.active_channels) > before:
+        before = len(server.active_channels)
+        accept_one(server)
 
 
 def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> None:

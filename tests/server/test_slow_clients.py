@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from waitress import create_server, wasyncore
 
+from server.waitress_server import accept_all
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 pytestmark = pytest.mark.tools
@@ -213,6 +216,21 @@ def test_more_clients_than_connections_keep_nobody_out(
                 client.sendall(sent.encode())
         time.sleep(6 if sent else 1)
         assert min(duration(server, "/api/v1/contacts") for _time in range(3)) < 1
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [(100, 60), (22, 20)])
+def test_connections_that_wait_are_accepted_at_once_up_to_the_limit(limit: int, accepted: int) -> None:
+    """A round of waitress's loop for each of them takes the longer the more are open."""
+    # The listening socket and the one that wakes the loop count, too.
+    sockets: dict[int, Any] = {}
+    server = create_server(print, listen="127.0.0.1:0", map=sockets, connection_limit=limit)
+    with ExitStack() as clients:
+        for _number in range(60):
+            clients.enter_context(socket.create_connection(("127.0.0.1", server.effective_port), timeout=5))
+        accept_all(server)
+        assert len(server.active_channels) == accepted
+    server.task_dispatcher.shutdown()
+    wasyncore.close_all(sockets)
 
 
 def test_a_client_that_offers_http_2_is_answered_by_http_1(server: LiveServer) -> None:
