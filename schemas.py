@@ -137,23 +137,18 @@ class PublicSchema(Schema):
 
     @pre_load
     def refuse_duplicates(self, data: Any, **_kwargs: Any) -> Any:
-        """Refuse an object that has a name more than once: it is unclear which of the values was meant.
-
-        Of very many unknown names, only as many stay as errors are listed, because other writers may wait meanwhile.
-        """
+        """Refuse an object that has a name more than once: it is unclear which of the values was meant."""
         if isinstance(data, ParsedObject) and data.duplicates:
             raise ValidationError({name: ["Must not appear twice."] for name in data.duplicates[:MAX_ERRORS]})
-        if isinstance(data, dict) and len(data) > len(known := set(self.known_names())) + MAX_ERRORS:
-            return dict(sorted(data.items(), key=lambda item: item[0] not in known)[: len(known) + MAX_ERRORS])
+        if isinstance(data, dict) and len(data) > 2 * MAX_ERRORS:
+            # Most names are unknown. No more errors are listed, and other writers may wait meanwhile.
+            known = {field.data_key for field in self.load_fields.values()}
+            return dict(sorted(data.items(), key=lambda item: item[0] not in known)[: 2 * MAX_ERRORS])
         return data
-
-    def known_names(self) -> tuple[str, ...]:
-        """Return the public names of the fields that a body can have."""
-        return tuple(name for field in self.load_fields.values() if (name := field.data_key))
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
         """Name the character that can't be seen in a refused text; suggest a known field for each unknown one."""
-        known = self.known_names()
+        known = tuple(name for field in self.load_fields.values() if (name := field.data_key))
         if isinstance(error.messages, dict) and isinstance(data, dict):
             for name in error.messages.keys() & known:
                 if isinstance(text := data.get(name), str) and len(text) <= MAX_SEARCHED:

@@ -16,14 +16,7 @@ from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
 from database import backend, db
-from database.connection import (
-    MAX_READ_SECONDS,
-    ReadTimeout,
-    TooManyLongReads,
-    connections,
-    discard_connections,
-    is_disk_full,
-)
+from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
 from database.identity import LostFile
 from database.write_lock import WriteLockTimeout
 from formats.errors import MAX_ERRORS, pointers
@@ -139,7 +132,7 @@ def database_error(error: Exception) -> Response:
     file, cause = connections().file, getattr(error, "orig", error)
     if file and file.fault:
         return unusable_database(file.fault)
-    if is_disk_full(error):
+    if connections().is_disk_full(error):
         log.error("The disk is full, or a quota is used up: %s", cause)
         return problem(507, DETAILS[507])
     if backend().is_unavailable(cause):

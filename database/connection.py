@@ -137,6 +137,12 @@ class Connections:
             if has_turn:
                 self.large_reads.release()
 
+    def is_disk_full(self, error: BaseException) -> bool:
+        """Tell whether an error means that the disk is full, or a quota is used up."""
+        cause = getattr(error, "orig", error)
+        has_room = not (self.file and "disk I/O error" in str(cause)) or self.file.has_room()
+        return self.backend.is_full(cause) or not has_room
+
     def open(self) -> Connection:
         """Return an idle connection, or a new one."""
         try:
@@ -198,14 +204,6 @@ def release_connection(_error: BaseException | None = None) -> None:
         own.release()
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error means that the disk is full, or a quota is used up."""
-    home, cause = connections(), getattr(error, "orig", error)
-    return home.backend.is_full(cause) or bool(
-        home.file and "disk I/O error" in str(cause) and not home.file.has_room()
-    )
-
-
 def discard_connections(error: BaseException) -> None:
     """Close this context's connection and the idle ones, because an error may have broken them."""
     home = connections()
@@ -215,8 +213,8 @@ def discard_connections(error: BaseException) -> None:
     except LostFile:
         # Reads go on by the open connections: none can be opened.
         return
-    if is_disk_full(error):
-        # With its last connection, SQLite deletes the shared memory, and then couldn't create it again to read.
+    if home.is_disk_full(error):
+        # With its last connection, SQLite deletes the shared memory, and couldn't create it again to read.
         return
     if "connection" in g:
         g.pop("connection").close()

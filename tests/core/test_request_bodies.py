@@ -130,7 +130,7 @@ def test_no_more_errors_are_collected_than_are_listed(name: str) -> None:
     unknown = {f"zzz{number}": 1 for number in range(30_000)}
     errors = RESOURCES[name].validate({**unknown, "id": "", "createdAt": ""})
     assert errors["id"] and errors["createdAt"]
-    assert MAX_ERRORS <= len(errors) <= MAX_ERRORS + 2 * len(RESOURCES[name].fields)
+    assert MAX_ERRORS <= len(errors) <= 3 * MAX_ERRORS
 
     repeated = RESOURCES[name].validate(ParsedObject([*unknown.items(), *unknown.items()]))
     assert repeated == {name: ["Must not appear twice."] for name in list(unknown)[:MAX_ERRORS]}
