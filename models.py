@@ -176,18 +176,29 @@ class RolledKey(Base):
 
 
 class Dataset(Base):
-    """One row: the id of the history that the numbers of the change log belong to."""
+    """One row: the id of the history that the numbers of the change log belong to, and since when it is complete."""
 
     __tablename__ = "dataset"
 
     id: Mapped[str] = mapped_column(string(64), primary_key=True)
+    # Changes that were superseded before it may have lost their data.
+    oldest_version: Mapped[int] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"), server_default=sa.text("0")
+    )
+
+
+FORGOTTEN = sa.text("action = 'forgotten'")
 
 
 class Change(Base):
     """The creation, update or deletion of a row, numbered in commit order; only triggers insert here."""
 
     __tablename__ = "changes"
-    __table_args__ = (sa.Index(None, "resource", "seq"), sa.Index(None, "resource", "row_id", "seq"))
+    __table_args__ = (
+        sa.Index(None, "resource", "seq"),
+        sa.Index(None, "resource", "row_id", "seq"),
+        sa.Index("ix_changes_forgotten", "seq", sqlite_where=FORGOTTEN, postgresql_where=FORGOTTEN),
+    )
 
     seq: Mapped[int] = serial(autoincrement=False)
     resource: Mapped[str] = mapped_column(string(16))
@@ -195,6 +206,20 @@ class Change(Base):
     action: Mapped[str] = choice(ACTIONS)
     at: Mapped[datetime] = mapped_column(Time())
     data: Mapped[Any | None] = mapped_column(sa.JSON(none_as_null=True))
+
+
+class Write(Base):
+    """A transaction that wrote: the range of its changes, and the request that made them, with its key."""
+
+    __tablename__ = "writes"
+    __table_args__ = (sa.Index(None, "key_id", "last_seq"), sa.Index(None, "request_id", "last_seq"))
+
+    first_seq: Mapped[int] = serial(autoincrement=False)
+    last_seq: Mapped[int] = mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"))
+    # Not a foreign key: the log keeps the ids of deleted keys.
+    key_id: Mapped[str | None] = mapped_column(string(64))
+    request_id: Mapped[str] = mapped_column(string(128))
+    at: Mapped[datetime] = mapped_column(Time())
 
 
 class Replay(Base):

@@ -4,10 +4,11 @@ from functools import partial
 
 from flask import Blueprint
 
-from api.changes import changes
+from api.feed import feed
 from api.keys import keys
 from api.read_views import get_row, list_rows
 from api.resources import ENDPOINTS
+from api.revert import revert_changes
 from api.write_views import delete_row, patch_row, post_rows, put_row
 
 
@@ -23,5 +24,6 @@ def create_api() -> Blueprint:
         api.add_url_rule(item, f"update_{each.singular}", partial(patch_row, each), methods=["PATCH"])
         api.add_url_rule(item, f"delete_{each.singular}", partial(delete_row, each), methods=["DELETE"])
     api.register_blueprint(keys)
-    api.register_blueprint(changes)
+    api.register_blueprint(feed)
+    api.add_url_rule("/changes/revert", "revert_changes", revert_changes, methods=["POST"])
     return api

@@ -40,9 +40,9 @@ TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again,
 
 
 class Conflict(Exception):
-    """The request conflicts with stored rows, which the message names; `errors` has those of a batch, by index."""
+    """The request conflicts with stored rows, which the message names; `errors` has those of several, as pointers."""
 
-    def __init__(self, message: str, errors: Mapping[int, Any] | None = None) -> None:
+    def __init__(self, message: str, errors: Mapping[Any, Any] | None = None) -> None:
         super().__init__(message)
         self.errors = errors or {}
 

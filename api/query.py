@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from flask import request
 from marshmallow import ValidationError
 
+from api.as_of import requested_version
 from api.parameters import Parameters
 from api.problems import InvalidQuery
 from api.resources import ENDPOINTS, Endpoint
@@ -64,6 +65,8 @@ class Query(NamedTuple):
     indexed_words: int
     sort: str
     limit: int
+    # Whether the rows are those of an earlier version.
+    as_of: bool
     # For each sort key of the cursor, whether its value is null; empty without a cursor.
     cursor_nulls: tuple[bool, ...] = ()
 
@@ -89,8 +92,9 @@ class ListRequest:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         names = tuple(endpoint.attributes)
-        self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", fields=names)
-        self.bound: dict[str, Any] = {}
+        self.parameters = Parameters("limit", "cursor", "sort", "q", "fields", "include", "asOf", fields=names)
+        self.past = requested_version(self.parameters)
+        self.bound: dict[str, Any] = {**self.past}
         self.limit = self.parameters.number("limit", 1, MAX_PAGE, 0)
         self.wants_count = COUNT_EXACT.search(request.environ.get("HTTP_PREFER", "")) is not None
         sort = self.parse_sort()
@@ -102,11 +106,18 @@ class ListRequest:
             tuple(self.parse_filter(*each) for each in enumerate(self.parameters.filters.items())),
             *self.parse_search(),
             sort,
-            # A row has perhaps ten embedded ones.
-            self.limit or (MAX_PAGE if sort in INDEXED_SORTS else MAX_SORTED_PAGE // (10 if include else 1)),
+            self.limit or self.longest_page(sort, include),
+            bool(self.past),
         )
         if "cursor" in self.parameters.values:
             self.seek(self.parameters.values["cursor"])
+
+    def longest_page(self, sort: str, include: tuple[str, ...]) -> int:
+        """Return the number of rows that a whole list reads at a time."""
+        if sort in INDEXED_SORTS and not self.past:
+            return MAX_PAGE
+        # A row has perhaps ten embedded ones.
+        return MAX_SORTED_PAGE // (10 if include else 1)
 
     def parse_value(self, name: str, text: str) -> tuple[Any, bool]:
         """Return a filter's value, rounded down to one that can be stored, and whether it could itself be stored."""
@@ -175,7 +186,8 @@ class ListRequest:
         if len(words) > MAX_WORDS:
             raise InvalidQuery(f"q can have at most {MAX_WORDS} different words, not {len(words)}.")
         # SQLite's index holds trigrams, so it can't find shorter words.
-        indexed = [word for word in words if len(fold_text(word)) >= 3 and db.engine.dialect.name == "sqlite"]
+        has_index = db.engine.dialect.name == "sqlite" and not self.past
+        indexed = [word for word in words if len(fold_text(word)) >= 3 and has_index]
         # The words that need a scan come first.
         words.sort(key=lambda word: word in indexed)
         self.bound |= {f"word{number}": like_pattern(fold_text(word)) for number, word in enumerate(words)}
@@ -194,9 +206,14 @@ class ListRequest:
                 raise InvalidQuery(f"sort must name {name} once.")
         return text
 
+    @property
+    def cursor_of(self) -> list[Any]:
+        """Return the beginning of this list's cursors, which tells them from those of others."""
+        return [self.query.resource, self.query.sort, *self.past.values()]
+
     def encode_cursor(self, keys: Mapping[str, Any]) -> str:
         """Return the cursor of the rows after the one with these sort keys."""
-        cursor = encode_json([self.query.resource, self.query.sort, *keys.values()])
+        cursor = encode_json([*self.cursor_of, *keys.values()])
         return base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
 
     def seek(self, cursor: str) -> None:
@@ -206,17 +223,17 @@ class ListRequest:
             parts = parse_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, InvalidJSON):
             raise invalid from None
-        keys, prefix = self.query.sort_keys, [self.query.resource, self.query.sort]
-        if not isinstance(parts, list) or parts[:2] != prefix or len(parts) != len(keys) + 2:
+        keys, length = self.query.sort_keys, len(self.cursor_of)
+        if not isinstance(parts, list) or parts[:length] != self.cursor_of or len(parts) != len(keys) + length:
             raise invalid
-        for number, (key, value) in enumerate(zip(keys, parts[2:], strict=True)):
+        for number, (key, value) in enumerate(zip(keys, parts[length:], strict=True)):
             if value is None and not key.column.nullable:
                 raise invalid
             try:
                 self.bound[f"cursor{number}"] = None if value is None else parse_cursor_value(key.column, value)
             except ValidationError:
                 raise invalid from None
-        self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[2:]))
+        self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[length:]))
 
 
 def parse_cursor_value(column: Any, value: Any) -> Any:

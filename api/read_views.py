@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 from flask import Response, abort, g, stream_with_context
 
+from api.as_of import IMMUTABLE, requested_version
 from api.changes import is_not_modified, set_version
 from api.parameters import Parameters
 from api.query import ListRequest
@@ -39,19 +41,20 @@ class Page(NamedTuple):
 def list_rows(endpoint: Endpoint) -> Response:
     """Return all rows, or those that the query parameters ask for; with `limit`, one page of them."""
     listing = ListRequest(endpoint)
-    if is_not_modified(endpoint.name, *map(embedded_resource, listing.query.include)):
-        return Response(status=304)
+    if is_not_modified(endpoint.name, *map(embedded_resource, listing.query.include), **listing.past):
+        return Response(status=304, headers=cache_headers(listing.parameters))
     if not listing.limit:
         # A whole list may take several queries.
         begin_snapshot()
     page = read_page(listing)
-    headers = {}
+    headers = cache_headers(listing.parameters)
     if listing.wants_count:
-        headers = {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
+        headers |= {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
     if page.cursor and not listing.limit:
-        return stream_list(listing, page, headers)
+        return stream_pages(page, partial(next_page, listing), headers)
     if page.cursor:
-        headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor)
+        past = {"asOf": listing.past["as_of"]} if listing.past else {}
+        headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor, **past)
     return JSONResponse(f"[{page.rows}]", 200, headers)
 
 
@@ -68,13 +71,20 @@ def read_page(listing: ListRequest, run: Callable[..., Any] = execute_read) -> P
     return Page(rows or "", listing.encode_cursor(keys[0]) if len(keys) > 1 else "", total)
 
 
-def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Response:
-    """Return a response that reads each page when the one before it is sent, all from one snapshot."""
+def next_page(listing: ListRequest, cursor: str) -> Page:
+    """Return the page of a whole list that begins at a cursor."""
+    listing.seek(cursor)
+    listing.wants_count = False
+    # A list that has begun is not broken off: all pages together read each row once.
+    return read_page(listing, execute)
+
+
+def stream_pages(page: Page, read_next: Callable[[str], Page], headers: dict[str, str]) -> Response:
+    """Return a response that reads each page, by its cursor, when the one before it is sent, all from one snapshot."""
     # Flask ends the context, and with it the snapshot, before it sends the response.
     own = detach_connection()
-    response = Response(
-        stream_with_context(all_pages(listing, page, own)), 200, headers, content_type="application/json"
-    )
+    text = stream_with_context(all_pages(page, read_next, own))
+    response = Response(text, 200, headers, content_type="application/json")
     # Once, though a response may be closed again.
     release = ExitStack()
     release.callback(release_detached, own)
@@ -82,19 +92,16 @@ def stream_list(listing: ListRequest, page: Page, headers: dict[str, str]) -> Re
     return response
 
 
-def all_pages(listing: ListRequest, page: Page, own: Connection) -> Iterator[str]:
+def all_pages(page: Page, read_next: Callable[[str], Page], own: Connection) -> Iterator[str]:
     """Yield the whole list in pieces: its first page, then the pages that follow it, read by the connection."""
     g.connection = own
     try:
         yield "["
         yield from pieces(page.rows)
-        while page.cursor:
-            listing.seek(page.cursor)
-            # Free the page that was sent before the next one is read, and count its rows no more.
+        while cursor := page.cursor:
+            # Free the page that was sent before the next one is read.
             del page
-            listing.wants_count = False
-            # A list that has begun is not broken off: all pages together read each row once.
-            page = read_page(listing, execute)
+            page = read_next(cursor)
             yield ","
             yield from pieces(page.rows)
         yield "]"
@@ -110,24 +117,30 @@ def pieces(text: str) -> Iterator[str]:
 
 def get_row(endpoint: Endpoint, row_id: str) -> Response:
     """Return one row."""
-    parameters = Parameters("fields", "include")
+    parameters = Parameters("fields", "include", "asOf")
+    past = requested_version(parameters)
     include = parameters.words("include", endpoint.includes)
     fields = parameters.words("fields", tuple(endpoint.attributes))
-    if is_not_modified(endpoint.name, *map(embedded_resource, include), id=row_id):
-        return Response(status=304)
-    row = read_row(endpoint, row_id, fields, include)
+    if is_not_modified(endpoint.name, *map(embedded_resource, include), id=row_id, **past):
+        return Response(status=304, headers=cache_headers(parameters))
+    row = read_row(endpoint, row_id, fields, include, **past)
     if row is None:
         abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
-    return JSONResponse(row)
+    return JSONResponse(row, 200, cache_headers(parameters))
+
+
+def cache_headers(parameters: Parameters) -> dict[str, str]:
+    """Return the Cache-Control header of a version, or nothing (RFC 8246)."""
+    return {**IMMUTABLE} if parameters.values.get("asOf", "").isdecimal() else {}
 
 
 def read_row(
-    endpoint: Endpoint, row_id: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = ()
+    endpoint: Endpoint, row_id: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = (), **past: int
 ) -> str | None:
     """Return the JSON of one row, or None if it is missing, and set the version that it reflects."""
     # Only embedded rows can take long.
     run = execute_read if include else execute
-    *version, row = run(row_query, endpoint.name, fields, include, id=row_id).fetchone()
+    *version, row = run(row_query, endpoint.name, fields, include, bool(past), id=row_id, **past).fetchone()
     set_version(*version)
     found: str | None = row
     return found

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from api.as_of import past_object, with_past_rows
 from api.changes import last_changes
 from api.json_sql import (
     Template,
@@ -36,35 +37,44 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     the one after it, joined likewise; and, if counted, the number of rows of all pages.
     """
     order = [order_by(key) for key in query.sort_keys]
-    rows = sa.select(row_object(query.endpoint, query.fields, query.include).label("o")).where(*conditions(query))
+    rows = sa.select(row_object(query.endpoint, query.fields, query.include, query.as_of).label("o"))
+    rows = rows.where(*conditions(query))
     page = rows.order_by(*order).limit(number(query.limit)).offset(number(0)).subquery("page")
     keys = sa.select(json_object({key.name: json_value(key.column) for key in query.sort_keys}).label("o"))
     edge = keys.where(*conditions(query)).order_by(*order).limit(number(2)).offset(number(query.limit - 1))
-    columns = [joined(page.c.o), sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()]
+    last = sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()
+    columns = [joined(page.c.o), sa.case((sa.func.count() == number(query.limit), last))]
     if counted:
         every = sa.select(sa.func.count()).select_from(query.endpoint.table)
         all_pages = query._replace(cursor_nulls=())
         columns.append(every.where(*conditions(all_pages)).correlate(None).scalar_subquery())
-    changes = last_changes(query.resource, *map(embedded_resource, query.include))
-    return sa.select(*changes, *columns).select_from(page)
+    resources = query.resource, *map(embedded_resource, query.include)
+    statement = sa.select(*last_changes(*resources, as_of=query.as_of), *columns).select_from(page)
+    return with_past_rows(statement, resources) if query.as_of else statement
 
 
-def row_query(resource: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> sa.Select[Any]:
+def row_query(
+    resource: str, fields: tuple[str, ...] = (), include: tuple[str, ...] = (), as_of: bool = False
+) -> sa.Select[Any]:
     """Return the query for the row with an id: the arguments of set_version(), then its JSON, null if it is missing."""
     endpoint = ENDPOINTS[resource]
-    row = sa.select(row_object(endpoint, fields, include)).where(endpoint.table.c.id == sa.bindparam("id"))
-    changes = last_changes(resource, *map(embedded_resource, include), of_row=True)
-    return sa.select(*changes, row.scalar_subquery())
+    row = sa.select(row_object(endpoint, fields, include, as_of)).where(endpoint.table.c.id == sa.bindparam("id"))
+    resources = resource, *map(embedded_resource, include)
+    statement = sa.select(*last_changes(*resources, of_row=True, as_of=as_of), row.scalar_subquery())
+    return with_past_rows(statement, resources, of_row=True) if as_of else statement
 
 
-def row_object(endpoint: Endpoint, fields: Sequence[str] = (), include: Sequence[str] = ()) -> Template:
+def row_object(
+    endpoint: Endpoint, fields: Sequence[str] = (), include: Sequence[str] = (), as_of: bool = False
+) -> Template:
     """Return a row as a JSON object: all of its fields or some, and the embedded rows."""
     table = endpoint.table
     columns = schema_fields(endpoint.schema, table, fields)
     for name in endpoint.includes:
         if name in include:
             columns[name] = json_text(embedded_rows(table, name))
-    return json_object(columns)
+    row = json_object(columns)
+    return past_object(endpoint.name, row) if as_of and not (fields or include) else row
 
 
 def embedded_rows(table: Any, include: str) -> Any:

@@ -1,10 +1,10 @@
-"""Measure how Cardfile's cost and memory grow with the number of rows."""
+"""Measure how Cardfile's cost and memory grow with the number of rows and changes."""
 
 import base64
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,9 @@ def measure_growth(folder: Path, database: Database, plan: Plan) -> list[Finding
     largest = seed_database(folder / "largest-source", plan.largest)
     server = Waitress(folder / "largest", largest)
     findings = compare_sizes(folder, database, plan) if plan.large else []
-    return [*findings, compare_pages(server, largest, plan), *stream(server)]
+    findings += [*compare_versions(Waitress(folder / "versions", database), database, plan)]
+    findings.append(compare_pages(server, largest, plan))
+    return [*findings, *stream(server, "contacts"), *stream(server, "changes?net=true")]
 
 
 def compare_sizes(folder: Path, database: Database, plan: Plan) -> list[Finding]:
@@ -41,6 +43,16 @@ def compare_sizes(folder: Path, database: Database, plan: Plan) -> list[Finding]
             question = f"{workload}, {plan.large:,} companies to {plan.companies:,}"
             findings.append(Finding(question, cost, targets.GROWTH[workload]))
     return findings
+
+
+def compare_versions(server: Peer, database: Database, plan: Plan) -> Iterator[Finding]:
+    """Yield the cost of what was there as of a version in terms of its cost now."""
+    [[version]] = database.execute("SELECT max(seq) FROM changes")
+    with running([server]):
+        for question, (workload, most) in targets.AS_OF.items():
+            url = server.url(workload)
+            cost = cost_ratio(workload, [(server, url), (server, f"{url}?asOf={version}")], plan)
+            yield Finding(f"{question} as of a version, to now", cost, most)
 
 
 def compare_pages(server: Peer, database: Database, plan: Plan) -> Finding:
@@ -65,17 +77,17 @@ def cost_ratio(workload: str, urls: Sequence[tuple[Peer, str]], plan: Plan) -> f
     return statistics.median(rates[0]) / statistics.median(rates[1])
 
 
-def stream(server: Peer) -> list[Finding]:
-    """Return the memory that listing all contacts adds to the server, and the time to the first byte."""
+def stream(server: Peer, path: str) -> list[Finding]:
+    """Return the memory that a long list adds to the server, and the time to its first byte."""
     with running([server]):
         before = largest = memory_in_mb(server)
         started = time.perf_counter()
-        with server.get(f"http://127.0.0.1:{server.port}/api/v1/contacts") as response:
+        with server.get(f"http://127.0.0.1:{server.port}/api/v1/{path}") as response:
             response.read(1)
             first_byte = (time.perf_counter() - started) * 1000
             while response.read(4_000_000):
                 largest = max(largest, memory_in_mb(server))
     return [
-        Finding("memory that a list of them adds", largest - before, targets.STREAM_MB, " MB"),
-        Finding("first byte of the list", first_byte, targets.STREAM_FIRST_BYTE_MS, " ms"),
+        Finding(f"memory that all {path} add", largest - before, targets.STREAM_MB, " MB"),
+        Finding(f"first byte of all {path}", first_byte, targets.STREAM_FIRST_BYTE_MS, " ms"),
     ]

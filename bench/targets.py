@@ -29,6 +29,8 @@ MANY_WRITERS_P99_MS = 500
 START_RATIO = 1.3
 # Cost of a workload with 100,000 companies in terms of its cost with 10,000.
 GROWTH = {"all companies": 11, "page of 50": 1.2, "contacts": 1.2, "one company": 1.2}
+# Cost of a workload as of a version in terms of its cost now.
+AS_OF = {"a whole list": ("all companies", 2), "a row": ("one company", 1.5)}
 LAST_PAGE_RATIO = 1.2
 STREAM_MB = 50
 STREAM_FIRST_BYTE_MS = 100

@@ -7,6 +7,7 @@ import click
 from commands.database import backup, check, copy, forget, restore
 from commands.files import export_command, import_command
 from commands.group import CommandGroup
+from commands.history import revert_command
 from commands.keys import keys
 from commands.seed import seed
 from commands.serve import serve
@@ -30,5 +31,6 @@ cli.add_command(import_command)
 cli.add_command(backup)
 cli.add_command(restore)
 cli.add_command(copy)
+cli.add_command(revert_command)
 cli.add_command(forget)
 cli.add_command(check)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from commands.group import open_app, print_counts, setting_options
+from commands.group import open_app, print_counts, print_undo, setting_options
 
 
 @click.command("export")
@@ -29,5 +29,6 @@ def import_command(path: Path, **options: str | None) -> None:
     with open_app(options):
         try:
             print_counts("Stored", import_rows(path))
+            print_undo(options)
         except InvalidFile as error:
             raise click.ClickException(str(error)) from None

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, g
 from sqlalchemy.exc import DBAPIError
 
 from auth import LastAdminKey
@@ -19,6 +20,7 @@ from database.backend import display_name
 from database.identity import LostFile
 from database.schema import UnusableDatabase
 from database.write_lock import WriteLockTimeout
+from formats.ids import new_id
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 
@@ -81,12 +83,23 @@ def open_app(options: Mapping[str, str | None], create: bool = True, writes: boo
         raise click.ClickException(f"There is no database at {display_name(settings.database_url)}.")
     app = create_app(settings, writes)
     with app.app_context():
+        g.request_id = new_id()
         try:
             yield app
         except db.engine.dialect.loaded_dbapi.Error as error:
             raise click.ClickException(f"The database can't be used: {error}.") from error
         finally:
             close_database()
+
+
+def print_undo(options: Mapping[str, str | None]) -> None:
+    """Print the command that takes the command's changes back, if there are any, to standard error."""
+    if "has_written" in g:
+        program = click.get_current_context().find_root().info_name or ""
+        program = f"python {program}" if program.endswith(".py") else program
+        url = options["database_url"]
+        database = f" --database {shlex.quote(url)}" if url else ""
+        click.echo(f"To undo: {program} revert --request {g.request_id}{database}", err=True)
 
 
 def print_counts(verb: str, counts: Mapping[str, int]) -> None:

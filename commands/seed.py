@@ -2,7 +2,7 @@
 
 import click
 
-from commands.group import open_app, print_counts, setting_options
+from commands.group import open_app, print_counts, print_undo, setting_options
 from seed import UNTIL, count_rows, load_demo, load_file
 
 
@@ -24,3 +24,4 @@ def seed(
             rows = ", ".join(f"{count} {name}" for name, count in counts.items())
             click.confirm(f"Delete {rows}?", abort=True)
         print_counts("Loaded", load_file(path, reset) if path else load_demo(companies, number, until, reset))
+        print_undo(options)

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -24,6 +24,7 @@ from database.statement import Source, Statement
 from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
+LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM changes"
 # A large page takes its memory several times while it is read, and more threads read it no faster. Behind slow ones,
 # a read waits no longer than this.
 MAX_LARGE_READS = 2
@@ -120,6 +121,8 @@ class Connections:
         self.backend = backend_of(engine.url)
         self.idle: deque[Connection] = deque()
         self.compile = lru_cache(MAX_STATEMENTS)(self.compile_anew)
+        # Called with the number of the first change that the transaction may have made.
+        self.before_commit: Callable[[int], None] = lambda _first: None
 
     def compile_anew(self, source: Source, *arguments: Any) -> Statement:
         """Return the compiled statement."""
@@ -277,7 +280,11 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     with own.home.write_lock.hold() as lock:
         try:
             own.begin(*own.home.backend.BEGIN_WRITING)
+            # On SQLite, it reads the schema again, too: a bulk load that ended meanwhile has changed it.
+            [last] = own.execute(LAST_SEQ).fetchone()
             yield
+            if keep:
+                own.home.before_commit(last + 1)
             last_change = file.require_current(own) if file and keep else None
             own.end("COMMIT" if keep else "ROLLBACK")
             if file and last_change and lock is not None:

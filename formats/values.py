@@ -71,6 +71,13 @@ def parse_integer(value: Any) -> int:
     return number
 
 
+def parse_version(value: Any) -> int:
+    """Return the number of a change, or 0."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValidationError("Must be the number of a change, or 0.")
+    return value
+
+
 def floor_amount(value: Any) -> tuple[Decimal, bool]:
     """Return an amount of money rounded down to two decimals, and whether it has no more."""
     if type(value) not in {int, float, Decimal}:

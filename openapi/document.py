@@ -47,10 +47,11 @@ def build_document(app: Flask) -> JSONSchema:
 
 def describe(operation: Operation) -> JSONSchema:
     """Return the OpenAPI object of an operation."""
+    article = "" if operation.verb in {"list", "revert"} else "a "
     return {
         "operationId": public_name(operation.name),
         "tags": [operation.tag],
-        "summary": f"{operation.verb.capitalize()} {'' if operation.verb == 'list' else 'a '}{operation.noun}",
+        "summary": f"{operation.verb.capitalize()} {article}{operation.noun}",
         "description": f"{operation.description} Requires a key with the `{operation.scope}` scope.",
         "security": [{"key": []}],
         "x-scope": operation.scope,

@@ -9,8 +9,8 @@ from marshmallow import missing, validate
 
 import schemas
 from api.resources import ENDPOINTS, embedded_resource
+from api.revert import MAX_ROWS, RevertSchema
 from api.write_views import READ_ONLY
-from database.columns import format_of
 from formats import values
 from formats.errors import VISIBLE
 from models import ACTIONS
@@ -23,13 +23,14 @@ TEXT: JSONSchema = {"type": "string"}
 NULL: JSONSchema = {"type": "null"}
 TIME: JSONSchema = {"type": "string", "format": "date-time"}
 TAG = TEXT | {"maxLength": values.MAX_TAG_LENGTH, "pattern": re.sub(ABOVE_FFFF, "", VISIBLE.pattern)}
-# The values of each format except text.
-FORMATS: dict[values.Format, JSONSchema] = {
-    values.TIME: TIME,
-    values.BOOLEAN: {"type": "boolean"},
-    values.INTEGER: {"type": "integer", "minimum": 0, "maximum": values.MAX_INTEGER},
-    values.AMOUNT: {"type": "number", "minimum": 0, "maximum": float(values.MAX_AMOUNT), "multipleOf": 0.01},
-    values.TAGS: {"type": "array", "items": TAG, "maxItems": values.MAX_TAGS, "uniqueItems": True},
+# The values that each function parses; text is parsed up to its own length.
+PARSED: dict[Any, JSONSchema] = {
+    values.TIME.parse: TIME,
+    values.BOOLEAN.parse: {"type": "boolean"},
+    values.INTEGER.parse: {"type": "integer", "minimum": 0, "maximum": values.MAX_INTEGER},
+    values.AMOUNT.parse: {"type": "number", "minimum": 0, "maximum": float(values.MAX_AMOUNT), "multipleOf": 0.01},
+    values.TAGS.parse: {"type": "array", "items": TAG, "maxItems": values.MAX_TAGS, "uniqueItems": True},
+    values.parse_version: {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
 }
 # The objects that no marshmallow schema declares.
 CHANGE: JSONSchema = {
@@ -38,6 +39,9 @@ CHANGE: JSONSchema = {
     "id": {"type": "string", "maxLength": 64, "description": "The id of the row."},
     "action": {"type": "string", "enum": list(ACTIONS), "description": "The kind of change."},
     "at": TIME | {"description": "The time of the change."},
+    "keyId": {"anyOf": [TEXT, NULL], "description": "The id of the API key; null for commands and other programs."},
+    "requestId": {"anyOf": [TEXT, NULL], "description": "The id of the request or command; null for other programs."},
+    "before": {"description": "Only with `net=true`: the row before the changes; null if it did not exist."},
     "data": {"description": "The row after the change; null if it was deleted."},
 }
 PROBLEM: JSONSchema = {
@@ -53,6 +57,8 @@ FIELD_ERROR: JSONSchema = {
 }
 # Its checksum is valid, but no database has its hash.
 KEY = "cfk_GveQkqyZNSXmaUMzFRSlBOJql3LFWH4Is0qd"
+KEY_ID = str(KeySchema().example()["id"])
+REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
 
 
 def ref(name: str, kind: str = "schemas") -> JSONSchema:
@@ -88,9 +94,9 @@ def rule_schema(rule: Any) -> JSONSchema:
 
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:
     """Return the schema of a field's values other than null, by the field's attribute."""
-    column: Any = schema.model.__table__.c[name]
-    value = FORMATS.get(format_of(column)) or TEXT | {"maxLength": column.type.length}
-    for rule in schema.fields[name].validators:
+    field: Any = schema.fields[name]
+    value = PARSED.get(field.parse) or TEXT | {"maxLength": field.parse.keywords["max_length"]}
+    for rule in field.validators:
         value = value | rule_schema(rule)
     return {"anyOf": value["anyOf"]} if "anyOf" in value else value
 
@@ -123,7 +129,7 @@ def example_row(tag: str) -> JSONSchema:
     if tag == "changes":
         row = example_row("companies")
         change = {"seq": 1, "resource": "companies", "id": row["id"], "action": "created"}
-        return change | {"at": row["createdAt"], "data": row}
+        return change | {"at": row["createdAt"], "keyId": KEY_ID, "requestId": REQUEST_ID, "data": row}
     return (ENDPOINTS[tag].schema if tag in ENDPOINTS else KeySchema()).example()
 
 
@@ -135,13 +141,17 @@ def object_schema(properties: JSONSchema, required: Iterable[str], description: 
 
 def component_schemas() -> dict[str, JSONSchema]:
     """Return all schemas of the document."""
-    change = CHANGE | {"data": {"anyOf": [*(ref(title_of(name)) for name in ENDPOINTS), NULL], **CHANGE["data"]}}
+    row = {"anyOf": [*(ref(title_of(name)) for name in ENDPOINTS), NULL]}
+    change = CHANGE | {name: row | CHANGE[name] for name in ("before", "data")}
+    always = [name for name in change if name != "before"]
+    revert = f"{RevertSchema.__doc__} Send `requestId`, `keyId` and `since`, or `to`. At most {MAX_ROWS:,} rows."
     errors = {"type": "array", "items": ref("Fault"), "description": "The errors in the request body, by field."}
     created = response_fields(KeySchema()) | {"key": TEXT | {"description": "Shown only once.", "examples": [KEY]}}
     keys = row_schemas(KeySchema(), "Key")
     found = {name: keys[name] for name in ("Key", "NewKey")} | {
         "CreatedKey": object_schema(created, created, "A new key and its record."),
-        "Change": object_schema(change, change, "A created, updated or deleted row."),
+        "Change": object_schema(change, always, "A created, updated or deleted row."),
+        "Revert": object_schema(request_fields(RevertSchema()), (), revert, additionalProperties=False),
         "Problem": object_schema(PROBLEM | {"errors": errors}, PROBLEM, "An error (RFC 9457)."),
         "Fault": object_schema(FIELD_ERROR, FIELD_ERROR, "An error in one field of the request body."),
     }

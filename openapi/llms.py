@@ -31,6 +31,8 @@ def write_operation(description: Description, path: str, method: str, operation:
     """Return the section on one operation: parameters, request body, response and status codes."""
     lines = [f"\n### {method} {path}\n", f"{operation['summary']}. {operation['description']}\n"]
     lines += parameters_of(description, operation["parameters"])
+    if operation["operationId"] == "revertChanges":
+        lines += ["\nFields of the request body:\n", *fields_of(description, "revert")]
     status, response = next(iter(operation["responses"].items()))
     for heading, part in ("Request body", operation.get("requestBody", {})), (f"Response {status}", response):
         for content in list(part.get("content", {}).values())[:1]:

@@ -14,16 +14,23 @@ from auth import API, required_scope
 # then headers of successful responses besides X-Request-Id, Dataset-Id and Dataset-Version.
 TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "list": (
-        ("limit", "cursor", "sort", "q", "fields", "include", "filters", "Prefer", "If-None-Match"),
-        ("ETag", "Link", "X-Total-Count", "Preference-Applied"),
+        ("limit", "cursor", "sort", "q", "fields", "include", "asOf", "filters", "Prefer", "If-None-Match"),
+        ("ETag", "Link", "X-Total-Count", "Preference-Applied", "Cache-Control"),
     ),
-    "get": (("fields", "include", "If-None-Match"), ("ETag",)),
+    "get": (("fields", "include", "asOf", "If-None-Match"), ("ETag", "Cache-Control")),
     "create": (("matchOn", "dryRun", "Idempotency-Key"), ("ETag", "Location", "Idempotent-Replayed")),
     "replace": (("dryRun", "If-Match", "If-None-Match.create"), ("ETag", "Location")),
     "update": (("dryRun", "If-Match"), ("ETag",)),
     "delete": (("dryRun", "If-Match"), ()),
     "forget": (("dryRun",), ()),
-    "list_changes": (("since", "limit.changes", "If-None-Match"), ("ETag", "Link")),
+    "list_changes": (
+        (
+            *("since", "until", "resource", "id", "keyId", "requestId", "net"),
+            *("limit.changes", "cursor.changes", "If-None-Match"),
+        ),
+        ("ETag", "Link"),
+    ),
+    "revert_changes": (("dryRun", "Idempotency-Key"), ("Idempotent-Replayed",)),
     "create_key": ((), ("Cache-Control",)),
     "roll_key": ((), ("Cache-Control",)),
     "delete_key": (("self",), ()),
@@ -56,9 +63,9 @@ class Operation(NamedTuple):
         yield from [304] if "If-None-Match" in self.parameters else []
         yield from (400, 401)
         yield from [403] if self.scope != "read" else []
-        yield from [404] if "{id}" in self.path else []
+        yield from [404] if "{id}" in self.path or self.verb == "revert" else []
         yield from [409] if {"Idempotency-Key", "self"} & set(self.parameters) else []
-        yield from [410] if "since" in self.parameters else []
+        yield from [410] if {"since", "asOf", "Idempotency-Key"} & set(self.parameters) else []
         yield from [412] if "If-Match" in self.parameters else []
         yield from (413, 415, 422) if self.has_body else ()
         yield from (429, 431, 500, 503)

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from api.changes import ETAGS, MAX_CHANGES
+from api.changes import ETAGS
+from api.feed import MAX_CHANGES, NEWEST
 from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
-from api.resources import Endpoint
-from openapi.json_schema import TEXT, JSONSchema, example_row, pattern_of, ref, value_schema
+from api.resources import ENDPOINTS, Endpoint
+from openapi.json_schema import KEY_ID, REQUEST_ID, TEXT, JSONSchema, example_row, pattern_of, ref, value_schema
 from openapi.operations import Operation
 from schemas import ID
 
@@ -14,6 +15,8 @@ SYMBOLS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<", "ne": "!="}
 ETAG = TEXT | {"pattern": f"^({ETAGS})$"}
 CURSOR = "WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLCIyMDI0LTAxLTAxVDA4OjAwOjAwWiIsImFjbWUiXQ"
 PRINTABLE = TEXT | {"pattern": "^[!-~]{1,255}$"}
+ANY_ID = TEXT | {"pattern": "^[!-~]{1,128}$"}
+VERSION_OR_TIME = TEXT | {"pattern": "^([0-9]{1,19}|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt].+)$"}
 WORDS = TEXT | {"minLength": 1, "maxLength": MAX_SEARCH_LENGTH, "pattern": r"\S"}
 
 
@@ -34,12 +37,36 @@ SHARED: dict[str, JSONSchema] = {
     name: parameter(name.partition(".")[0], schema, example, description)
     for name, schema, example, description in (
         ("limit", integer(1, MAX_PAGE), 50, "The maximum number of rows. `Link` holds the URL of the next page."),
-        ("limit.changes", integer(1, MAX_CHANGES), 50, f"The maximum number of changes. Default: {MAX_CHANGES}."),
+        (
+            "limit.changes",
+            integer(1, MAX_CHANGES),
+            50,
+            f"The maximum number of changes. Default: {MAX_CHANGES}; with `net=true`, all.",
+        ),
         ("cursor", TEXT, CURSOR, "The start of the page, from the `Link` header of the previous page."),
+        ("cursor.changes", integer(0, NEWEST), 50, "With `net=true`: the start of the page, from the `Link` header."),
+        (
+            "asOf",
+            VERSION_OR_TIME,
+            "2024-01-15T10:30:00Z",
+            "Return the data as of this version, as in `406`, or of this time.",
+        ),
         ("q", WORDS, "acme", "Search that ignores case and accents; all words must match, at most ten different ones."),
         ("dryRun", {"type": "boolean"}, True, "Validate the request and return the response, but save nothing."),
         ("self", {"type": "boolean"}, True, "Required to delete the key of the request itself."),
-        ("since", integer(0, 2**63 - 1), 0, "Return the changes after this number; all changes by default."),
+        ("since", integer(0, NEWEST), 0, "Return the changes after this number; all changes by default."),
+        ("until", integer(0, NEWEST), 0, "Return the changes up to this number; the last change by default."),
+        ("resource", TEXT | {"enum": list(ENDPOINTS)}, "contacts", "Return the changes of this resource."),
+        ("id", ANY_ID, "contact-123", "Return the changes of rows with this id."),
+        ("keyId", ANY_ID, KEY_ID, "Return the changes by the API key with this id."),
+        ("requestId", ANY_ID, REQUEST_ID, "Return the changes by the request with this id."),
+        (
+            "net",
+            {"type": "boolean"},
+            True,
+            "Return one entry for each row, with its last change and the row `before` and after all these changes. "
+            "Rows that ended as they began are left out.",
+        ),
         ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
         (
             "If-None-Match",

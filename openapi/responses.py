@@ -7,13 +7,13 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.rate_limits import TooManyRequests
+from api.revert import RevertSchema
 from api.write_views import MAX_BATCH
 from auth import InsufficientScope, Unauthenticated
-from openapi.json_schema import KEY, TEXT, JSONSchema, example_row, ref, request_fields, title_of
+from openapi.json_schema import KEY, REQUEST_ID, TEXT, JSONSchema, example_row, ref, request_fields, title_of
 from openapi.operations import Operation
 from schemas import KeySchema
 
-REQUEST_ID = "01a20ab0-9312-7b2b-8a41-e4d8666c29a4"
 NUMBER: JSONSchema = {"type": "integer", "minimum": 0}
 # Only X-Request-Id is always present.
 HEADERS: dict[str, JSONSchema] = {
@@ -28,7 +28,7 @@ HEADERS: dict[str, JSONSchema] = {
         ("Preference-Applied", TEXT, "`count=exact` if it was requested."),
         ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
-        ("Cache-Control", TEXT | {"enum": ["no-store"]}, "Keeps the key out of caches."),
+        ("Cache-Control", TEXT, "`no-store` for a new key. `immutable`, for a year, with a version in `asOf`."),
         ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
         ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
         ("RateLimit-Policy", TEXT, "The limit of requests, if this server has one: `q` requests in `w` seconds."),
@@ -46,13 +46,16 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
     ),
     401: ("The key is missing or invalid.", Unauthenticated.detail),
     403: ("The key lacks the required scope.", InsufficientScope("read", "write").detail),
-    404: ("The id or the path does not exist.", "There is no contact with the id nobody."),
+    404: (
+        "The id or the path does not exist, or the request or key to revert changed nothing.",
+        "There is no contact with the id nobody.",
+    ),
     409: (
-        "Two rows match, a request is still running, or the key is in use.",
+        "Two rows match, rows to revert were changed afterwards, a request is still running, or the key is in use.",
         "More than one row has this name: acme-1 and acme-2.",
     ),
     410: (
-        "`since` is beyond the last change.",
+        "`since` is beyond the last change, or the data of a past version or a stored response is no longer kept.",
         "The last change is 5, so 9 belongs to another history.",
     ),
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
@@ -95,6 +98,9 @@ def content_of(row: JSONSchema, example: Any, batch: bool = False) -> JSONSchema
 
 def request_body(operation: Operation) -> JSONSchema:
     """Return the request body of an operation."""
+    if operation.verb == "revert":
+        example = {"requestId": RevertSchema().example()["requestId"]}
+        return {"required": True, "content": content_of(ref("Revert"), example)}
     schema, title = operation.endpoint.schema if operation.endpoint else KeySchema(), title_of(operation.tag)
     fields = request_fields(schema)
     row = {name: schema.example()[name] for name, field in fields.items() if "readOnly" not in field}
@@ -111,7 +117,9 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     title, row, noun, endpoint = title_of(operation.tag), example_row(operation.tag), operation.noun, operation.endpoint
     shown = {"anyOf": [ref(title), ref(f"Partial{title}")]} if "fields" in operation.parameters else ref(title)
     content = content_of(shown, row, batch=operation.verb == "create")
-    if operation.verb == "list":
+    if operation.verb == "revert":
+        row, noun = row | {"seq": 2, "action": "deleted", "data": None}, "new changes"
+    if operation.verb in {"list", "revert"}:
         return {200: (f"The {noun}.", content_of({"type": "array", "items": shown}, [row]))}
     if operation.verb == "forget":
         return {204: (f"The {noun} and its history were erased.", {})}

@@ -18,7 +18,8 @@ blueprint = Blueprint("docs", __name__)
 # The number of chapters that stand before the endpoints.
 FIRST_CHAPTERS = 2
 # The parameters with an input under "Try it"; there are too many filters to show all.
-TRY_IT = {"id", "limit", "cursor", "sort", "q", "fields", "include", "companyId", "since"}
+TRY_IT = {"id", "limit", "cursor", "sort", "q", "fields", "include", "companyId", "asOf", "since", "until", "net"}
+TRY_IT |= {"resource", "keyId", "requestId"}
 
 Part = dict[str, Any]
 
@@ -83,7 +84,8 @@ def read_markdown(text: str, inline: bool = True) -> Markup:
     # Imported here because only this page needs it.
     import mistune
 
-    html = str(mistune.create_markdown()(text)).strip()
+    # Code that scrolls must be in reach of the keyboard.
+    html = str(mistune.create_markdown()(text)).strip().replace("<pre>", '<pre tabindex="0">')
     return Markup(html.removeprefix("<p>").removesuffix("</p>") if inline else html)  # noqa: S704
 
 

@@ -129,6 +129,7 @@ def postgresql(migrated_postgresql: str) -> Iterator[str]:
             connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
             connection.exec_driver_sql(f"DELETE FROM {table.name}")
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
+        connection.exec_driver_sql("UPDATE dataset SET oldest_version = 0")
     engine.dispose()
 
 

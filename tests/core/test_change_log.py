@@ -41,7 +41,9 @@ def test_a_change_has_its_number_resource_action_time_and_row(writer: FlaskClien
     writer.delete(f"/api/v1/contacts/{created['id']}")
 
     feed = writer.get("/api/v1/changes").json
-    assert [list(change) for change in feed] == [["seq", "resource", "id", "action", "at", "data"]] * 3
+    assert [list(change) for change in feed] == [
+        ["seq", "resource", "id", "action", "at", "keyId", "requestId", "data"]
+    ] * 3
     assert [(change["seq"], change["action"], change["data"]) for change in feed] == [
         (1, "created", created),
         (2, "updated", changed),

@@ -73,7 +73,9 @@ def schema_of(path: str) -> dict[str, list[str]]:
     with sqlite.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type <> 'trigger'")
         definitions = {
-            name: sorted(re.sub(r",?\s*$", "", line.strip()) for line in sql.splitlines()) for name, sql in rows
+            # A column that was added later is in the line of the one before it.
+            name: sorted(part.strip() for part in re.split(r",?\s*\n|, ", sql))
+            for name, sql in rows
         }
     connection.close()
     return definitions

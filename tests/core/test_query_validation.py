@@ -31,7 +31,8 @@ ZERO_WIDTH_FIRST = "Character 1 is U+200B (ZERO WIDTH SPACE)."
 ZERO_WIDTH_IN_URL = f"'https://acme\\u200b.com'. {INVALID_URL} Character 13 is U+200B (ZERO WIDTH SPACE)."
 TOO_MANY_VALUES = "name can have at most 2000 values, not 2001: send several requests."
 INVALID_CURSOR = "cursor must be one that this list gave, with the same sort: start again without it."
-LIST_PARAMETERS = "limit, cursor, sort, q, fields, include"
+LIST_PARAMETERS = "limit, cursor, sort, q, fields, include, asOf"
+FEED_PARAMETERS = "since, until, limit, net, cursor, resource, id, keyId, requestId"
 CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrimary, userId, createdAt, updatedAt"
 
 
@@ -42,9 +43,9 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("contacts?companyid=x", "There is no parameter companyid here. Did you mean companyId?"),
         ("contacts?company_id=x", "There is no parameter company_id here. Did you mean companyId?"),
         ("contacts?zzz=x", f"There is no parameter zzz here. Known: {LIST_PARAMETERS}, {CONTACT_FIELDS}."),
-        ("contacts/x?companyId=y", "There is no parameter companyId here. Known: fields, include."),
+        ("contacts/x?companyId=y", "There is no parameter companyId here. Known: fields, include, asOf."),
         ("keys?limit=1", "There is no parameter limit here. None is known here."),
-        ("changes?after=1", "There is no parameter after here. Known: since, limit."),
+        ("changes?zzz=1", f"There is no parameter zzz here. Known: {FEED_PARAMETERS}."),
         ("contacts?companyId=", f"companyId can't be ''. {INVALID_ID}"),
         ("contacts?companyId=a&companyId=b%20c", f"companyId can't be 'b c'. {INVALID_ID}"),
         ("contacts?isPrimary=yes", "isPrimary can't be 'yes'. Must be true or false."),
@@ -110,6 +111,21 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?" + "&".join(f"name={number}" for number in range(2001)), TOO_MANY_VALUES),
         ("changes?since=-1", "since must be a whole number from 0 to 9223372036854775807, not '-1'."),
         ("changes?since=1e3", "since must be a whole number from 0 to 9223372036854775807, not '1e3'."),
+        ("changes?until=-1", "until must be a whole number from 0 to 9223372036854775807, not '-1'."),
+        ("changes?since=3&until=2", "until must not be before since: 2 is before 3."),
+        ("changes?until=1", "The last change is 0: until can't be 1 yet."),
+        ("changes?resource=contact", "resource can't be 'contact'. Did you mean contacts?"),
+        ("changes?requestId=", "requestId must be 1 to 128 visible ASCII characters."),
+        ("changes?net=yes", "net must be true or false, not 'yes'."),
+        ("changes?cursor=1", "cursor is for net=true: without it, send since."),
+        ("companies?asOf=1", "asOf must be a whole number from 0 to 0, not '1'."),
+        ("contacts/x?asOf=-1", f"asOf can be a version or a time, not '-1'. {INVALID_TIME}"),
+        ("companies?asOf=2024-01-15", f"asOf can be a version or a time, not '2024-01-15'. {INVALID_TIME}"),
+        (
+            "companies?asOf=2024-01-01T00:00:00+02:00",
+            f"asOf can be a version or a time, not '2024-01-01T00:00:00 02:00'. {INVALID_TIME} {PLUS}",
+        ),
+        ("companies?asOf=2999-01-01T00:00:00Z", "asOf can't be '2999-01-01T00:00:00Z': that is yet to come."),
     ],
 )  # fmt: skip
 def test_an_unknown_parameter_or_invalid_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:
@@ -148,8 +164,8 @@ def test_the_error_for_a_parameter_of_other_apis_says_what_to_send(
         for name in names:
             response = reader.get(f"/api/v1/{resource}", query_string={name: "1"})
             assert response.json["detail"] == f"There is no parameter {name} here. {hint}"
-    assert reader.get("/api/v1/changes?page=2").json["detail"].endswith("Known: since, limit.")
-    assert reader.get("/api/v1/contacts/x?search=a").json["detail"].endswith("Known: fields, include.")
+    assert reader.get("/api/v1/changes?order=asc").json["detail"].endswith(f"Known: {FEED_PARAMETERS}.")
+    assert reader.get("/api/v1/contacts/x?search=a").json["detail"].endswith("Known: fields, include, asOf.")
 
 
 @pytest.mark.parametrize(

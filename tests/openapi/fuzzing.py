@@ -31,6 +31,9 @@ def before_call(_context: Any, case: Any, _arguments: Any) -> None:
     ):
         # A row that matches may omit required fields, a new row may not.
         (case.query or {}).pop("matchOn", None)
+    if case.path.endswith("/revert") and invalid_location != ParameterLocation.QUERY:
+        # A revert would take back the rows that other requests refer to.
+        case.query = (case.query or {}) | {"dryRun": "true"}
     if is_positive:
         make_valid(case)
 
@@ -45,6 +48,13 @@ def make_valid(case: Any) -> None:
     query, headers = case.query or {}, case.headers or {}
     # A valid cursor comes from a list.
     query.pop("cursor", None)
+    if "asOf" in query:
+        query["asOf"] = "2024-01-15T10:30:00Z"
+    if "until" in query:
+        query["until"] = query.get("since", 0)
+    if case.path.endswith("/revert"):
+        # The changes are named in one way.
+        case.body = {name: value for name, value in case.body.items() if name == "conflicts"} | {"to": 0}
     if "sort" in query:
         terms = {term.removeprefix("-"): term for term in query["sort"].split(",")}
         query["sort"] = ",".join(terms.values())

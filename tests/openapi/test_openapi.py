@@ -10,16 +10,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.revert import RevertSchema
 from auth import API
 from openapi.description import Description
 from schemas import RESOURCES, KeySchema
 from seed import load_file
 from service import create_app
 from settings import load_settings
-from tests.conftest import EXAMPLES, CreateRow
+from tests.conftest import EXAMPLES, CreateRow, run_external_sql
 
 ROWS = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 Document = dict[str, Any]
+REVERT = f"{API}/changes/revert"
 ID_PATTERN = r"^(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*$"
 # Headers of HTTP, which the document doesn't describe.
 STANDARD_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
@@ -58,8 +60,8 @@ def test_operation_ids_are_verb_and_noun(description: Description) -> None:
         assert {f"list{many}", *(f"{verb}{one}" for verb in ("create", "get", "replace", "update", "delete"))} <= {
             *names
         }
-    assert {"listChanges", "listKeys", "createKey", "rollKey", "deleteKey"} <= {*names}
-    assert len(names) == len({*names}) == 27
+    assert {"listChanges", "revertChanges", "listKeys", "createKey", "rollKey", "deleteKey"} <= {*names}
+    assert len(names) == len({*names}) == 28
 
 
 def test_summaries_are_two_or_three_words(description: Description) -> None:
@@ -68,6 +70,7 @@ def test_summaries_are_two_or_three_words(description: Description) -> None:
     assert summaries["listCompanies"] == "List companies"
     assert summaries["createCompany"] == "Create a company"
     assert summaries["listChanges"] == "List changes"
+    assert summaries["revertChanges"] == "Revert changes"
     assert summaries["deleteKey"] == "Delete a key"
     assert all(len(summary.split()) in {2, 3} for summary in summaries.values())
 
@@ -76,12 +79,15 @@ def test_descriptions_name_the_resource_and_the_scope(description: Description) 
     for _path, _method, operation in description.operations:
         scope = operation["x-scope"]
         assert operation["description"].endswith(f". Requires a key with the `{scope}` scope.")
-        assert operation["tags"] == ["keys"] or not re.search(r"\brows?\b|Raises", operation["description"])
+        assert operation["tags"][0] in {"keys", "changes"} or not re.search(
+            r"\brows?\b|Raises", operation["description"]
+        )
 
 
 def accepted_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
     """Return the parameters that a path accepts, from its error for an unknown parameter."""
-    response = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json={"name": "a"})
+    body = {"to": 0} if path == REVERT else {"name": "a"}
+    response = admin.open(f"{path}?zzzzzzzzzzzz=1".replace("{id}", "nobody"), method=method, json=body)
     assert response.status_code == 400
     return set(re.findall(r"\w+", response.json["detail"].partition("Known: ")[2]))
 
@@ -173,7 +179,7 @@ def test_the_openapi_3_0_document_has_the_array_of_a_post_and_the_partial_rows_o
 
 
 def test_every_field_has_a_description_and_an_example() -> None:
-    for schema in [*RESOURCES.values(), KeySchema()]:
+    for schema in [*RESOURCES.values(), KeySchema(), RevertSchema()]:
         for name, field in schema.fields.items():
             assert re.fullmatch(r"[A-Z].*[.]", field.metadata["description"]), name
             assert field.metadata["examples"] != [None], name
@@ -236,6 +242,9 @@ def send_examples(description: Description, client: FlaskClient) -> Iterator[tup
             examples["id"] = client.get(f"{API}/keys").json[-1]["id"]
         url = path.format(**examples)
         body = {"json": example_in(operation["requestBody"])} if "requestBody" in operation else {}
+        if path == REVERT:
+            headers = {"X-Request-Id": body["json"]["requestId"]}
+            assert client.put(f"{API}/companies/new", json={"name": "New"}, headers=headers).status_code == 201
         yield operation, client.open(url, method=method, **body)
 
 
@@ -247,7 +256,7 @@ def test_each_example_request_returns_its_example_response(
     new_client("read")
     # These values depend on the time or on the requests before.
     generated = {"createdAt", "updatedAt", "id", "key", "prefix", "at", "lastUsedAt"}
-    generated |= {"name", "seq", "scope", "expiresAt"}
+    generated |= {"name", "seq", "scope", "expiresAt", "keyId", "requestId"}
     for operation, response in send_examples(description, admin):
         documented = operation["responses"].get(str(response.status_code))
         assert documented and response.status_code < 300, (operation["operationId"], response.json)
@@ -269,9 +278,55 @@ def test_every_response_header_is_described(app: Flask, admin: FlaskClient, desc
         described = operation["responses"][str(response.status_code)]["headers"]
         assert set(response.headers.keys()) - STANDARD_HEADERS <= set(described), operation["operationId"]
         assert {"X-Request-Id", "Dataset-Id", "Dataset-Version"} <= set(response.headers.keys()) & set(described)
-    page = admin.get(f"{API}/companies?limit=1", headers={"Prefer": "count=exact"})
     described = description.document["paths"][f"{API}/companies"]["get"]["responses"]["200"]["headers"]
-    assert set(page.headers.keys()) - STANDARD_HEADERS <= set(described)
+    for query in "limit=1", "asOf=1":
+        page = admin.get(f"{API}/companies?{query}", headers={"Prefer": "count=exact"})
+        assert set(page.headers.keys()) - STANDARD_HEADERS <= set(described)
+
+
+def test_a_change_has_the_described_fields_and_before_only_with_net(
+    writer: FlaskClient, create_row: CreateRow, document: Document
+) -> None:
+    change = document["components"]["schemas"]["Change"]
+    create_row("contacts", id="x")
+    [plain], [net] = (writer.get(f"{API}/changes{query}").json for query in ("", "?net=true"))
+
+    assert list(plain) == change["required"]
+    assert list(net) == list(change["properties"])
+    assert {*net} - {*plain} == {"before"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"to": 3}, 200),
+        ({"requestId": "both"}, 409),
+        ({"requestId": "both", "conflicts": "skip"}, 200),
+        ({"requestId": "nobody"}, 404),
+        ({"keyId": "nobody", "since": 0}, 404),
+        ({"to": 0}, 410),
+        ({"to": 9}, 422),
+        ({"requestId": "both", "to": 3}, 422),
+        ({"requestId": 7}, 422),
+        ({"request": "both"}, 422),
+    ],
+)
+def test_each_status_of_a_revert_is_described(
+    database: str, writer: FlaskClient, document: Document, body: Document, status: int
+) -> None:
+    for name in "x", "y":
+        writer.put(f"{API}/contacts/{name}", json={"name": "Ann"}, headers={"X-Request-Id": name})
+    writer.post(
+        f"{API}/contacts?matchOn=id",
+        json=[{"id": name, "name": "Bob"} for name in ("x", "y")],
+        headers={"X-Request-Id": "both"},
+    )
+    writer.patch(f"{API}/contacts/y", json={"name": "Eve"})
+    run_external_sql(database, "UPDATE dataset SET oldest_version = 2")
+    response = writer.post(REVERT, json=body)
+
+    assert response.status_code == status
+    assert str(status) in document["paths"][REVERT]["post"]["responses"]
 
 
 @pytest.mark.parametrize(
@@ -353,5 +408,5 @@ def test_llms_txt_names_every_operation_parameter_and_field(anonymous: FlaskClie
         assert operation["summary"] in section
         words = {*re.findall("[A-Za-z-]+", section), "X-Request-Id"}
         assert {each["name"].partition("[")[0] for each in operation["parameters"]} <= words
-    for rows in ROWS.values():
-        assert all(f"- `{name}`: " in page for name in rows[0])
+    for schema in [*RESOURCES.values(), KeySchema(), RevertSchema()]:
+        assert all(f"- `{name}`: " in page for name in schema.example())

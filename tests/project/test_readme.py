@@ -1,10 +1,12 @@
 """README: each command runs as pasted on demo data and prints the documented response."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -16,9 +18,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from seed import UNTIL
-from tests.conftest import ROOT, LiveServer
+from tests.conftest import ROOT, LiveServer, send_request
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "openapi" / "introduction.md").read_text(encoding="utf-8")
 # These commands start a server or install packages.
 NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
 ADDRESS = "http://127.0.0.1:8000"
@@ -31,14 +34,14 @@ class Example(NamedTuple):
     response: str
 
 
-def code_blocks() -> list[tuple[str, str]]:
-    """Return the code blocks of README in order, each with its language."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+def code_blocks(text: str = README) -> list[tuple[str, str]]:
+    """Return the code blocks of a text in order, each with its language."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
 
 
-def examples() -> list[Example]:
-    """Return the commands of README that the test runs, in order."""
-    blocks = [*code_blocks(), ("sh", "")]
+def examples(text: str = README) -> list[Example]:
+    """Return the commands of a text that the test runs, in order."""
+    blocks = [*code_blocks(text), ("sh", "")]
     found = [
         Example(text, following if language != "sh" else "")
         for (kind, text), (language, following) in pairwise(blocks)
@@ -92,6 +95,21 @@ def check_response(documented: str, actual: str) -> None:
     assert matches(unwrap(documented), unwrap(actual)), f"README shows\n{unwrap(documented)}\nnot\n{unwrap(actual)}"
 
 
+def run_examples(found: list[Example], server: LiveServer, tmp_path: Path, variables: str = "") -> None:
+    """Run commands with the server's key and address, and compare what they print with the documented responses."""
+    for command, response in found:
+        text = re.sub("cfk_[A-Za-z0-9]{36}|YOUR_API_KEY", server.key, variables + command)
+        completed = subprocess.run(
+            ["/bin/sh", "-euc", text.replace(ADDRESS, f"http://127.0.0.1:{server.port}")],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        check_response(response, completed.stdout)
+
+
 def test_every_example_prints_the_documented_response(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed.")
@@ -103,24 +121,47 @@ def test_every_example_prints_the_documented_response(start_server: Callable[...
     )
     check_response(documented_output, printed)
 
-    key, port = re.findall("cfk_[A-Za-z0-9]+", printed)[0], server.port
-    variables, *rest = [
-        Example(re.sub("cfk_[A-Za-z0-9]{36}", key, command).replace(ADDRESS, f"http://127.0.0.1:{port}"), response)
-        for command, response in examples()
-    ]
-    assert len(rest) >= 6
+    [server.key, *_others] = re.findall("cfk_[A-Za-z0-9]+", printed)
+    variables, *rest = examples()
+    assert len(rest) >= 11
     assert all(response for _command, response in rest)
-    for command, response in rest:
-        completed = subprocess.run(
-            ["/bin/sh", "-euc", variables.command + command],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-        check_response(response, completed.stdout)
+    run_examples(rest, server, tmp_path, variables.command)
     assert server.stop(signal.SIGTERM) == 0
+
+
+def test_the_guide_to_history_prints_the_documented_responses(
+    start_server: Callable[..., LiveServer], tmp_path: Path
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed.")
+    server = start_server("serve", "--demo")
+    server.read_first_key()
+    section = GUIDE.partition("## History and undo\n")[2].partition("\n## ")[0]
+    [request_id] = set(re.findall(r'requestId": "(?!01)([\w-]+)', section))
+    deletion = 'curl -X DELETE -H "Authorization: Bearer YOUR_API_KEY" -H "X-Request-Id: '
+    deletion += f'{request_id}" {ADDRESS}/api/v1/contacts/contact-123'
+
+    found = examples(section)
+    assert len(found) == 3
+    run_examples([Example(deletion, ""), *found], server, tmp_path)
+
+
+def test_the_fixture_takes_back_what_each_test_did(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
+    server = start_server("serve")
+    server.read_first_key()
+    [fixture] = [text for language, text in code_blocks() if language == "python"]
+    test = """
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_company_is_new(number):
+    assert session.put(f"{os.environ['URL']}/companies/acme", json={"name": "Acme"}).status_code == 201
+"""
+    (tmp_path / "test_undo.py").write_text(fixture + test)
+    variables = {"KEY": server.key, "URL": f"http://127.0.0.1:{server.port}/api/v1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_undo.py"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, check=True, timeout=60)
+
+    changes = json.loads(send_request(server, "/api/v1/changes")[1])
+    assert [change["action"] for change in changes] == ["created", "deleted"] * 2
 
 
 def test_the_readme_starts_with_a_demo_server() -> None:

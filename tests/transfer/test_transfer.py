@@ -39,7 +39,7 @@ def test_rows_are_exported_unchanged_after_an_import(run_command: RunCommand, tm
         run_command("export", "first", "--format", form).stderr == "Wrote 10 companies, 1 contacts, 1 conversations.\n"
     )
     stored = run_command("import", "first", "--database", "sqlite:///other.db")
-    assert stored.stderr == "Stored 10 companies, 1 contacts, 1 conversations.\n"
+    assert stored.stderr.splitlines()[0] == "Stored 10 companies, 1 contacts, 1 conversations."
     run_command("export", "second", "--format", form, "--database", "sqlite:///other.db")
 
     for name in "companies", "contacts", "conversations":
@@ -68,7 +68,7 @@ def test_an_import_updates_only_the_fields_of_the_file(run_command: RunCommand, 
     run_command("seed", "--from", str(EXAMPLES))
     (tmp_path / "contacts.csv").write_text("id,name,title\ncontact-123,Johnny,\nnew,Jane,CTO\n", encoding="utf-8")
 
-    assert run_command("import", "contacts.csv").stderr == "Stored 2 contacts.\n"
+    assert run_command("import", "contacts.csv").stderr.splitlines()[0] == "Stored 2 contacts."
     columns = "SELECT id, name, title, phone, is_primary FROM contacts ORDER BY id"
     assert select_rows(tmp_path / "cardfile.db", columns) == [
         ("contact-123", "Johnny", None, "+1-555-0123", 1),
@@ -171,7 +171,7 @@ def test_the_last_line_with_a_duplicate_id_is_searchable(run_command: RunCommand
     lines = [{"id": "x", "name": "first"}, {"id": "contact-123", "name": "other"}, {"id": "x", "name": "second"}]
     (tmp_path / "contacts.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
-    assert run_command("import", "contacts.ndjson").stderr == "Stored 2 contacts.\n"
+    assert run_command("import", "contacts.ndjson").stderr.splitlines()[0] == "Stored 2 contacts."
     for word, found in ("first", []), ("second", [("x",)]), ("john doe", []), ("other", [("contact-123",)]):
         index = f"SELECT rowid FROM contacts_search WHERE contacts_search MATCH '\"{word}\"'"
         assert select_rows(tmp_path / "cardfile.db", f"SELECT id FROM contacts WHERE number IN ({index})") == found

@@ -1,0 +1,212 @@
+"""The change log as a feed: the changes of a range, or by `net=true` what they come to for each row."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from flask import Blueprint, Response, abort
+from sqlalchemy.orm import aliased
+
+from api.changes import is_not_modified, last_changes, set_version
+from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
+from api.parameters import Parameters
+from api.problems import InvalidQuery
+from api.read_views import Page, stream_pages
+from api.resources import ENDPOINTS
+from api.responses import JSONResponse
+from database.connection import begin_snapshot, execute, execute_read
+from formats.errors import suggest
+from models import Change, Write
+
+MAX_CHANGES = 1_000
+NEWEST = 2**63 - 1
+# The filters, each with the column that it compares.
+FILTERS: dict[str, Any] = {
+    "resource": Change.resource,
+    "id": Change.row_id,
+    "keyId": Write.key_id,
+    "requestId": Write.request_id,
+}
+# The last actions of rows that don't exist.
+GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
+UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
+
+
+feed = Blueprint("feed", __name__)
+
+
+class Selection(NamedTuple):
+    """The changes after the number `since` up to `until`, by filters; with net, one entry for each row."""
+
+    filters: tuple[str, ...] = ()
+    net: bool = False
+
+
+@feed.get("/changes")
+def list_changes() -> Response:
+    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is yet to come.
+
+    With `net`, what they come to: an entry for each row, as it was before and after them.
+    """
+    parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
+    limit = parameters.number("limit", 1, MAX_CHANGES, 0)
+    selection, bound = parse_selection(parameters)
+    if is_not_modified():
+        return Response(status=304)
+    is_whole = selection.net and not limit
+    if is_whole:
+        begin_snapshot()
+    page, version = read_changes(selection, limit or MAX_CHANGES, execute_read if selection.net else execute, **bound)
+    if page.cursor and is_whole:
+        return stream_pages(page, lambda last: read_changes(selection, **bound | {"after": int(last)})[0], {})
+    changed = (
+        {"until": min(bound["until"], version), "cursor": page.cursor} if selection.net else {"since": page.cursor}
+    )
+    headers = parameters.next_link(**changed, limit=limit or MAX_CHANGES) if page.cursor else {}
+    return JSONResponse(f"[{page.rows}]", 200, headers)
+
+
+def parse_selection(parameters: Parameters) -> tuple[Selection, dict[str, Any]]:
+    """Return what the parameters select, and the values to bind. Raises InvalidQuery."""
+    selection = Selection(tuple(name for name in FILTERS if name in parameters.values), parameters.boolean("net"))
+    since, until = (parameters.number(name, 0, NEWEST, default) for name, default in (("since", 0), ("until", NEWEST)))
+    if until < since:
+        raise InvalidQuery(f"until must not be before since: {until} is before {since}.")
+    if "cursor" in parameters.values and not selection.net:
+        raise InvalidQuery("cursor is for net=true: without it, send since.")
+    after = max(since, parameters.number("cursor", 0, NEWEST, 0))
+    values = {name: filter_value(parameters, name) for name in selection.filters}
+    return selection, {**values, "since": since, "until": until, "after": after}
+
+
+def filter_value(parameters: Parameters, name: str) -> str:
+    """Return the value of a filter. Raises InvalidQuery unless it can be an id, or is the name of a resource."""
+    value = parameters.values[name]
+    if name == "resource" and value not in ENDPOINTS:
+        raise InvalidQuery(f"resource can't be {value!r}. {suggest(value, tuple(ENDPOINTS))}")
+    if not re.fullmatch("[!-~]{1,128}", value):
+        raise InvalidQuery(f"{name} must be 1 to 128 visible ASCII characters.")
+    return value
+
+
+def read_changes(
+    selection: Selection, limit: int = MAX_CHANGES, run: Callable[..., Any] = execute, **bound: Any
+) -> tuple[Page, int]:
+    """Return a page of the selected changes after the number `after`, and the version that it reflects.
+
+    Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is.
+    """
+    dataset, version, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
+    set_version(dataset, version)
+    since, until = bound["since"], bound["until"]
+    if since > version:
+        abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
+    if NEWEST > until > version:
+        raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
+    # Numbers have no gaps: after any but the newest, more changes may follow.
+    has_more = count == limit and last < min(until, version)
+    return Page(text or "", str(last) if has_more else "", 0), version
+
+
+def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
+    """Return the query for a page: history, version, the entries' JSON, the last one's number, how many they are."""
+    entries = net_entries(selection.filters) if selection.net else plain_entries(selection.filters)
+    page = entries.limit(number(limit)).offset(number(0)).subquery("page")
+    return sa.select(*last_changes(), joined(page.c.o), sa.func.max(page.c.seq), sa.func.count()).select_from(page)
+
+
+def plain_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for the entry of each change."""
+    return selected(sa.select(entry(Change, {"data": json_text(Change.data)}), Change.seq), filters)
+
+
+def net_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for the entry of each row that the changes left other than it was."""
+    net = net_changes(filters).c
+    data = {"before": json_text(net.before), "data": json_text(net.data)}
+    return sa.select(entry(net, data), net.seq).order_by(net.position, net.seq)
+
+
+def entry(change: Any, data: dict[str, Any]) -> Any:
+    """Return an entry of the feed as a JSON object."""
+    names = {"seq": change.seq, "resource": change.resource, "id": change.row_id, "action": change.action}
+    fields = {name: json_value(column) for name, column in {**names, "at": change.at}.items()}
+    writer = {name: json_value(writer_of(change, FILTERS[name])) for name in ("keyId", "requestId")}
+    return json_object({**fields, **writer, **data}).label("o")
+
+
+def writer_of(change: Any, column: Any) -> sa.ScalarSelect[Any]:
+    """Return a column of the transaction that made a change; null for what another program wrote."""
+    write = aliased(Write)
+    value = sa.case((write.last_seq >= change.seq, getattr(write, column.key)))
+    last = sa.select(value).where(write.first_seq <= change.seq).order_by(write.first_seq.desc())
+    return last.limit(number(1)).offset(number(0)).scalar_subquery()
+
+
+def bind(name: str) -> sa.BindParameter[Any]:
+    """Return the parameter for the value of a filter, or for a number of the range."""
+    return sa.bindparam(name, type_=FILTERS[name].type if name in FILTERS else Change.seq.type)
+
+
+def is_selected(change: Any, filters: tuple[str, ...]) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield the conditions that a change is one of the selected ones."""
+    yield change.seq > bind("since")
+    yield change.seq <= bind("until")
+    for name in filters:
+        column = FILTERS[name]
+        value = getattr(change, column.key) if column.class_ is Change else writer_of(change, column)
+        yield value == bind(name)
+
+
+def selected(statement: sa.Select[Any], filters: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the statement on Change with the selected changes after the number `after`, in order, by an index."""
+    own = [name for name in filters if FILTERS[name].class_ is Change]
+    writers = [FILTERS[name] == bind(name) for name in filters if name not in own]
+    # The sign keeps SQLite from reading the range where a row's or a writer's changes are fewer.
+    seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
+    resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
+    resource = Change.resource.in_(resources) if own == ["id"] else sa.true()
+    values = [FILTERS[name] == bind(name) for name in own]
+    statement = statement.where(seq > bind("after"), seq <= bind("until"), resource, *values)
+    if not writers:
+        return statement.order_by(Change.seq)
+    is_by_writer = Write.last_seq > bind("after"), Change.seq.between(Write.first_seq, Write.last_seq)
+    return statement.where(*writers, *is_by_writer).order_by(Write.last_seq, Change.seq)
+
+
+def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
+    """Return a subquery with a row for each row that the selected changes left other than it was.
+
+    Its columns: those of the last of these changes, `action` for all of them, `first` their first number, `previous`
+    the number of the change before that, and `before`, the data that it left.
+    """
+    each, later, earlier, previous = (aliased(Change) for _use in range(4))
+    newest = sa.select(sa.func.max(later.seq)).where(is_same_row(later, Change), *is_selected(later, filters))
+    first = sa.select(sa.func.min(each.seq)).where(is_same_row(each, Change), *is_selected(each, filters))
+    names = Change.seq, Change.resource, Change.row_id, Change.action, Change.at, Change.data
+    order = Write.last_seq if {"keyId", "requestId"} & {*filters} else Change.seq
+    statement = sa.select(*names, first.scalar_subquery().label("first"), order.label("position"))
+    last = selected(statement.where(Change.seq == newest.scalar_subquery()), filters).subquery("last").c
+    before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
+    # Of a row that was forgotten, earlier changes have no data.
+    was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
+    differs = content(previous.data).is_distinct_from(content(last.data))
+    action = sa.case((was_deleted, last.action), (previous.data.is_(None), "created"), else_="updated")
+    columns = [each for each in last if each.name != "action"]
+    net = sa.select(*columns, action.label("action"), previous.seq.label("previous"), previous.data.label("before"))
+    return (
+        net.select_from(last.seq.table.outerjoin(previous, previous.seq == before.scalar_subquery()))
+        .where(sa.or_(was_deleted, differs))
+        .subquery("net")
+    )
+
+
+def is_same_row(change: Any, other: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that two changes are of the same row."""
+    return sa.and_(change.resource == other.resource, change.row_id == other.row_id)
+
+
+def content(data: Any) -> Template:
+    """Return a row without the time of its last update, for comparison."""
+    return Template(for_database("json_remove({0}, '$.updatedAt')", "({0}::jsonb - 'updatedAt')"), data)

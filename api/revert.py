@@ -1,0 +1,210 @@
+"""Reverting: the rows that some changes touched become what they were before, as new changes."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from flask import Response, abort, g
+from marshmallow import ValidationError, post_load
+from sqlalchemy.orm import aliased
+
+from api.as_of import VERSIONS, stored_values
+from api.changes import log_write
+from api.feed import FILTERS, NEWEST, Selection, bind, content, is_same_row, net_changes, read_changes, writer_of
+from api.idempotency import exclusive_key, replay_or_run
+from api.json_sql import number
+from api.parameters import parse_body
+from api.problems import Conflict
+from api.resources import ENDPOINTS
+from api.responses import JSONResponse
+from api.write_views import delete_statement, writing
+from database import backend
+from database.columns import now
+from database.connection import execute, execute_many
+from formats import public_name
+from formats.errors import MAX_ERRORS
+from formats.values import parse_text, parse_version
+from models import Change, Write
+from schemas import PublicSchema, Value, one_of
+
+# A request that reverts more would hold the write lock for seconds.
+MAX_ROWS = 10_000
+
+
+class RevertSchema(PublicSchema):
+    """The changes to take back, named in one of three ways."""
+
+    request_id = Value(about="All changes of the request with this id.", example="01a21500-bbc0-73fd-a44f-949be4824ee4")
+    key_id = Value(about="All changes by this key after the version `since`.", example="018ce0e9-3c98-7709-945c-d88d")
+    since = Value(about="The version that the changes of a key come after.", example=406)
+    to = Value(about="All changes after this version.", example=406)
+    conflicts = Value(
+        one_of(("skip", "overwrite")),
+        about="What to do with rows that others changed afterwards: leave them out, or revert them, too.",
+        example="skip",
+    )
+
+    def on_bind_field(self, field_name: str, field_obj: Any) -> None:
+        """Let a field have no column."""
+        field_obj.data_key = public_name(field_name)
+        field_obj.error_messages["null"] = "Must not be null."
+        field_obj.parse = parse_version if field_name in {"since", "to"} else partial(parse_text, max_length=128)
+
+    @post_load
+    def require_one(self, values: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Raise ValidationError unless the changes are named in one way. Return all values by public name."""
+        if len(values.keys() & {"request_id", "key_id", "to"}) != 1:
+            raise ValidationError("Must have exactly one of requestId, keyId and to.")
+        if ("since" in values) != ("key_id" in values):
+            raise ValidationError({"since": ["Goes with keyId: send both, or neither."]})
+        return {str(field.data_key): values.get(name) for name, field in self.fields.items()}
+
+
+schema = RevertSchema()
+
+
+class Step(NamedTuple):
+    """What reverting does to a row: it becomes what the change `previous` left, or is deleted."""
+
+    resource: str
+    id: str
+    previous: int | None
+    # The first change by others after those that are reverted.
+    conflict: int | None
+
+
+def revert_changes() -> Response:
+    """Take changes back, all or nothing: those of a request, of a key after a version, or all after a version.
+
+    Return the changes that this makes. Rows that others changed afterwards are conflicts.
+    """
+    values = schema.load(parse_body())
+    with exclusive_key() as key, writing():
+        return replay_or_run(key, partial(revert_response, values))
+
+
+def revert_response(values: dict[str, Any]) -> Response:
+    """Revert what the values name, and return the new changes."""
+    return JSONResponse(f"[{revert(values, MAX_ROWS)}]")
+
+
+def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
+    """Revert what the values name, inside a writing transaction; return the new changes' entries as JSON.
+
+    Raises Conflict, and ValidationError for a version that is not yet, or for more rows than the limit.
+    """
+    filters, bound = selected_changes(values)
+    version = bound["until"]
+    steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
+    if len(steps) > limit:
+        raise ValidationError(f"Must change at most {limit} rows: revert less at a time, or by the command.")
+    conflicts = {step: f"Was changed afterwards, by change {step.conflict}." for step in steps if step.conflict}
+    mode = values["conflicts"]
+    steps = settle(steps, conflicts, mode)
+    for name in ENDPOINTS:
+        restored = [step for step in steps if step.resource == name and step.previous]
+        if "company_id" in ENDPOINTS[name].table.c and mode != "overwrite":
+            gone = {step: "Was in a company that is gone." for step in restored if lacks_company(step)}
+            restored = settle(restored, gone, mode)
+        execute_many(restore_statement, name, rows=[{"previous": step.previous, "now": now()} for step in restored])
+    for name in reversed(ENDPOINTS):
+        deleted = [step for step in steps if step.resource == name and not step.previous]
+        execute_many(delete_statement, name, rows=[{"row_id": step.id} for step in deleted])
+    log_write(version + 1)
+    page, _version = read_changes(Selection(), NEWEST, after=version, since=version, until=NEWEST)
+    # That of all data.
+    g.etag = None
+    return page.rows
+
+
+def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the filters of the changes to revert, and the values to bind: `since`, `until` and those of the filters.
+
+    Raises ValidationError for a version that is yet to come; responds 404 if the key or the request wrote nothing, and
+    410 if what was before is no longer kept.
+    """
+    version, oldest = execute(VERSIONS).fetchone()
+    filters = tuple(name for name in ("keyId", "requestId") if values[name] is not None)
+    bound = {name: values[name] for name in filters}
+    since = values["to"] if values["to"] is not None else values["since"]
+    for name in filters:
+        first = execute(first_write, name, **bound).fetchone()[0]
+        if first is None:
+            abort(404, f"There are no changes by the {name.removesuffix('Id')} {values[name]}.")
+        since = first - 1 if since is None else since
+    if since > version:
+        name = "to" if values["to"] is not None else "since"
+        raise ValidationError({name: [f"Must not be after the last change, {version}."]})
+    if since < oldest:
+        abort(410, f"What was before change {since + 1} is no longer kept: the oldest version is {oldest}.")
+    return filters, bound | {"since": since, "after": since, "until": version}
+
+
+def settle(steps: list[Step], conflicts: dict[Step, str], mode: str | None) -> list[Step]:
+    """Return the steps to take: without the conflicts if the mode is skip. Raises Conflict if it is None."""
+    if conflicts and mode is None:
+        errors: dict[str, Any] = {}
+        for step, detail in list(conflicts.items())[:MAX_ERRORS]:
+            errors.setdefault(step.resource, {})[step.id] = [detail]
+        first = next(iter(conflicts))
+        raise Conflict(
+            f"{first.resource}/{first.id}: {conflicts[first]} See errors; conflicts can be skip or overwrite.", errors
+        )
+    return [step for step in steps if step not in conflicts or mode == "overwrite"]
+
+
+def first_write(name: str) -> sa.Select[Any]:
+    """Return the query for the first change by a key or a request."""
+    return sa.select(sa.func.min(Write.first_seq)).where(FILTERS[name] == bind(name))
+
+
+def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
+    """Return the query for the steps that revert the selected changes."""
+    net, other, newest = net_changes(filters).c, aliased(Change), aliased(Change)
+    by_others = [writer_of(other, FILTERS[name]).is_distinct_from(bind(name)) for name in filters]
+    current = sa.select(content(newest.data)).where(is_same_row(newest, net))
+    current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0)).correlate_except(newest)
+    # What others changed afterwards may have been changed back.
+    differs = sa.or_(other.seq < net.seq, current.scalar_subquery().is_distinct_from(content(net.data)))
+    conflict = sa.select(sa.func.min(other.seq)).where(is_same_row(other, net), other.seq > net.first, *by_others)
+    conflict = conflict.where(differs)
+    columns = net.resource, net.row_id, sa.case((net.before.is_not(None), net.previous))
+    steps = sa.select(*columns, conflict.scalar_subquery() if filters else sa.null())
+    return steps.order_by(net.seq).limit(number(limit))
+
+
+def lacks_company(step: Step) -> bool:
+    """Tell whether the row was in a company that no longer exists."""
+    return execute(company_query, step.resource, previous=step.previous).fetchone() is not None
+
+
+def company_query(resource: str) -> sa.Select[Any]:
+    """Return the query for the company that a change's row is in, if it doesn't exist."""
+    [company] = [value for value in stored_values(resource) if value.name == "company_id"]
+    companies = ENDPOINTS["companies"].table
+    exists = sa.exists().where(companies.c.id == company.element)
+    return sa.select(company).where(Change.seq == sa.bindparam("previous"), company.element.is_not(None), ~exists)
+
+
+def restore_statement(resource: str) -> sa.Insert:
+    """Return the statement that makes a row what a change left, but for the time of its last update.
+
+    It is in no company if that is gone.
+    """
+    table, time = ENDPOINTS[resource].table, sa.bindparam("now", type_=Change.at.type)
+    values = {value.name: value.element for value in stored_values(resource)}
+    values["updated_at"] = later(time, values["created_at"])
+    if "company_id" in values:
+        companies = ENDPOINTS["companies"].table
+        values["company_id"] = sa.select(companies.c.id).where(companies.c.id == values["company_id"]).scalar_subquery()
+    row = sa.select(*values.values()).where(Change.seq == sa.bindparam("previous"))
+    insert: Any = backend().insert(table).from_select(list(values), row)
+    changed = {name: insert.excluded[name] for name in values if name != "id"}
+    changed["updated_at"] = later(insert.excluded.updated_at, table.c.updated_at)
+    statement: sa.Insert = insert.on_conflict_do_update(index_elements=["id"], set_=changed)
+    return statement
+
+
+def later(time: Any, other: Any) -> Any:
+    """Return the later of two times."""
+    return sa.case((time > other, time), else_=other)

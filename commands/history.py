@@ -1,0 +1,49 @@
+"""`revert`, which takes changes back."""
+
+import click
+from marshmallow import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from api.problems import Conflict
+from api.revert import revert
+from commands.group import open_app, print_undo, setting_options
+from database.connection import write_transaction
+from formats.errors import pointers
+from formats.json_text import parse_json
+
+
+@click.command("revert")
+@click.option("--request", "request_id", metavar="ID", help="All changes of this request.")
+@click.option("--key", "key_id", metavar="ID", help="All changes by this key, with --since.")
+@click.option("--since", type=click.IntRange(0), metavar="N", help="The version that a key's changes come after.")
+@click.option("--to", type=click.IntRange(0), metavar="N", help="All changes after this version.")
+@click.option("--conflicts", type=click.Choice(["skip", "overwrite"]), help="For rows that others changed afterwards.")
+@click.option("--dry-run", is_flag=True, help="Show what it would do, and change nothing.")
+@setting_options("database_url")
+def revert_command(
+    request_id: str | None,
+    key_id: str | None,
+    since: int | None,
+    to: int | None,
+    conflicts: str | None,
+    dry_run: bool,
+    **options: str | None,
+) -> None:
+    """Take changes back by new ones, all or nothing: of a request, of a key, or all after a version."""
+    if [request_id, key_id, to].count(None) != 2 or (since is None) != (key_id is None):
+        raise click.UsageError("Name the changes by --request, by --key and --since, or by --to.")
+    values = {"requestId": request_id, "keyId": key_id, "since": since, "to": to, "conflicts": conflicts}
+    with open_app(options, create=False):
+        try:
+            with write_transaction(not dry_run):
+                entries = parse_json(f"[{revert(values)}]".encode())
+        except (Conflict, ValidationError) as error:
+            found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
+            details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]
+            raise click.ClickException("\n".join(details)) from None
+        except HTTPException as error:
+            raise click.ClickException(str(error.description)) from None
+        for entry in entries:
+            click.echo(f"{entry['seq']} {entry['action']} {entry['resource']}/{entry['id']}")
+        if not dry_run:
+            print_undo(options)
