@@ -9,6 +9,7 @@ from api.keys import keys
 from api.read_views import get_row, list_rows
 from api.resources import ENDPOINTS
 from api.revert import revert_changes
+from api.snapshot import get_snapshot
 from api.write_views import delete_row, patch_row, post_rows, put_row
 
 
@@ -26,4 +27,5 @@ def create_api() -> Blueprint:
     api.register_blueprint(keys)
     api.register_blueprint(feed)
     api.add_url_rule("/changes/revert", "revert_changes", revert_changes, methods=["POST"])
+    api.add_url_rule("/snapshot", "get_snapshot", get_snapshot, methods=["GET"])
     return api

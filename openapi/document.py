@@ -14,6 +14,7 @@ from openapi.responses import HEADERS, error_responses, request_body, responses_
 
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",
+    "snapshot": "All rows as a SQLite file, with the API's names, but without keys, sessions and the change log.",
     "keys": "The records of API keys. Requires a key with the `admin` scope.",
 }
 # The server's address in the document. Responses have the address of their request instead.

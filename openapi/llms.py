@@ -13,7 +13,8 @@ def write_llms(description: Description) -> str:
     lines = [f"# {document['info']['title']}\n", document["info"]["description"], "## Status codes\n"]
     lines += [f"- {status}: {responses[status]['description']}" for status in sorted(responses) if status >= "300"]
     for tag in document["tags"]:
-        lines += [f"\n## {tag['name']}\n\n{tag['description']} Fields:\n", *fields_of(description, tag["name"])]
+        fields = fields_of(description, tag["name"])
+        lines += [f"\n## {tag['name']}\n\n{tag['description']}{' Fields:' if fields else ''}\n", *fields]
         lines += [write_operation(description, *each) for each in operations if tag["name"] in each[2]["tags"]]
     return "\n".join(lines) + "\n"
 
@@ -22,7 +23,7 @@ def fields_of(description: Description, tag: str) -> list[str]:
     """Return a line for each field of a resource, and one for the fields that a new row needs."""
     schemas, title = description.document["components"]["schemas"], title_of(tag)
     new = schemas.get(f"New{title}", {"properties": {}})
-    fields = (schemas[title]["properties"] | new["properties"]).items()
+    fields = (schemas.get(title, new)["properties"] | new["properties"]).items()
     lines = [f"- `{name}`: {description.type_in_words(field)}. {field['description']}" for name, field in fields]
     return lines + ([f"\nRequired in a new one: {', '.join(new['required'])}."] if "required" in new else [])
 
@@ -35,7 +36,7 @@ def write_operation(description: Description, path: str, method: str, operation:
         lines += ["\nFields of the request body:\n", *fields_of(description, "revert")]
     status, response = next(iter(operation["responses"].items()))
     for heading, part in ("Request body", operation.get("requestBody", {})), (f"Response {status}", response):
-        for content in list(part.get("content", {}).values())[:1]:
+        if content := part.get("content", {}).get("application/json"):
             value = content["example"] if "example" in content else content["examples"]["one"]["value"]
             lines.append(f"\n{heading}:\n\n```json\n{json.dumps(value, ensure_ascii=False)}\n```")
     return "\n".join([*lines, f"\nStatus codes: {', '.join(sorted(operation['responses']))}."])

@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("ETag", "Link"),
     ),
+    "get_snapshot": (("asOf", "If-None-Match"), ("ETag", "Content-Disposition", "Cache-Control")),
     "revert_changes": (("dryRun", "Idempotency-Key"), ("Idempotent-Replayed",)),
     "create_key": ((), ("Cache-Control",)),
     "roll_key": ((), ("Cache-Control",)),
@@ -69,7 +70,7 @@ class Operation(NamedTuple):
         yield from [412] if "If-Match" in self.parameters else []
         yield from (413, 415, 422) if self.has_body else ()
         yield from (429, 431, 500, 503)
-        yield from [507] if self.method != "GET" else []
+        yield from [507] if self.method != "GET" or self.noun == "snapshot" else []
 
 
 def operations_of(app: Flask) -> Iterator[Operation]:

@@ -28,6 +28,7 @@ HEADERS: dict[str, JSONSchema] = {
         ("Preference-Applied", TEXT, "`count=exact` if it was requested."),
         ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
+        ("Content-Disposition", TEXT, "The name of the file, with the number of the version."),
         ("Cache-Control", TEXT, "`no-store` for a new key. `immutable`, for a year, with a version in `asOf`."),
         ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
         ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
@@ -117,6 +118,8 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     title, row, noun, endpoint = title_of(operation.tag), example_row(operation.tag), operation.noun, operation.endpoint
     shown = {"anyOf": [ref(title), ref(f"Partial{title}")]} if "fields" in operation.parameters else ref(title)
     content = content_of(shown, row, batch=operation.verb == "create")
+    if noun == "snapshot":
+        content = {"application/octet-stream": {"schema": TEXT | {"format": "binary"}}}
     if operation.verb == "revert":
         row, noun = row | {"seq": 2, "action": "deleted", "data": None}, "new changes"
     if operation.verb in {"list", "revert"}:

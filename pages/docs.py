@@ -103,8 +103,9 @@ def read_operation(description: Any, path: str, method: str, about: Part) -> Ope
         if each["in"] == "path":
             address = address.replace(f"{{{name}}}", each["example"])
     groups = {"Path parameters": rows["path"], "Query parameters": rows["query"], "Headers": rows["header"]}
-    sample = Sample(method, address, bool(response), example_in(request))
-    example = json.dumps(example_in(response), indent=2, ensure_ascii=False) if response else ""
+    value, is_file = example_in(response), response.get("schema", {}).get("format") == "binary"
+    sample = Sample(method, address, value is not None, example_in(request), is_file)
+    example = json.dumps(value, indent=2, ensure_ascii=False) if value is not None else ""
     request_fields = fields_of(description, request)
     return Operation(path, method, about, groups, rows["filter"], request_fields, response_fields, sample, example)
 

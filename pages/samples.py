@@ -6,15 +6,18 @@ from textwrap import indent
 from typing import Any, NamedTuple
 
 AUTHORIZATION = "Bearer YOUR_API_KEY"
+# The name under which a sample saves a file.
+FILE = "cardfile.sqlite"
 
 
 class Sample(NamedTuple):
-    """A request to show: its method, its URL, whether its response has a body, and its own JSON body or None."""
+    """A request to show: its method, its URL, its own JSON body or None, and whether its response is JSON or a file."""
 
     method: str
     url: str
-    has_response_body: bool = True
+    returns_json: bool = True
     body: Any = None
+    is_file: bool = False
 
     @property
     def languages(self) -> dict[str, str]:
@@ -28,6 +31,7 @@ def write_curl(sample: Sample) -> str:
     if sample.body is not None:
         body = json.dumps(sample.body, indent=2, ensure_ascii=False).replace("'", r"'\''")
         lines += ['-H "Content-Type: application/json"', f"-d '{body}'"]
+    lines += [f"--output {FILE}"] if sample.is_file else []
     return " \\\n  ".join(lines)
 
 
@@ -36,7 +40,8 @@ def write_python(sample: Sample) -> str:
     arguments = [json.dumps(sample.url), f'headers={{"Authorization": "{AUTHORIZATION}"}}']
     if sample.body is not None:
         arguments.append(f"json={pformat(sample.body, width=60, sort_dicts=False)}".replace("\n", "\n     "))
-    result = "response.json()" if sample.has_response_body else "response.status_code"
+    result = "response.json()" if sample.returns_json else "response.status_code"
+    result = f'open("{FILE}", "wb").write(response.content)' if sample.is_file else result
     lines = indent(",\n".join(arguments), "    ")
     call = f"requests.{sample.method.lower()}(\n{lines},\n)"
     return f"import requests\n\nresponse = {call}\nresponse.raise_for_status()\nprint({result})"
@@ -49,7 +54,7 @@ def write_javascript(sample: Sample) -> str:
     options.append(f'headers: {{ Authorization: "{AUTHORIZATION}"{content_type} }}')
     if sample.body is not None:
         options.append(f"body: JSON.stringify({json.dumps(sample.body, indent=2, ensure_ascii=False)})")
-    result = "await response.json()" if sample.has_response_body else "response.status"
+    result = "await response.json()" if sample.returns_json else "response.status"
     lines = indent(",\n".join(options), "  ")
     call = f"await fetch({json.dumps(sample.url)}, {{\n{lines},\n}});"
     check = "if (!response.ok) throw new Error((await response.json()).detail);"

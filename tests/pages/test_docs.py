@@ -54,7 +54,7 @@ def test_every_sample_works_as_pasted_on_demo_data(
         text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
         text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text).replace(reverted, change["requestId"])
         completed = subprocess.run(
-            [*INTERPRETERS[language], text], capture_output=True, text=True, check=True, timeout=30
+            [*INTERPRETERS[language], text], cwd=server.folder, capture_output=True, text=True, check=True, timeout=30
         )
         assert bool(completed.stdout) == (language != "curl" or bool(operation.response)), operation.path
 

@@ -30,7 +30,8 @@ def test_every_key_reaches_what_the_documented_scope_of_a_route_allows(
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"):
             needed = documented.get((path, "GET" if method == "HEAD" else method))
             for client, scope in clients.items():
-                status = client.open(path, method=method).status_code
+                with client.open(path, method=method) as response:
+                    status = response.status_code
                 if not scope:
                     assert (method, path, status) == (method, path, 401)
                 elif needed is None:
