@@ -139,12 +139,19 @@ def engine_of(path: Path) -> Engine:
     return engine
 
 
-def begin_history(path: Path) -> None:
+def copy_pages(source: Path, target: Path, synchronous: str = "FULL") -> None:
+    """Replace the content of a database by that of another, in one transaction (SQLite's online backup)."""
+    with closing(connect_to_read(source)) as reader, closing(driver.connect(target)) as writer:
+        writer.execute(f"PRAGMA synchronous = {synchronous}")
+        reader.backup(writer)
+
+
+def begin_history(path: Path, suffix: str = "") -> None:
     """Give a copy a new Dataset-Id, because its changes may go on differently from here."""
     with closing(driver.connect(path)) as connection, connection:
         # The first schema had none.
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'dataset'").fetchone():
-            connection.execute("UPDATE dataset SET id = ?", (str(uuid4()),))
+            connection.execute("UPDATE dataset SET id = ?", (f"{uuid4()}{suffix}",))
 
 
 @contextmanager

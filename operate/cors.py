@@ -10,8 +10,8 @@ from settings import Settings
 DOCUMENTS = {"/openapi.json", "/openapi-3.0.json"}
 # Besides those that scripts may always read.
 EXPOSED = (
-    "Allow, Dataset-Id, Dataset-Version, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"
-    " RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id, X-Total-Count"
+    "Allow, Content-Disposition, Dataset-Id, Dataset-Version, ETag, Idempotent-Replayed, Link, Location,"
+    " Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id, X-Total-Count"
 )
 MAX_AGE_SECONDS = 7200
 

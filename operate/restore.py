@@ -1,6 +1,5 @@
 """`restore`: the database becomes a copy of a backup."""
 
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from database.connection import connections, execute, write_transaction
 from database.new_file import sync_folder
 from database.record import Record
 from database.schema import ForeignDatabase, UnusableDatabase, copy_to, revision, upgrade
-from database.sqlite import begin_history, connect_to_read, driver, engine_of
+from database.sqlite import begin_history, copy_pages, driver, engine_of
 from models import Dataset
 from operate.check import check_database
 
@@ -99,10 +98,3 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
         return old, set()
     finally:
         engine.dispose()
-
-
-def copy_pages(source: Path, target: Path) -> None:
-    """Replace the content of a database by that of another, in one transaction (SQLite's online backup)."""
-    with closing(connect_to_read(source)) as reader, closing(driver.connect(target)) as writer:
-        writer.execute("PRAGMA synchronous = FULL")
-        reader.backup(writer)

@@ -123,7 +123,7 @@ def example_in(content: Part) -> Any:
 def fields_of(description: Any, content: Part) -> list[Row]:
     """Return the fields of an object, of the objects in an array, or of the first of several alternatives."""
     schema = content.get("schema", {})
-    while schema and "properties" not in schema:
+    while {"oneOf", "anyOf", "items", "$ref"} & {*schema}:
         alternatives = schema.get("oneOf") or schema.get("anyOf")
         schema = alternatives[0] if alternatives else description.resolve(schema.get("items", schema))
     required = schema.get("required", [])

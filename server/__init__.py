@@ -23,7 +23,7 @@ from server.turns import Turns
 from settings import InvalidSetting, Settings
 
 
-def run_server(app: Flask, settings: Settings, variables: Collection[str], demo: bool) -> None:
+def run_server(app: Flask, settings: Settings, variables: Collection[str], demo: bool, sandbox: bool) -> None:
     """Serve until a signal, by the server that the settings name; some of them are from environment variables."""
     if settings.workers > 1 and settings.server != "granian":
         name, other = ("WORKERS", "SERVER=granian") if "WORKERS" in variables else ("--workers", "--server granian")
@@ -46,7 +46,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         seed.load_demo(only_if_empty=True)
     if sys.stdout is None:
         raise click.ClickException("There is no standard output to show the first key on.")
-    greet(settings, server.address, server.port)
+    greet(settings, server.address, server.port, sandbox)
     close_database()
     server.run()
     app.extensions["last_use"].stop()
@@ -62,12 +62,13 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
 
 
-def greet(settings: Settings, address: str, port: int) -> None:
+def greet(settings: Settings, address: str, port: int, sandbox: bool) -> None:
     """Print the API's URL; on the very first start, create an admin key and print it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     version = backend().version(connection().execute)
-    click.echo(f"Cardfile serves {url}/api/v1 from {display_name(settings.database_url)} ({version}).")
+    name = f"{'a temporary copy of ' if sandbox else ''}{display_name(settings.database_url)}"
+    click.echo(f"Cardfile serves {url}/api/v1 from {name} ({version}){': nothing is kept' if sandbox else ''}.")
     # Printed before it is committed: a key that nobody saw would stay valid for ever.
     with write_transaction():
         if execute(sa.select(ApiKey.id).limit(1)).fetchone() is None:
