@@ -201,7 +201,11 @@ def restore_statement(resource: str) -> sa.Insert:
     insert: Any = backend().insert(table).from_select(list(values), row)
     changed = {name: insert.excluded[name] for name in values if name != "id"}
     changed["updated_at"] = later(insert.excluded.updated_at, table.c.updated_at)
-    statement: sa.Insert = insert.on_conflict_do_update(index_elements=["id"], set_=changed)
+    # A row that is so already keeps its time, and nothing is logged.
+    differs = sa.or_(
+        *(insert.excluded[name].is_distinct_from(table.c[name]) for name in values if name != "updated_at")
+    )
+    statement: sa.Insert = insert.on_conflict_do_update(index_elements=["id"], set_=changed, where=differs)
     return statement
 
 

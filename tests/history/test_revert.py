@@ -426,3 +426,15 @@ def test_an_old_log_can_be_reverted(upgraded: FlaskClient) -> None:
     assert timeless(rows(upgraded)) == timeless(rows(upgraded, f"asOf={last // 2}"))
     assert revert(upgraded, to=last).status_code == 200
     assert timeless(rows(upgraded)) == timeless(before)
+
+
+def test_a_row_that_is_already_as_it_was_is_left_alone(writer: FlaskClient) -> None:
+    path = "/api/v1/contacts/left-alone"
+    writer.put(path, json={"name": "Ann"})
+    request_id = writer.patch(path, json={"name": "Bob"}).headers["X-Request-Id"]
+    before = writer.patch(path, json={"name": "Ann"})
+
+    body = {"requestId": request_id, "conflicts": "overwrite"}
+    assert writer.post("/api/v1/changes/revert", json=body).json == []
+    after = writer.get(path)
+    assert (after.json, after.headers["ETag"]) == (before.json, before.headers["ETag"])
