@@ -7,7 +7,7 @@ from flask import Blueprint, Flask, Response, render_template, request, send_fro
 from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
 from auth import API, public
-from pages import developer, docs, sign_in
+from pages import activity, developer, docs, sign_in
 from pages.sessions import HOME, add_token
 
 STATIC = Path(__file__).parent / "static"
@@ -23,6 +23,7 @@ def init_pages(app: Flask) -> None:
     pages.register_blueprint(docs.blueprint)
     pages.register_blueprint(sign_in.blueprint, url_prefix=HOME)
     pages.register_blueprint(developer.blueprint, url_prefix=HOME)
+    pages.register_blueprint(activity.blueprint, url_prefix="/settings/activity")
     pages.add_url_rule("/static/<path:name>", "static", send_static)
     pages.add_app_template_filter(format_time, "moment")
     pages.add_app_template_filter(docs.read_markdown, "markdown")

@@ -1,0 +1,137 @@
+"""Settings → Activity: the last requests that wrote, what each changed, field by field, and taking it back."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Blueprint, abort, g, redirect, render_template, request, url_for
+
+from api.as_of import VERSIONS
+from api.feed import FILTERS, NEWEST, Selection, bind, filter_value, read_changes
+from api.json_sql import number
+from api.keys import all_records
+from api.parameters import Parameters
+from api.problems import Conflict
+from api.revert import MAX_ROWS, first_write, revert, schema
+from auth import KeyHolder, public
+from database.connection import begin_snapshot, execute, execute_read, write_transaction
+from formats.errors import pointers
+from formats.json_text import encode_json
+from formats.values import format_time
+from models import ApiKey, Change, Write
+from pages.sessions import require_session
+
+MAX_WRITES = 20
+# The changes of a transaction that are counted by resource and action.
+MAX_COUNTED = 1_000
+MAX_ENTRIES = 100
+MAX_TEXT = 200
+
+DELETED = sa.literal_column("' (deleted)'", sa.String())
+NO_KEY: Any = sa.literal_column("'command or sign-in link'")
+KEY = sa.func.coalesce(ApiKey.name, Write.key_id + DELETED, NO_KEY).label("key")
+
+blueprint = Blueprint("activity", __name__)
+blueprint.before_request(require_session)
+
+
+@blueprint.get("")
+@public
+def show_writes() -> str:
+    """Show the last requests that wrote, newest first; with `keyId` those of a key, with `before` older ones."""
+    parameters = Parameters("keyId", "before")
+    values = {"keyId": filter_value(parameters, "keyId")} if parameters.values.get("keyId") else {}
+    writes = read_writes(parameters.number("before", 0, NEWEST, NEWEST), **values)
+    return render_template("activity.html", writes=writes, keys=all_records(), limit=MAX_WRITES, **values)
+
+
+@blueprint.get("/<request_id>")
+@public
+def show_request(request_id: str) -> str:
+    """Show the rows that a request changed, as they were before and after it."""
+    begin_snapshot()
+    [first] = execute(first_write, "requestId", requestId=request_id).fetchone()
+    if first is None:
+        abort(404, "No request with this id has written.")
+    is_kept = first > execute(VERSIONS).fetchone()[1]
+    entries = read_entries(first - 1, requestId=request_id) if is_kept else []
+    writes = read_writes(NEWEST, requestId=request_id)
+    return render_template("request.html", writes=writes, is_kept=is_kept, entries=entries, limit=MAX_ENTRIES)
+
+
+@blueprint.route("/<request_id>/revert", methods=["GET", "POST"])
+@public
+def revert_request(request_id: str) -> Any:
+    """Show what reverting a request would change, or the rows that others changed afterwards; on POST, revert it."""
+    is_form = request.method == "POST"
+    values = schema.load({**request.args, "requestId": request_id})
+    entries, conflicts = list[Any](), list[Any]()
+    if is_form and g.signed_in.key_id:
+        # The changes are logged as by the key of the session, which is an admin key.
+        g.key = KeyHolder(g.signed_in.key_id, "admin")
+    try:
+        with write_transaction(keep=is_form):
+            [version, _oldest] = execute(VERSIONS).fetchone()
+            revert(values, MAX_ROWS)
+            entries = read_entries(version)
+    except Conflict as error:
+        conflicts = list(pointers(error.errors))
+    if is_form and entries:
+        return redirect(url_for("pages.activity.show_request", request_id=g.request_id, reverted=request_id), 303)
+    shown = {"writes": read_writes(NEWEST, requestId=request_id), "entries": entries, "conflicts": conflicts}
+    return render_template("request.html", preview=True, **shown, limit=MAX_ENTRIES)
+
+
+def read_writes(before: int, **values: str) -> list[dict[str, Any]]:
+    """Return the transactions that wrote before a change, newest first, each with the number of its changes."""
+    rows = execute_read(writes_query, tuple(values), before=before, **values).fetchall()
+    writes = []
+    for (first, last, key_id, key, request_id, at), found in groupby(rows, lambda row: tuple(row[:6])):
+        counts = [tuple(row[6:]) for row in found]
+        words = [f"{resource}: {count:,} {action}" for resource, action, count in counts]
+        if rest := last - first + 1 - sum(count for *_names, count in counts):
+            words.append(f"{rest:,} more changes")
+        time = format_time(datetime.fromisoformat(str(at)))
+        write = {"first": first, "keyId": key_id, "key": key, "requestId": request_id, "at": time}
+        writes.append({**write, "summary": ", ".join(words)})
+    return writes
+
+
+def writes_query(filters: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for transactions, with the numbers of their first changes by resource and action."""
+    # In the order of the filter's index.
+    order = Write.last_seq if filters else Write.first_seq
+    columns = Write.first_seq, Write.last_seq, Write.key_id, KEY, Write.request_id, Write.at
+    writes = sa.select(*columns).outerjoin(ApiKey, ApiKey.id == Write.key_id)
+    writes = writes.where(order < sa.bindparam("before"), *(FILTERS[name] == bind(name) for name in filters))
+    page = writes.order_by(order.desc()).limit(number(MAX_WRITES)).offset(number(0)).subquery()
+    first, last, most = page.c.first_seq, page.c.last_seq, page.c.first_seq + number(MAX_COUNTED - 1)
+    counted = Change.seq.between(first, sa.case((last < most, last), else_=most))
+    names = [*page.c, Change.resource, Change.action]
+    found = sa.select(*names, sa.func.count()).join_from(page, Change, counted).group_by(*names)
+    return found.order_by(first.desc(), Change.resource, Change.action)
+
+
+def read_entries(since: int, **values: str) -> list[dict[str, Any]]:
+    """Return what the changes after a version come to for each row, with the `fields` that differ."""
+    bound = {"since": since, "until": NEWEST, "after": since, **values}
+    page, _version = read_changes(Selection(tuple(values), net=True), MAX_ENTRIES, execute_read, **bound)
+    entries: list[dict[str, Any]] = json.loads(f"[{page.rows}]")
+    return [{**entry, "fields": [*changed_fields(entry["before"] or {}, entry["data"] or {})]} for entry in entries]
+
+
+def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield the name of each field that differs, and its two values as text."""
+    for name in {**before, **after}:
+        old, new = before.get(name), after.get(name)
+        if old != new and name not in {"id", "createdAt", "updatedAt"}:
+            yield name, show_value(old), show_value(new)
+
+
+def show_value(value: Any) -> str | None:
+    """Return a value as short text, or None for null."""
+    text = value if value is None or isinstance(value, str) else encode_json(value)
+    return f"{text[:MAX_TEXT]}…" if text and len(text) > MAX_TEXT else text
