@@ -4,9 +4,11 @@ import logging
 import re
 import secrets
 import string
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -225,6 +227,8 @@ class LastUse:
         self.app = app
         self.noted: dict[str, int] = {}
         self.next_cleaning = 0.0
+        # Each deletes some of what is too old, inside a writing transaction, and tells whether more is left.
+        self.cleanings: list[Callable[[], bool]] = []
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
 
     def note(self, key_id: str) -> None:
@@ -244,9 +248,22 @@ class LastUse:
                         self.next_cleaning = time.monotonic() + CLEANING_SECONDS
                         for column in EXPIRING:
                             delete_expired(column)
+                        if any(clean() for clean in self.cleanings):
+                            self.next_cleaning = 0.0
+                            # RuntimeError: after stop(), the rest is left to the next start.
+                            with suppress(RuntimeError):
+                                self.writer.submit(self.write, key_id, minute)
             except Exception as error:
                 discard_connections(error)
                 log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
+
+    def start(self) -> None:
+        """Clean now, and then about hourly, also without requests."""
+        # No key has this id.
+        self.note("")
+        timer = threading.Timer(CLEANING_SECONDS + 60, self.start)
+        timer.daemon = True
+        timer.start()
 
     def stop(self) -> None:
         """Wait until all noted minutes are stored."""

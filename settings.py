@@ -127,6 +127,9 @@ class Settings:
     cors_origins: frozenset[str] = setting(
         "none", "--cors-origins", origins, "Origins whose pages may use the API in browsers, by commas, or * for all."
     )
+    keep_changes: int = setting(
+        "0", "--keep-changes", whole_number(0, 36_500), "Days that superseded changes keep their data; 0 keeps it all."
+    )
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 

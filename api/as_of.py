@@ -13,7 +13,7 @@ from api.problems import InvalidQuery
 from api.resources import ENDPOINTS
 from database import db
 from database.columns import from_driver, now
-from database.connection import execute
+from database.connection import begin_snapshot, execute
 from formats.values import TIME
 from models import Change, Dataset, Write
 
@@ -35,6 +35,8 @@ def requested_version(parameters: Parameters) -> dict[str, int]:
     """
     if "asOf" not in parameters.values:
         return {}
+    # Its rows are read from this snapshot, before they may be blanked.
+    begin_snapshot()
     newest, oldest = execute(VERSIONS).fetchone()
     text = parameters.values["asOf"]
     version = parameters.number("asOf", 0, newest, 0) if text.isdecimal() else version_at(text, newest)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, abort
 from sqlalchemy.orm import aliased
 
+from api.as_of import VERSIONS
 from api.changes import is_not_modified, last_changes, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
@@ -95,7 +96,8 @@ def read_changes(
 ) -> tuple[Page, int]:
     """Return a page of the selected changes after the number `after`, and the version that it reflects.
 
-    Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is.
+    Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is, or if net needs data from before it that
+    is no longer kept.
     """
     dataset, version, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
@@ -104,6 +106,8 @@ def read_changes(
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
+    if selection.net and since < (oldest := execute(VERSIONS).fetchone()[1]):
+        abort(410, f"What was before change {since + 1} is no longer kept: send since={oldest} or later.")
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(until, version)
     return Page(text or "", str(last) if has_more else "", 0), version

@@ -262,9 +262,9 @@ def execute_many(source: Source, /, *arguments: Any, rows: Iterable[Mapping[str,
 
 
 def begin_snapshot() -> None:
-    """Read from one snapshot until the end of the request."""
-    own = connection()
-    own.begin(own.home.backend.BEGIN_SNAPSHOT)
+    """Read from one snapshot until the end of the request, the present one if it has begun already."""
+    if not (own := connection()).in_transaction:
+        own.begin(own.home.backend.BEGIN_SNAPSHOT)
 
 
 @contextmanager

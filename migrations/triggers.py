@@ -202,19 +202,27 @@ def index_accents(resource: str, columns: Sequence[str]) -> None:
 def allow_erasure(resources: Mapping[str, Mapping[str, Format]]) -> None:
     """Let the data of a row's changes be blanked once its last change is `forgotten`, and its id be used again."""
     rule = "action IN ('created', 'updated', 'deleted', 'forgotten')"
-    same = " AND ".join(f"NEW.{name} = OLD.{name}" for name in ("seq", "resource", "row_id", "action", "at"))
-    forgotten = "SELECT 1 FROM changes WHERE resource = OLD.resource AND row_id = OLD.row_id AND action = 'forgotten'"
     if is_postgresql():
         op.execute("ALTER TABLE changes DROP CONSTRAINT ck_changes_action")
         op.execute(f"ALTER TABLE changes ADD CONSTRAINT ck_changes_action CHECK ({rule})")
+    else:
+        replace_check("changes", "action IN ('created', 'updated', 'deleted')", rule)
+        for resource, columns in resources.items():
+            log_changes(resource, columns, time=CLOCK)
+    allow_blanking("action = 'forgotten'")
+
+
+def allow_blanking(*conditions: str) -> None:
+    """Let the data of a change be blanked where one of the conditions holds for any change of the same row."""
+    if is_postgresql():
         op.execute("DROP TRIGGER changes_keep_update ON changes")
         op.execute("DROP FUNCTION changes_keep_update()")
     else:
-        replace_check("changes", "action IN ('created', 'updated', 'deleted')", rule)
         op.execute("DROP TRIGGER changes_keep_update")
-        for resource, columns in resources.items():
-            log_changes(resource, columns, time=CLOCK)
-    kept = f"NOT (NEW.data IS NULL AND {same} AND EXISTS ({forgotten}))"
+    same = " AND ".join(f"NEW.{name} = OLD.{name}" for name in ("seq", "resource", "row_id", "action", "at"))
+    row = "SELECT 1 FROM changes WHERE resource = OLD.resource AND row_id = OLD.row_id AND"
+    found = " OR ".join(f"EXISTS ({row} {condition})" for condition in conditions)
+    kept = f"NOT (NEW.data IS NULL AND {same} AND ({found}))"
     refuse("changes_keep_update", "BEFORE UPDATE ON changes", kept, "the change log is only ever added to")
 
 

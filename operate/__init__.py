@@ -1,4 +1,4 @@
-"""Operation: probes, checks, restoring a backup, erasing a row, proxies, limits, CORS, metrics."""
+"""Operation: probes, checks, restoring a backup, erasing rows and old data, proxies, limits, CORS, metrics."""
 
 from functools import partial
 
@@ -12,6 +12,7 @@ from operate.health import init_health
 from operate.metrics import init_metrics
 from operate.proxies import init_proxies
 from operate.rate_limit import init_rate_limit
+from operate.retention import blank_old_data
 from settings import Settings
 
 
@@ -22,6 +23,8 @@ def init_operation(app: Flask, settings: Settings) -> None:
     init_cors(app, settings)
     init_metrics(app, settings)
     init_health(app)
+    if settings.keep_changes:
+        app.extensions["last_use"].cleanings.append(partial(blank_old_data, settings.keep_changes))
     for each in ENDPOINTS.values():
         view = requires("admin")(partial(forget, each))
         app.add_url_rule(f"{API}/{each.name}/<row_id>/forget", f"forget_{each.singular}", view, methods=["POST"])

@@ -32,6 +32,7 @@ def copy_database(source: Engine, url: URL) -> tuple[str, dict[str, int]]:
             raise UnusableDatabase(f"{display_name(url)} isn't empty: name a new file or an empty database.")
         reader.exec_driver_sql(backend_of(source.url).BEGIN_SNAPSHOT)
         run_migrations(writer)
+        writer.execute(sa.update(Dataset).values(oldest_version=reader.scalar(sa.select(Dataset.oldest_version))))
         counts = {table.name: copy_table(table, reader, writer) for table in TABLES}
         compare_databases(reader, writer)
         dataset = str(writer.scalar(sa.select(Dataset.id)))

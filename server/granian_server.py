@@ -132,6 +132,7 @@ class Granian:
             time.sleep(1)
             signal.raise_signal(signal.SIGTERM)
         threading.Thread(target=self.close_stalled_connections, daemon=True).start()
+        self.app.extensions["last_use"].start()
         return self.respond
 
     def close_stalled_connections(self) -> None:

@@ -160,7 +160,7 @@ class Waitress:
         BaseWSGIServer.channel_class, BaseWSGIServer.handle_accept = Channel, accept_all
         connection_limit, listening = raise_descriptor_limit(), open_sockets(settings, variables)
         self.address, self.port = listening[0].getsockname()[:2]
-        self.channels: dict[int, Any] = {}
+        self.app, self.channels = app, dict[int, Any]()
         self.server = create_server(
             app,
             server_name=settings.host,
@@ -177,6 +177,7 @@ class Waitress:
 
     def run(self) -> None:
         """Serve until a signal; then stop accepting connections, finish open requests, and return."""
+        self.app.extensions["last_use"].start()
         serve_until(self.signals, self.server, self.channels)
 
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from migrations.tables import serial, string, timestamp
-from migrations.triggers import is_postgresql, refuse, refuse_truncate
+from migrations.triggers import allow_blanking, is_postgresql, refuse, refuse_truncate
 
 revision = "0007"
 down_revision = "0006"
@@ -30,6 +30,7 @@ def upgrade() -> None:
     op.add_column("dataset", oldest)
     forgotten = sa.text("action = 'forgotten'")
     op.create_index("ix_changes_forgotten", "changes", ["seq"], sqlite_where=forgotten, postgresql_where=forgotten)
+    allow_blanking("seq > OLD.seq AND seq <= (SELECT oldest_version FROM dataset)", "action = 'forgotten'")
     sentence = "the writes are part of the change log, which is only ever added to"
     for verb in "UPDATE", "DELETE":
         refuse(f"writes_keep_{verb.lower()}", f"BEFORE {verb} ON writes", "", sentence)
