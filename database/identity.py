@@ -125,9 +125,10 @@ class DatabaseFile:
     def lost(self, fault: str, path: str) -> LostFile:
         """Return the exception for a fault; it is logged once."""
         sentence = fault.format(os.path.basename(path))
-        if sentence != self.fault:
+        # Another thread may find it at the same time.
+        known, self.fault = self.fault, sentence
+        if sentence != known:
             log.error("%s: %s", os.path.dirname(path), sentence)
-        self.fault = sentence
         return LostFile(sentence)
 
 
