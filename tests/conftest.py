@@ -44,6 +44,12 @@ def pytest_configure() -> None:
         os.environ.pop(row.name.upper(), None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ONE_OF_EACH in the environment, keep only the first case of each test."""
+    if "ONE_OF_EACH" in os.environ:
+        items[:] = {item.nodeid.partition("[")[0]: item for item in reversed(items)}.values()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail in CI if a test was skipped."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

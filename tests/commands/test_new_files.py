@@ -59,6 +59,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_en
     assert steps[start : start + 3] == [f"fsync {name}.part", f"rename {name}.part", f"fsync {tmp_path.name}"]
 
 
+@pytest.mark.tools
 def test_of_several_backups_at_once_to_one_file_one_succeeds_and_the_others_say_why(
     run_command: RunCommand, tmp_path: Path
 ) -> None:

@@ -28,9 +28,9 @@ COMMANDS = [
 ]
 
 
-FOLDERS = [
+FOLDERS: list[object] = [
     ("日本", LATIN, r"\u65e5\u672c"),
-    ("日本", {"PYTHONIOENCODING": "ascii"}, "日本"),
+    pytest.param("日本", {"PYTHONIOENCODING": "ascii"}, "日本", marks=pytest.mark.tools),
     ("J\udcfcrgen", {"PYTHONIOENCODING": "utf-8"}, r"J\udcfcrgen"),
 ]
 # In an ASCII locale, Python itself can't import packages from a folder like Zoë since 3.12.

@@ -284,6 +284,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
 
 
+@pytest.mark.tools
 def test_several_processes_can_create_the_same_database_at_once(database: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", OPEN_DATABASE, database], cwd=ROOT) for _number in range(4)]
 

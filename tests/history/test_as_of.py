@@ -276,6 +276,7 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
         ("01", 200, ""),
     ],
 )
+@pytest.mark.databases("sqlite")
 def test_a_version_that_is_not_yet_or_makes_no_sense_is_400(
     reader: FlaskClient, create_row: CreateRow, as_of: str, status: int, detail: str
 ) -> None:
@@ -289,6 +290,7 @@ def test_a_version_that_is_not_yet_or_makes_no_sense_is_400(
 
 
 @pytest.mark.parametrize("path", ["contacts?x=1&asOf=1", "changes?asOf=1", "keys?asOf=1", "contacts?asof=1"])
+@pytest.mark.databases("sqlite")
 def test_only_lists_and_rows_of_resources_take_as_of(admin: FlaskClient, create_row: CreateRow, path: str) -> None:
     create_row("contacts")
     assert admin.get(f"/api/v1/{path}").status_code == 400

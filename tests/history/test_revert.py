@@ -370,6 +370,7 @@ def test_only_a_key_that_writes_can_revert(two_rows: None, reader: FlaskClient, 
 
 
 @pytest.mark.parametrize("query_string", ["?x=1", "?dryRun=yes", "?dryRun"])
+@pytest.mark.databases("sqlite")
 def test_a_wrong_parameter_is_refused(two_rows: None, writer: FlaskClient, query_string: str) -> None:
     assert revert(writer, query_string, to=0).status_code == 400
     assert len(rows(writer)) == 2

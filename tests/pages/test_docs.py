@@ -31,7 +31,9 @@ def operations(app: Flask) -> list[Operation]:
         return [read_operation(description, *each) for each in description.operations]
 
 
-@pytest.mark.parametrize("language", ["curl", "Python", pytest.param("JavaScript", marks=pytest.mark.tools)])
+@pytest.mark.parametrize(
+    "language", ["curl", *(pytest.param(name, marks=pytest.mark.tools) for name in ("Python", "JavaScript"))]
+)
 def test_every_sample_works_as_pasted_on_demo_data(
     start_server: Callable[..., LiveServer], operations: list[Operation], language: str
 ) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from schemas import RESOURCES
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 
+@pytest.mark.tools
 def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()

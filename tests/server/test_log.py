@@ -87,7 +87,9 @@ def test_log_format_json_logs_json(start_server: StartServer) -> None:
     )
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "unbuffered", [pytest.param("", id="buffered", marks=pytest.mark.tools), pytest.param("1", id="unbuffered")]
+)
 @pytest.mark.parametrize("arguments", [("serve",), ("serve", "--server", "granian")], ids=["waitress", "granian"])
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"], ids=["closed", "full"])
 def test_the_server_works_if_the_log_cannot_be_written(

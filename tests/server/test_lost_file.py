@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def assert_nothing_is_lost(server: LiveServer, sentence: str) -> None:
     status, body = send_request(server, "/readyz")
     assert (status, json.loads(body)["detail"]) == (503, sentence)
     assert send_request(server, "/healthz") == (200, b'{"status":"ok"}')
-    # One line for each process.
+    # One line for each process; a thread reads them from the pipe.
+    deadline = time.monotonic() + 5
+    while name not in server.log and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert 1 <= server.log.count(f"{server.folder}: {name}") <= 2
     assert "Traceback" not in server.log
 

@@ -85,6 +85,7 @@ def test_a_sandbox_leaves_the_original_as_it_was_and_nothing_else(
     assert "Traceback" not in server.log
 
 
+@pytest.mark.tools
 def test_a_sandbox_is_a_consistent_copy_while_the_original_is_written(
     start_server: StartServer, start_sandbox: StartServer, key: str
 ) -> None:

@@ -110,6 +110,7 @@ def test_the_server_works_with_the_sqlite_of_the_standard_library(start_server: 
     assert ("can corrupt a file" in server.first_line) is (sqlite3.sqlite_version_info < (3, 44, 6))
 
 
+@pytest.mark.tools
 def test_several_servers_can_start_with_demo_data_at_once(start_server: StartServer) -> None:
     servers = [start_server("serve", "--demo") for _number in range(3)]
 
