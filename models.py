@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from database import Base
 from database.columns import (
     Time,
+    big_integer,
     choice,
     column,
     company_id,
@@ -182,9 +183,7 @@ class Dataset(Base):
 
     id: Mapped[str] = mapped_column(string(64), primary_key=True)
     # Changes that were superseded before it may have lost their data.
-    oldest_version: Mapped[int] = mapped_column(
-        sa.BigInteger().with_variant(sa.Integer(), "sqlite"), server_default=sa.text("0")
-    )
+    oldest_version: Mapped[int] = mapped_column(big_integer(), server_default=sa.text("0"))
 
 
 FORGOTTEN = sa.text("action = 'forgotten'")
@@ -215,7 +214,7 @@ class Write(Base):
     __table_args__ = (sa.Index(None, "key_id", "last_seq"), sa.Index(None, "request_id", "last_seq"))
 
     first_seq: Mapped[int] = serial(autoincrement=False)
-    last_seq: Mapped[int] = mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"))
+    last_seq: Mapped[int] = mapped_column(big_integer())
     # Not a foreign key: the log keeps the ids of deleted keys.
     key_id: Mapped[str | None] = mapped_column(string(64))
     request_id: Mapped[str] = mapped_column(string(128))

@@ -8,7 +8,7 @@ from flask import abort
 from marshmallow import ValidationError
 
 from api.json_sql import Template, for_database
-from api.parameters import Parameters
+from api.parameters import PLUS_HINT, Parameters
 from api.problems import InvalidQuery
 from api.resources import ENDPOINTS
 from database import db
@@ -50,7 +50,7 @@ def version_at(text: str, newest: int) -> int:
     try:
         time = TIME.parse(text)
     except ValidationError as error:
-        hint = " A + in a query string is a blank: send %2B for a plus sign." if " " in text else ""
+        hint = PLUS_HINT if " " in text else ""
         raise InvalidQuery(f"asOf can be a version or a time, not {text!r}. {error.messages[0]}{hint}") from None
     if time > now():
         raise InvalidQuery(f"asOf can't be {text!r}: that is yet to come.")

@@ -29,10 +29,11 @@ FILTERS: dict[str, Any] = {
     "keyId": Write.key_id,
     "requestId": Write.request_id,
 }
+# Those on the transaction that wrote.
+WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
 UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
-
 
 feed = Blueprint("feed", __name__)
 
@@ -136,7 +137,7 @@ def entry(change: Any, data: dict[str, Any]) -> Any:
     """Return an entry of the feed as a JSON object."""
     names = {"seq": change.seq, "resource": change.resource, "id": change.row_id, "action": change.action}
     fields = {name: json_value(column) for name, column in {**names, "at": change.at}.items()}
-    writer = {name: json_value(writer_of(change, FILTERS[name])) for name in ("keyId", "requestId")}
+    writer = {name: json_value(writer_of(change, FILTERS[name])) for name in WRITER_FILTERS}
     return json_object({**fields, **writer, **data}).label("o")
 
 
@@ -159,14 +160,14 @@ def is_selected(change: Any, filters: tuple[str, ...]) -> Iterator[sa.ColumnElem
     yield change.seq <= bind("until")
     for name in filters:
         column = FILTERS[name]
-        value = getattr(change, column.key) if column.class_ is Change else writer_of(change, column)
+        value = getattr(change, column.key) if name not in WRITER_FILTERS else writer_of(change, column)
         yield value == bind(name)
 
 
 def selected(statement: sa.Select[Any], filters: tuple[str, ...]) -> sa.Select[Any]:
     """Return the statement on Change with the selected changes after the number `after`, in order, by an index."""
-    own = [name for name in filters if FILTERS[name].class_ is Change]
-    writers = [FILTERS[name] == bind(name) for name in filters if name not in own]
+    own = [name for name in filters if name not in WRITER_FILTERS]
+    writers = [FILTERS[name] == bind(name) for name in WRITER_FILTERS if name in filters]
     # The sign keeps SQLite from reading the range where a row's or a writer's changes are fewer.
     seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
     resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
@@ -189,7 +190,7 @@ def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
     newest = sa.select(sa.func.max(later.seq)).where(is_same_row(later, Change), *is_selected(later, filters))
     first = sa.select(sa.func.min(each.seq)).where(is_same_row(each, Change), *is_selected(each, filters))
     names = Change.seq, Change.resource, Change.row_id, Change.action, Change.at, Change.data
-    order = Write.last_seq if {"keyId", "requestId"} & {*filters} else Change.seq
+    order = Write.last_seq if {*WRITER_FILTERS} & {*filters} else Change.seq
     statement = sa.select(*names, first.scalar_subquery().label("first"), order.label("position"))
     last = selected(statement.where(Change.seq == newest.scalar_subquery()), filters).subquery("last").c
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)

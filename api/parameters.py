@@ -27,6 +27,7 @@ OTHER_NAMES = {
         "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
     ),
 }
+PLUS_HINT = " A + in a query string is a blank: send %2B for a plus sign."
 MAX_READINGS = 64
 SIGNS = {"+": ("+", "%2B")}
 

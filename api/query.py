@@ -11,7 +11,7 @@ from flask import request
 from marshmallow import ValidationError
 
 from api.as_of import requested_version
-from api.parameters import Parameters
+from api.parameters import PLUS_HINT, Parameters
 from api.problems import InvalidQuery
 from api.resources import ENDPOINTS, Endpoint
 from database import db
@@ -132,7 +132,7 @@ class ListRequest:
             return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value), True
         except ValidationError as error:
             is_plus = " " in text and "+" in self.parameters.query
-            hint = " A + in a query string is a blank: send %2B for a plus sign." if is_plus else ""
+            hint = PLUS_HINT if is_plus else ""
             raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hidden_character(text)}{hint}") from None
 
     def parse_filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:

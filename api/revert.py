@@ -10,7 +10,18 @@ from sqlalchemy.orm import aliased
 
 from api.as_of import VERSIONS, stored_values
 from api.changes import log_write
-from api.feed import FILTERS, NEWEST, Selection, bind, content, is_same_row, net_changes, read_changes, writer_of
+from api.feed import (
+    FILTERS,
+    NEWEST,
+    WRITER_FILTERS,
+    Selection,
+    bind,
+    content,
+    is_same_row,
+    net_changes,
+    read_changes,
+    writer_of,
+)
 from api.idempotency import exclusive_key, replay_or_run
 from api.json_sql import number
 from api.parameters import parse_body
@@ -124,7 +135,7 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     410 if what was before is no longer kept.
     """
     version, oldest = execute(VERSIONS).fetchone()
-    filters = tuple(name for name in ("keyId", "requestId") if values[name] is not None)
+    filters = tuple(name for name in WRITER_FILTERS if values[name] is not None)
     bound = {name: values[name] for name in filters}
     since = values["to"] if values["to"] is not None else values["since"]
     for name in filters:

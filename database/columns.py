@@ -173,6 +173,11 @@ def company_id() -> Any:
     return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"))
 
 
+def big_integer() -> Any:
+    """Return the type of numbers that count on for ever."""
+    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
 def serial(**options: Any) -> Any:
     """Declare an integer primary key that the database assigns."""
-    return mapped_column(sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
+    return mapped_column(big_integer(), primary_key=True, **options)
