@@ -26,6 +26,7 @@ from auth import create_key
 from commands import cli
 from database import Base, close_database, db
 from database.connection import Connection, write_transaction
+from database.postgresql import LOCK
 from formats.ids import new_id
 from schemas import RESOURCES
 from seed import insert_rows
@@ -131,6 +132,8 @@ def postgresql(migrated_postgresql: str) -> Iterator[str]:
     yield migrated_postgresql
     engine = create_engine(migrated_postgresql)
     with engine.begin() as connection:
+        # First the lock that writers take first: a server that was just killed may still be writing.
+        connection.exec_driver_sql(LOCK)
         for table in [each for each in reversed(Base.metadata.sorted_tables) if each.name != "dataset"]:
             connection.exec_driver_sql(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
             connection.exec_driver_sql(f"DELETE FROM {table.name}")
