@@ -111,7 +111,7 @@ def read_changes(
         abort(410, f"What was before change {since + 1} is no longer kept: send since={oldest} or later.")
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(until, version)
-    return Page(text or "", str(last) if has_more else "", 0), version
+    return Page(text or "", str(last) if has_more else ""), version
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:

@@ -50,6 +50,7 @@ QUERIES = [
     "companies?fields=name,id",
     "companies?include=contacts,conversations",
     "companies?include=contacts&fields=name&limit=2",
+    "companies?include=contacts,conversations&sort=-name&q=a",
     "companies/special?include=conversations,contacts",
     "companies/special?fields=dealValue",
     "companies?id=special&id=nobody",
@@ -73,6 +74,7 @@ QUERIES = [
     "conversations?isRead=false&trustUploads=true",
     "conversations/chat",
     "conversations?include=company&q=visitor",
+    "conversations?include=company&sort=-status",
 ]
 
 
@@ -149,9 +151,33 @@ def test_whole_lists_of_several_pages_are_as_they_were(
     at, paths = version(reader), ["contacts", "contacts?sort=-name", "companies?include=contacts&sort=-dealValue"]
     then = [reader.get(f"/api/v1/{path}").text for path in paths]
     change_everything(query)
-    monkeypatch.setattr("api.query.MAX_SORTED_PAGE", 10)
+    monkeypatch.setattr("api.query.MAX_PAGE", 10)
 
     assert [reader.get(f"/api/v1/{path}{'&' if '?' in path else '?'}asOf={at}").text for path in paths] == then
+
+
+@pytest.mark.parametrize(
+    ("path", "sorts"),
+    [("contacts?asOf=VERSION", 1), ("contacts?asOf=VERSION&sort=-name", 1), ("contacts?sort=name", 1), ("contacts", 0)],
+)
+def test_all_pages_of_a_whole_list_sort_its_rows_once(
+    special_rows: None,
+    reader: FlaskClient,
+    statements: list[ExecutedStatement],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    sorts: int,
+) -> None:
+    path = f"/api/v1/{path.replace('VERSION', str(version(reader)))}"
+    monkeypatch.setattr("api.query.MAX_PAGE", 10)
+    statements.clear()
+    count = len(json.loads(reader.get(path).data))
+
+    pages = [each.sql for each in statements if "AS page" in each.sql]
+    of_all_rows = [sql for sql in pages if "LIMIT" not in sql.partition("AS page")[0] and "numbers" not in sql]
+    assert len(of_all_rows) == sorts
+    assert len(pages) - sorts == -(-count // 10) > 1
+    assert sum("GROUP BY changes.row_id" in sql for sql in pages) == ("asOf" in path)
 
 
 @pytest.mark.parametrize("as_of", ["version", "time"])

@@ -197,15 +197,15 @@ def test_all_tables_are_of_one_version_while_another_program_writes(
 ) -> None:
     create_row("companies", id="acme")
     create_row("contacts", id="jane", companyId="acme")
-    read_page = snapshot.read_page
+    first_page = snapshot.first_page
 
     def read_and_write(listing: Any) -> Any:
-        page = read_page(listing)
+        page = first_page(listing)
         if listing.endpoint.name == "companies":
             run_external_sql(database, "DELETE FROM companies")
         return page
 
-    monkeypatch.setattr(snapshot, "read_page", read_and_write)
+    monkeypatch.setattr(snapshot, "first_page", read_and_write)
     file = open_snapshot()
     assert file.execute("SELECT companyId FROM contacts").fetchone()[:] == ("acme",)
     monkeypatch.undo()
