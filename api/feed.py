@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, abort
 from sqlalchemy.orm import aliased
 
-from api.as_of import VERSIONS
 from api.changes import is_not_modified, last_changes, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
@@ -18,7 +17,7 @@ from api.resources import ENDPOINTS
 from api.responses import JSONResponse
 from database.connection import begin_snapshot, execute, execute_read
 from formats.errors import suggest
-from models import Change, Write
+from models import Change, Dataset, Write
 
 MAX_CHANGES = 1_000
 NEWEST = 2**63 - 1
@@ -33,6 +32,7 @@ FILTERS: dict[str, Any] = {
 WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
+OLDEST = sa.select(Dataset.oldest_version).scalar_subquery()
 UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
 
 feed = Blueprint("feed", __name__)
@@ -100,14 +100,14 @@ def read_changes(
     Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is, or if net needs data from before it that
     is no longer kept.
     """
-    dataset, version, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
+    dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
     since, until = bound["since"], bound["until"]
     if since > version:
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
-    if selection.net and since < (oldest := execute(VERSIONS).fetchone()[1]):
+    if selection.net and since < oldest:
         abort(410, f"What was before change {since + 1} is no longer kept: send since={oldest} or later.")
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(until, version)
@@ -115,10 +115,11 @@ def read_changes(
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
-    """Return the query for a page: history, version, the entries' JSON, the last one's number, how many they are."""
+    """Return the query for a page: history, version, oldest version, the entries' JSON, the last number, the count."""
     entries = net_entries(selection.filters) if selection.net else plain_entries(selection.filters)
     page = entries.limit(number(limit)).offset(number(0)).subquery("page")
-    return sa.select(*last_changes(), joined(page.c.o), sa.func.max(page.c.seq), sa.func.count()).select_from(page)
+    columns = OLDEST, joined(page.c.o), sa.func.max(page.c.seq), sa.func.count()
+    return sa.select(*last_changes(), *columns).select_from(page)
 
 
 def plain_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
