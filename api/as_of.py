@@ -25,13 +25,13 @@ UNFINISHED = sa.select(Write.first_seq).where(
 )
 VERSIONS = sa.select(sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery(), Dataset.oldest_version)
 # RFC 9111 §5.2.2 and RFC 8246: a version never changes.
-IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
+IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
 
 
 def requested_version(parameters: Parameters) -> dict[str, int]:
     """Return the version that `asOf` names, by itself or by a time, as the value to bind; nothing without asOf.
 
-    Raises InvalidQuery for one that is yet to come; responds 410 for one whose rows are no longer kept.
+    Raises InvalidQuery for one that is in the future; responds 410 for one whose rows are no longer kept.
     """
     if "asOf" not in parameters.values:
         return {}
@@ -53,14 +53,14 @@ def version_at(text: str, newest: int) -> int:
         hint = PLUS_HINT if " " in text else ""
         raise InvalidQuery(f"asOf can be a version or a time, not {text!r}. {error.messages[0]}{hint}") from None
     if time > now():
-        raise InvalidQuery(f"asOf can't be {text!r}: that is yet to come.")
+        raise InvalidQuery(f"asOf can't be {text!r}: that is in the future.")
     # Times never go back from one version to the next.
     before, after = 0, newest + 1
     while after - before > 1:
         middle = (before + after) // 2
         is_before = from_driver(execute(AT, seq=middle).fetchone()[0]) <= time
         before, after = (middle, after) if is_before else (before, middle)
-    # Nobody saw a transaction half done.
+    # No reader sees a part of a transaction.
     unfinished = execute(UNFINISHED, seq=before).fetchone()
     return unfinished[0] - 1 if unfinished else before
 
@@ -84,7 +84,7 @@ def with_past_rows(
 def past_rows(resource: str, row_id: Any = None) -> sa.Select[Any]:
     """Return the query for a resource's rows as of the version to bind, or for the one with an id."""
     last = sa.select(sa.func.max(Change.seq)).where(Change.resource == sa.literal_column(f"'{resource}'"))
-    # The sign has SQLite use the index in which a row's changes are together.
+    # A unary plus: SQLite then uses the index in which a row's changes are together.
     last = last.where(sa.literal_column("+changes.seq") <= sa.bindparam("as_of"))
     last = last.group_by(Change.row_id) if row_id is None else last.where(Change.row_id == row_id)
     return changed_rows(resource).where(Change.seq.in_(last))
@@ -116,7 +116,7 @@ def stored_values(resource: str) -> list[Any]:
     for public, column in endpoint.columns.items():
         value = Template(for_database(f"json_extract({{0}}, '$.{public}')", f"({{0}} ->> '{public}')"), Change.data)
         if public == "id":
-            # The sign takes the column's affinity away: with it, SQLite makes no index of those that refer to the id.
+            # A unary plus removes the column's affinity, with which SQLite makes no index of rows that refer to it.
             value = Template(for_database("+{0}", "{0}"), Change.row_id)
         columns.append((value if is_sqlite else sa.cast(value, column.type)).label(column.name))
     return columns

@@ -1,7 +1,7 @@
-"""The change log as a feed: the changes of a range, or by `net=true` what they come to for each row."""
+"""The change log as a feed: the changes of a range, or with `net=true` one entry for each row."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -47,9 +47,9 @@ class Selection(NamedTuple):
 
 @feed.get("/changes")
 def list_changes() -> Response:
-    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is yet to come.
+    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
 
-    With `net`, what they come to: an entry for each row, as it was before and after them.
+    With `net`, one entry for each row, as it was before and after them.
     """
     parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)
@@ -97,8 +97,8 @@ def read_changes(
 ) -> tuple[Page, int]:
     """Return a page of the selected changes after the number `after`, and the version that it reflects.
 
-    Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is, or if net needs data from before it that
-    is no longer kept.
+    Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data from before it
+    that is no longer kept.
     """
     dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
@@ -128,10 +128,10 @@ def plain_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
 
 
 def net_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the query for the entry of each row that the changes left other than it was."""
+    """Return the query for the entry of each row that differs from what it was before the selected changes."""
     net = net_changes(filters).c
     data = {"before": json_text(net.before), "data": json_text(net.data)}
-    return sa.select(entry(net, data), net.seq).order_by(net.position, net.seq)
+    return sa.select(entry(net, data), net.seq).order_by(net.seq)
 
 
 def entry(change: Any, data: dict[str, Any]) -> Any:
@@ -155,45 +155,30 @@ def bind(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=FILTERS[name].type if name in FILTERS else Change.seq.type)
 
 
-def is_selected(change: Any, filters: tuple[str, ...]) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions that a change is one of the selected ones."""
-    yield change.seq > bind("since")
-    yield change.seq <= bind("until")
-    for name in filters:
-        column = FILTERS[name]
-        value = getattr(change, column.key) if name not in WRITER_FILTERS else writer_of(change, column)
-        yield value == bind(name)
-
-
-def selected(statement: sa.Select[Any], filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the statement on Change with the selected changes after the number `after`, in order, by an index."""
+def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "after") -> sa.Select[Any]:
+    """Return the statement on Change with the selected changes after the number `start`, in order, by an index."""
     own = [name for name in filters if name not in WRITER_FILTERS]
     writers = [FILTERS[name] == bind(name) for name in WRITER_FILTERS if name in filters]
-    # The sign keeps SQLite from reading the range where a row's or a writer's changes are fewer.
+    # A unary plus: SQLite then reads a row's or a writer's changes, which are fewer than those of the range.
     seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
     resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
     resource = Change.resource.in_(resources) if own == ["id"] else sa.true()
     values = [FILTERS[name] == bind(name) for name in own]
-    statement = statement.where(seq > bind("after"), seq <= bind("until"), resource, *values)
+    statement = statement.where(seq > bind(start), seq <= bind("until"), resource, *values)
     if not writers:
         return statement.order_by(Change.seq)
-    is_by_writer = Write.last_seq > bind("after"), Change.seq.between(Write.first_seq, Write.last_seq)
+    is_by_writer = Write.last_seq > bind(start), Change.seq.between(Write.first_seq, Write.last_seq)
     return statement.where(*writers, *is_by_writer).order_by(Write.last_seq, Change.seq)
 
 
 def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
-    """Return a subquery with a row for each row that the selected changes left other than it was.
+    """Return a subquery with a row for each row that differs from what it was before the selected changes.
 
     Its columns: those of the last of these changes, `action` for all of them, `first` their first number, `previous`
     the number of the change before that, and `before`, the data that it left.
     """
-    each, later, earlier, previous = (aliased(Change) for _use in range(4))
-    newest = sa.select(sa.func.max(later.seq)).where(is_same_row(later, Change), *is_selected(later, filters))
-    first = sa.select(sa.func.min(each.seq)).where(is_same_row(each, Change), *is_selected(each, filters))
-    names = Change.seq, Change.resource, Change.row_id, Change.action, Change.at, Change.data
-    order = Write.last_seq if {*WRITER_FILTERS} & {*filters} else Change.seq
-    statement = sa.select(*names, first.scalar_subquery().label("first"), order.label("position"))
-    last = selected(statement.where(Change.seq == newest.scalar_subquery()), filters).subquery("last").c
+    earlier, previous = aliased(Change), aliased(Change)
+    last = last_by_writer(filters) if {*WRITER_FILTERS} & {*filters} else last_of_rows(filters)
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
     # Of a row that was forgotten, earlier changes have no data.
     was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
@@ -206,6 +191,30 @@ def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
         .where(sa.or_(was_deleted, differs))
         .subquery("net")
     )
+
+
+def last_of_rows(filters: tuple[str, ...]) -> Any:
+    """Return the columns of the last of the selected changes of each row, and `first`, by the row's index."""
+    each = aliased(Change)
+    first, newest = (
+        sa.select(function(each.seq))
+        .where(is_same_row(each, Change), each.seq > bind("since"), each.seq <= bind("until"))
+        .scalar_subquery()
+        for function in (sa.func.min, sa.func.max)
+    )
+    last = selected(sa.select(Change, first.label("first")).where(Change.seq == newest), filters)
+    return last.subquery("last").c
+
+
+def last_by_writer(filters: tuple[str, ...]) -> Any:
+    """Return the columns of last_of_rows(), of the changes by a key or a request.
+
+    They are grouped, because a row's index would lead through all changes by others, too, for each of them.
+    """
+    columns: list[Any] = [sa.func.min(Change.seq).label("first"), sa.func.max(Change.seq).label("seq")]
+    rows = selected(sa.select(*columns), filters, "since").order_by(None).group_by(Change.resource, Change.row_id)
+    group = rows.having(columns[1] > bind("after")).subquery("rows").c
+    return sa.select(Change, group.first).join(group.seq.table, Change.seq == group.seq).subquery("last").c
 
 
 def is_same_row(change: Any, other: Any) -> sa.ColumnElement[bool]:

@@ -48,7 +48,8 @@ class SortKey(NamedTuple):
 
     name: str
     column: Any
-    descending: bool = False
+    descending: bool
+    nullable: bool
 
 
 class Query(NamedTuple):
@@ -78,10 +79,15 @@ class Query(NamedTuple):
 
     @property
     def sort_keys(self) -> list[SortKey]:
-        """Return the sort keys; the last one is the id."""
-        terms = [(term.removeprefix("-"), term.startswith("-")) for term in self.sort.split(",")]
-        keys = [SortKey(name, self.endpoint.columns[name], descending) for name, descending in terms]
-        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.endpoint.columns["id"])]
+        """Return the sort keys; the last one is the id. A version may lack a field that was added later."""
+        terms = self.sort.split(",")
+        terms += ["id"] if {"id", "-id"}.isdisjoint(terms) else []
+        columns = self.endpoint.columns
+        return [
+            SortKey(name, columns[name], term.startswith("-"), columns[name].nullable or (self.as_of and name != "id"))
+            for term in terms
+            for name in [term.removeprefix("-")]
+        ]
 
 
 class ListRequest:
@@ -221,7 +227,7 @@ class ListRequest:
         if not isinstance(parts, list) or parts[:length] != self.cursor_of or len(parts) != len(keys) + length:
             raise invalid
         for number, (key, value) in enumerate(zip(keys, parts[length:], strict=True)):
-            if value is None and not key.column.nullable:
+            if value is None and not key.nullable:
                 raise invalid
             try:
                 self.bound[f"cursor{number}"] = None if value is None else parse_cursor_value(key.column, value)

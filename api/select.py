@@ -134,7 +134,7 @@ def conditions(query: Query) -> Iterator[Condition]:
     first = query.sort_keys[0]
     if query.cursor_nulls:
         yield after_cursor(query)
-    elif len(query.sort_keys) > 2 and isinstance(first.column.type, Time) and not first.column.nullable:
+    elif len(query.sort_keys) > 2 and isinstance(first.column.type, Time) and not first.nullable:
         # Always true; with it SQLite uses the first key's index, and sorts only rows with equal values.
         yield first.column <= sa.literal_column("'9999-12-31T23:59:59Z'")
 
@@ -194,14 +194,14 @@ def contains_word(table: Any, names: list[str], index: int) -> Condition:
 def order_by(key: SortKey) -> sa.ColumnElement[Any]:
     """Return the ORDER BY term of a sort key; nulls come last in both directions."""
     ordered: sa.UnaryExpression[Any] = key.column.desc() if key.descending else key.column.asc()
-    return ordered.nulls_last() if key.column.nullable else ordered
+    return ordered.nulls_last() if key.nullable else ordered
 
 
 def after_cursor(query: Query) -> Condition:
     """Return the condition that a row comes after the cursor's row."""
     keys = query.sort_keys
     parameters = [bind(f"cursor{index}", key.column) for index, key in enumerate(keys)]
-    if all(not key.descending and not key.column.nullable for key in keys):
+    if all(not key.descending and not key.nullable for key in keys):
         # A comparison of row values can seek in an index.
         return sa.tuple_(*(key.column for key in keys)) > sa.tuple_(*parameters)
     alternatives: list[Condition] = []
@@ -210,7 +210,7 @@ def after_cursor(query: Query) -> Condition:
         alternatives.append(sa.and_(*equal, after_value(key, None if is_null else parameter)))
         equal.append(key.column.is_(None) if is_null else key.column == parameter)
     first = keys[0]
-    if first.column.nullable:
+    if first.nullable:
         return sa.or_(*alternatives)
     # Implied by the alternatives; with it SQLite can seek in the first key's index.
     bound = first.column <= parameters[0] if first.descending else first.column >= parameters[0]
@@ -222,4 +222,4 @@ def after_value(key: SortKey, value: Any) -> Condition:
     if value is None:
         return sa.false()
     after = key.column < value if key.descending else key.column > value
-    return sa.or_(after, key.column.is_(None)) if key.column.nullable else after
+    return sa.or_(after, key.column.is_(None)) if key.nullable else after

@@ -277,6 +277,12 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
     assert (row["name"], row["email"], row["companyId"], row["updatedAt"]) == ("1", None, None, None)
     assert reader.get(f"{CONTACTS}?asOf=1&email=null&sort=-createdAt&fields=id").json == [{"id": "c1"}]
 
+    for number in range(2, 4):
+        log_change(query, number, NOON)
+    assert [[row["id"] for row in page] for page in pages(reader, f"{CONTACTS}?asOf=3&sort=createdAt&limit=1")] == [
+        ["c1"], ["c2"], ["c3"]
+    ]  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("as_of", "status", "detail"),
@@ -295,7 +301,7 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
         ("2024-01-01T00:00:00", 400, "Must be a time with an offset"),
         ("2024-13-01T00:00:00Z", 400, "Must be a time that exists"),
         ("2024-01-01T00:00:00+01:00", 400, "send %2B for a plus sign"),
-        ("9999-12-31T23:59:59Z", 400, "asOf can't be '9999-12-31T23:59:59Z': that is yet to come."),
+        ("9999-12-31T23:59:59Z", 400, "asOf can't be '9999-12-31T23:59:59Z': that is in the future."),
         ("0&asOf=1", 400, "asOf must be given once"),
         ("0", 200, ""),
         ("1", 200, ""),
@@ -333,6 +339,7 @@ def test_a_version_can_be_kept_for_good(
     create_row("contacts", id="c")
 
     assert first.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert first.headers["Vary"] == "Authorization"
     assert first.headers["Dataset-Version"] == "1"
     again = reader.get(f"{url}1", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")

@@ -176,7 +176,7 @@ def test_the_headers_name_the_version_and_if_none_match_is_304(writer: FlaskClie
         ("asOf=2", 400, "asOf must be a whole number from 0 to 1"),
         ("asOf=", 400, "asOf can be a version or a time"),
         ("asOf=0&asOf=1", 400, "asOf must be given once"),
-        ("asOf=9999-01-01T00:00:00Z", 400, "yet to come"),
+        ("asOf=9999-01-01T00:00:00Z", 400, "in the future"),
     ],
 )
 def test_another_parameter_or_a_version_that_is_not_yet_is_400(
