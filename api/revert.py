@@ -96,7 +96,7 @@ def revert_changes() -> Response:
 
 def revert_response(values: dict[str, Any]) -> Response:
     """Revert what the values name, and return the new changes."""
-    return JSONResponse(f"[{revert(values, MAX_ROWS)}]")
+    return JSONResponse(f"[{revert(values, g.get('max_reverted', MAX_ROWS))}]")
 
 
 def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:

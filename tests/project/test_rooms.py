@@ -18,6 +18,7 @@ ROOMS = {
     "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*"),
     "transfer": ("files", r".*(export|import)_command.*"),
     "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*"),
+    "mcp": ("mcp", r".*mcp.*"),
 }
 
 
