@@ -37,7 +37,7 @@ def answers_of(result: Result) -> list[dict[str, Any]]:
 def served(app: Flask) -> Iterator[str]:
     """Return the address of a server of the app, in a thread."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()
@@ -155,7 +155,7 @@ class Moody(BaseHTTPRequestHandler):
 
 def test_what_is_no_answer_becomes_an_error(run_command: RunCommand, new_key_with_scope: Callable[..., str]) -> None:
     server = HTTPServer(("127.0.0.1", 0), Moody)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     ping = {"id": 5, "method": "ping"}
     text = lines_of(ping, ping, ping, INITIALIZED)
