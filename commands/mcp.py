@@ -20,14 +20,15 @@ def mcp_command(url: str | None, **options: str | None) -> None:
     key = os.environ.get("CARDFILE_KEY", "")
     if not is_well_formed(key):
         raise click.ClickException("CARDFILE_KEY must hold an API key, as `keys create NAME --scope write` prints it.")
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     with ExitStack() as stack:
         try:
             if url:
-                send = to_server(url, key)
+                send = to_server(url, headers)
             else:
                 app = stack.enter_context(open_app(options, create=False))
                 stack.callback(app.extensions["last_use"].stop)
-                send = to_app(app, key)
+                send = to_app(app, headers)
             send(PING, {})
         except NoAnswer as error:
             raise click.ClickException(str(error)) from None

@@ -12,7 +12,7 @@ from flask import Response, abort, request
 
 from api.parameters import parse_body
 from api.responses import JSONResponse
-from auth import requires
+from auth import redact, requires
 from formats.json_text import InvalidJSON
 from mcp.tools import TOOLS, allowed_tools, call_tool
 from settings import VERSION
@@ -38,7 +38,7 @@ class ProtocolError(Exception):
 
     def __init__(self, code: int, message: str, **data: Any) -> None:
         super().__init__(message)
-        self.error = {"code": code, "message": message} | ({"data": data} if data else {})
+        self.error = {"code": code, "message": redact(message)} | ({"data": data} if data else {})
 
 
 @requires("read")

@@ -23,20 +23,20 @@ class NoAnswer(Exception):
     """A message got no answer of the protocol; the message is one sentence."""
 
 
-def to_app(app: Flask, key: str) -> Send:
-    """Return a function that sends a message to the app."""
+def to_app(app: Flask, own: dict[str, str]) -> Send:
+    """Return a function that sends a message to the app, with headers of its own."""
 
     def send(message: bytes, headers: dict[str, str]) -> bytes:
         # A context of its own: that of the command would keep what one message leaves for the next.
         with app.app_context():
-            response = app.test_client().post("/mcp", data=message, headers=headers | with_key(key))
+            response = app.test_client().post("/mcp", data=message, headers=headers | own)
         return answer_in(response.status_code, response.data)
 
     return send
 
 
-def to_server(url: str, key: str) -> Send:
-    """Return a function that sends a message to a server, and follows no redirect. Raises NoAnswer."""
+def to_server(url: str, own: dict[str, str]) -> Send:
+    """Return a function that sends a message to a server, with headers of its own. Raises NoAnswer."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest:
         raise NoAnswer(f"{url} is not the address of a server, as in http://127.0.0.1:8000.")
@@ -46,7 +46,7 @@ def to_server(url: str, key: str) -> Send:
             parts = urlsplit(url)
             connect = HTTPSConnection if scheme == "https" else HTTPConnection
             with closing(connect(parts.netloc, timeout=TIMEOUT_SECONDS)) as connection:
-                connection.request("POST", f"{parts.path.rstrip('/')}/mcp", message, headers | with_key(key))
+                connection.request("POST", f"{parts.path.rstrip('/')}/mcp", message, headers | own)
                 response = connection.getresponse()
                 return answer_in(response.status, response.read())
         except (OSError, HTTPException, ValueError) as error:
@@ -55,19 +55,15 @@ def to_server(url: str, key: str) -> Send:
     return send
 
 
-def with_key(key: str) -> dict[str, str]:
-    """Return the headers of every message."""
-    return {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-
-
 def answer_in(status: int, body: bytes) -> bytes:
     """Return the answer in a response. Raises NoAnswer for a problem, or another program's response."""
     if status == 202 or body.startswith(b'{"jsonrpc"'):
         return body
     try:
-        raise NoAnswer(str(json.loads(body)["detail"]))
+        detail = str(json.loads(body)["detail"])
     except (ValueError, LookupError, TypeError):
-        raise NoAnswer(f"No Cardfile with the endpoint /mcp is at this address (status {status}).") from None
+        detail = f"No Cardfile with the endpoint /mcp is at this address (status {status})."
+    raise NoAnswer(detail)
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Requests of tools to the API's own views: with their checks, problems, ETags, scopes, and note of who wrote."""
+"""Requests of tools to the API's own views: with their checks, ETags, scopes, and note of who wrote."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,18 +10,10 @@ from api.parameters import PARSED_BODY
 from auth import API, require_key
 
 
-class Refused(Exception):
-    """The API refused the request; the response is a problem."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response
-
-
-def send(method: str, *path: str, query: Iterable[tuple[str, Any]] = (), body: Any = None, if_match: str = "") -> Any:
+def send(method: str, *path: str, query: Iterable[tuple[str, Any]], body: Any = None, if_match: str = "") -> Any:
     """Return the response of a view, called inside of this request: with its key, its id and its connection.
 
-    Raises Refused.
+    What the view raises is raised.
     """
     environ = {name: value for name, value in request.environ.items() if not name.startswith("HTTP_")}
     environ |= {name: request.environ[name] for name in ("HTTP_HOST", "HTTP_AUTHORIZATION")}
@@ -32,17 +24,8 @@ def send(method: str, *path: str, query: Iterable[tuple[str, Any]] = (), body: A
     if if_match:
         environ["HTTP_IF_MATCH"] = if_match if if_match.startswith(('"', "*", "W/")) else f'"{if_match}"'
     with current_app.request_context(environ):
-        try:
-            require_key()
-            return current_app.make_response(current_app.dispatch_request())
-        except Exception as error:
-            raise Refused(problem_of(error)) from error
-
-
-def problem_of(error: Exception) -> Response:
-    """Return the problem for an exception, as the API responds."""
-    response: Any = current_app.handle_user_exception(error)
-    return current_app.make_response(response)
+        require_key()
+        return current_app.make_response(current_app.dispatch_request())
 
 
 def next_page(response: Response, given: dict[str, Any]) -> dict[str, Any]:

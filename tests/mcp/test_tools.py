@@ -100,6 +100,7 @@ def test_find_returns_a_table_of_the_fields_page_by_page(call: Call, create_row:
     assert f"3 found. More: the same with cursor {first['more']['cursor']}\nVersion 5." in first["text"]
     last = call("find", **arguments, fields=["name", "dealValue"], **first["more"])
     assert [row["name"] for row in last["rows"]] == ["Company 1"]
+    assert call("find", **arguments, fields=["dealValue,name", "name"])["text"].startswith("name | dealValue\n")
     assert "more" not in last
     assert "More" not in last["text"]
 
@@ -290,7 +291,7 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     ("find", {"resource": ["companies"]}, "/resource Must be a string."),
     ("find", {"resource": "companies", "limit": "5"}, "/limit Must be an integer."),
     ("find", {"resource": "companies", "limit": True}, "/limit Must be an integer."),
-    ("find", {"resource": "companies", "filter": {}}, "/filter Is not a known argument. Did you mean filters?"),
+    ("find", {"resource": "companies", "filter": {}}, "/filter Is not known. Did you mean filters?"),
     ("find", {"resource": "companies", "filters": {"nmae": "x"}}, "/filters/nmae Is not a field. Did you mean name?"),
     ("find", {"resource": "companies", "filters": {"limit": 500}}, "/filters/limit Is not a field. "),
     ("find", {"resource": "companies", "filters": {"name": []}}, "/filters/name Must be a value or some values"),
@@ -307,7 +308,9 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     ("get", {"resource": "companies", "id": ""}, "404 Not Found: "),
     ("get", {"resource": "companies", "id": "\ud800"}, "404 Not Found: "),
     ("changes", {"since": 99}, "410 Gone: "),
-    ("changes", {"since": -1}, "/since Must be 0 to "),
+    ("changes", {"since": -1}, "400 Bad Request: since must be a whole number from 0"),
+    ("changes", {"since": 10**30}, "400 Bad Request: since must be a whole number from 0"),
+    ("revert", {"to": -1}, "/to Must be the number of a change, or 0."),
     ("save", {"resource": "companies", "rows": {}}, "/rows Must be an array."),
     (
         "save",
