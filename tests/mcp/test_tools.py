@@ -12,7 +12,7 @@ from api.feed import FILTERS
 from api.resources import ENDPOINTS
 from api.revert import RevertSchema
 from mcp.tools import TOOLS
-from tests.conftest import CreateRow, ExecutedStatement
+from tests.conftest import ROOT, CreateRow, ExecutedStatement
 from tests.mcp.conftest import Call, call_tool, post_message
 
 READING = ["describe", "find", "get", "changes"]
@@ -113,7 +113,8 @@ def test_find_shows_the_fields_that_have_values(call: Call, create_row: CreateRo
     assert "long … (500 characters)" in answer["text"]
     assert answer["rows"][0]["notes"] == "long " * 100
     assert call("get", resource="companies", id="acme")["text"].count("long ") == 100
-    assert call("find", resource="contacts")["text"].startswith("0 found.")
+    # Many models send null for what they leave out.
+    assert call("find", resource="contacts", q=None, filters=None, limit=None)["text"].startswith("0 found.")
 
 
 def test_find_takes_filters_of_every_type(call: Call, create_row: CreateRow) -> None:
@@ -392,3 +393,19 @@ def test_a_fault_of_the_server_is_told_without_internals(
     assert result["text"].startswith("500 Internal Server Error: An internal error occurred.")
     assert "ZeroDivisionError" not in json.dumps(result)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_guides_name_every_tool_and_client(anonymous: FlaskClient) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Agents\n")[2].partition("\n## ")[0]
+    llms = anonymous.get("/llms.txt").text.partition("\n## Agents\n")[2].partition("\n## ")[0]
+    page = anonymous.get("/docs").text.replace("<code>", "`").replace("</code>", "`")
+
+    for name in TOOLS:
+        for guide in readme, llms, page:
+            assert f"`{name}`" in guide
+    for setup in re.findall(r"`(\{.*?\})`", readme.partition("| Scope |")[0]):
+        [server] = (json.loads(setup).get("mcpServers") or json.loads(setup)["servers"]).values()
+        assert server.get("url", server.get("args", ["", "", ""])[2]).startswith("http://127.0.0.1:8000")
+    assert [
+        row for row in ("Claude Code", "Cursor", "VS Code", "Claude Desktop") if f"\n| {row} | " not in readme
+    ] == []
