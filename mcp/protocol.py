@@ -5,7 +5,6 @@ Revision 2026-07-28 describes each request in its `_meta` and headers; 2025-11-2
 
 import json
 from base64 import b64decode
-from collections.abc import Callable
 from typing import Any
 
 from flask import Response, abort, request
@@ -27,6 +26,8 @@ INSTRUCTIONS = (
 ABOUT = {"capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
 # How long clients may keep a list, which depends on the scope of the key.
 CACHE = {"ttlMs": 300_000, "cacheScope": "private"}
+# What every result has in the revision without sessions.
+COMPLETE = {"resultType": "complete", "_meta": {f"{META}serverInfo": SERVER}}
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 
@@ -59,7 +60,8 @@ def answer_message() -> Response:
             raise ProtocolError(INVALID_PARAMS, "params must be an object.")
         is_stateless = is_self_describing(params)
         check_revision(message["method"], params, is_stateless)
-        answer = {"result": complete(run_method(message["method"], params, is_stateless), is_stateless)}
+        result = run_method(message["method"], params, is_stateless)
+        answer = {"result": result | COMPLETE if is_stateless else result}
     except ProtocolError as error:
         answer = {"error": error.error}
     # Escaped: the text of a request may have half of a surrogate pair.
@@ -121,26 +123,19 @@ def decoded(header: str | None) -> str | None:
 
 def run_method(name: str, params: Message, is_stateless: bool) -> Message:
     """Return the result of a request. Raises ProtocolError."""
-    methods: dict[str, Callable[[Message], Message]] = {
-        "server/discover" if is_stateless else "initialize": discover if is_stateless else initialize,
-        "ping": lambda _params: {},
-        "tools/list": lambda _params: {"tools": allowed_tools()} | CACHE,
-        "tools/call": run_tool,
-    }
-    if name not in methods:
-        raise ProtocolError(METHOD_NOT_FOUND, f"Method not found: {name}")
-    return methods[name](params)
-
-
-def discover(_params: Message) -> Message:
-    """Return what this server is and supports."""
-    return {"supportedVersions": [STATELESS, *LEGACY]} | ABOUT | CACHE
-
-
-def initialize(params: Message) -> Message:
-    """Return the revision to use, the client's if possible, and what this server is and supports."""
-    version = params.get("protocolVersion")
-    return {"protocolVersion": version if version in LEGACY else LEGACY[0], "serverInfo": SERVER} | ABOUT
+    match name:
+        case "server/discover" if is_stateless:
+            return {"supportedVersions": [STATELESS, *LEGACY]} | ABOUT | CACHE
+        case "initialize" if not is_stateless:
+            version = params.get("protocolVersion")
+            return {"protocolVersion": version if version in LEGACY else LEGACY[0], "serverInfo": SERVER} | ABOUT
+        case "ping":
+            return {}
+        case "tools/list":
+            return {"tools": allowed_tools()} | CACHE
+        case "tools/call":
+            return run_tool(params)
+    raise ProtocolError(METHOD_NOT_FOUND, f"Method not found: {name}")
 
 
 def run_tool(params: Message) -> Message:
@@ -151,11 +146,6 @@ def run_tool(params: Message) -> Message:
     if not isinstance(arguments, dict | None):
         raise ProtocolError(INVALID_PARAMS, "arguments must be an object.")
     return call_tool(name, arguments or {})
-
-
-def complete(result: Message, is_stateless: bool) -> Message:
-    """Return a result with what the revision without sessions requires of it."""
-    return result | {"resultType": "complete", "_meta": {f"{META}serverInfo": SERVER}} if is_stateless else result
 
 
 def status_of(answer: Message, is_stateless: bool) -> int:
