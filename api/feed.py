@@ -20,6 +20,8 @@ from formats.errors import suggest
 from models import Change, Dataset, Write
 
 MAX_CHANGES = 1_000
+# Each page of a writer's changes groups them all: a whole list is read in fewer, larger ones.
+MAX_GROUPED = 5_000
 NEWEST = 2**63 - 1
 # The filters, each with the column that it compares.
 FILTERS: dict[str, Any] = {
@@ -44,6 +46,11 @@ class Selection(NamedTuple):
     filters: tuple[str, ...] = ()
     net: bool = False
 
+    @property
+    def by_writer(self) -> bool:
+        """Tell whether a filter is on the transaction that wrote."""
+        return not {*WRITER_FILTERS}.isdisjoint(self.filters)
+
 
 @feed.get("/changes")
 def list_changes() -> Response:
@@ -59,13 +66,14 @@ def list_changes() -> Response:
     is_whole = selection.net and not limit
     if is_whole:
         begin_snapshot()
-    page, version = read_changes(selection, limit or MAX_CHANGES, execute_read if selection.net else execute, **bound)
+    length = limit or (MAX_GROUPED if is_whole and selection.by_writer else MAX_CHANGES)
+    page, version = read_changes(selection, length, execute_read if selection.net else execute, **bound)
     if page.cursor and is_whole:
-        return stream_pages(page, lambda last: read_changes(selection, **bound | {"after": int(last)})[0], {})
+        return stream_pages(page, lambda last: read_changes(selection, length, **bound | {"after": int(last)})[0], {})
     changed = (
         {"until": min(bound["until"], version), "cursor": page.cursor} if selection.net else {"since": page.cursor}
     )
-    headers = parameters.next_link(**changed, limit=limit or MAX_CHANGES) if page.cursor else {}
+    headers = parameters.next_link(**changed, limit=length) if page.cursor else {}
     return JSONResponse(f"[{page.rows}]", 200, headers)
 
 
@@ -116,22 +124,12 @@ def read_changes(
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
     """Return the query for a page: history, version, oldest version, the entries' JSON, the last number, the count."""
-    entries = net_entries(selection.filters) if selection.net else plain_entries(selection.filters)
-    page = entries.limit(number(limit)).offset(number(0)).subquery("page")
-    columns = OLDEST, joined(page.c.o), sa.func.max(page.c.seq), sa.func.count()
+    changes = net_changes(selection) if selection.net else selected(sa.select(Change), selection.filters)
+    # The entries are made of the page alone: what is sorted has them not yet.
+    page = changes.limit(number(limit)).offset(number(0)).subquery("page")
+    data = {name: json_text(page.c[name]) for name in ("before", "data") if name in page.c}
+    columns = OLDEST, joined(entry(page.c, data)), sa.func.max(page.c.seq), sa.func.count()
     return sa.select(*last_changes(), *columns).select_from(page)
-
-
-def plain_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the query for the entry of each change."""
-    return selected(sa.select(entry(Change, {"data": json_text(Change.data)}), Change.seq), filters)
-
-
-def net_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the query for the entry of each row that differs from what it was before the selected changes."""
-    net = net_changes(filters).c
-    data = {"before": json_text(net.before), "data": json_text(net.data)}
-    return sa.select(entry(net, data), net.seq).order_by(net.seq)
 
 
 def entry(change: Any, data: dict[str, Any]) -> Any:
@@ -171,14 +169,14 @@ def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "
     return statement.where(*writers, *is_by_writer).order_by(Write.last_seq, Change.seq)
 
 
-def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
-    """Return a subquery with a row for each row that differs from what it was before the selected changes.
+def net_changes(selection: Selection) -> sa.Select[Any]:
+    """Return the query for the rows that differ from what they were before the selected changes, in order.
 
     Its columns: those of the last of these changes, `action` for all of them, `first` their first number, `previous`
     the number of the change before that, and `before`, the data that it left.
     """
     earlier, previous = aliased(Change), aliased(Change)
-    last = last_by_writer(filters) if {*WRITER_FILTERS} & {*filters} else last_of_rows(filters)
+    last = (last_by_writer if selection.by_writer else last_of_rows)(selection.filters)
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
     # Of a row that was forgotten, earlier changes have no data.
     was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
@@ -189,7 +187,7 @@ def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
     return (
         net.select_from(last.seq.table.outerjoin(previous, previous.seq == before.scalar_subquery()))
         .where(sa.or_(was_deleted, differs))
-        .subquery("net")
+        .order_by(last.seq)
     )
 
 

@@ -185,7 +185,11 @@ def first_write(name: str) -> sa.Select[Any]:
 
 def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     """Return the query for the steps that revert the selected changes, where the rows are not as before already."""
-    net, other, newest = net_changes(filters).c, aliased(Change), aliased(Change)
+    net, other, newest = (
+        net_changes(Selection(filters)).order_by(None).subquery("net").c,
+        aliased(Change),
+        aliased(Change),
+    )
     current = sa.select(content(newest.data)).where(is_same_row(newest, net))
     current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0))
     compared = {"before": content(net.before), "data": content(net.data), "current": current.scalar_subquery()}
