@@ -89,8 +89,8 @@ class Parameters:
         return text == "true"
 
     def words(self, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a parameter as a list of known words, separated by commas."""
-        words = tuple(self.values[name].split(",")) if name in self.values else ()
+        """Return a parameter as a list of known words, separated by commas, each once."""
+        words = tuple(dict.fromkeys(self.values[name].split(","))) if name in self.values else ()
         for word in words:
             if word not in known:
                 raise InvalidQuery(f"{name} can't have {word!r}. {suggest(word, known)}")

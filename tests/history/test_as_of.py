@@ -50,6 +50,7 @@ QUERIES = [
     "companies?fields=name,id",
     "companies?include=contacts,conversations",
     "companies?include=contacts&fields=name&limit=2",
+    "companies?include=contacts,conversations,contacts,contacts&fields=name,name&limit=2",
     "companies?include=contacts,conversations&sort=-name&q=a",
     "companies/special?include=conversations,contacts",
     "companies/special?fields=dealValue",

@@ -61,6 +61,7 @@ def test_a_request_is_found_by_its_key_read_and_reverted(
     check("reverted")
     assert json.loads(send_request(demo, path)[1])["title"] == "CTO"
 
+    patch(demo, path, title="CFO")
     page.go_back()
     page.go_back()
     page.get_by_role("link", name="Revert…").click()
