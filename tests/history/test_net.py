@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from tests.conftest import Query
 from tests.core.conftest import NOON
-from tests.history.conftest import CHANGES, feed, key_id, rows, version
+from tests.history.conftest import CHANGES, feed, key_id, rows, timeless, version
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
@@ -101,7 +101,8 @@ def test_the_difference_of_two_versions_leads_from_one_to_the_other(seven_change
                 assert found.pop(name, None) == entry["before"]
                 if entry["data"]:
                     found[name] = entry["data"]
-            assert found == rows(writer, f"asOf={until}") or (since, until) == (2, 4)
+            # A row that was changed back is left out, though it was updated.
+            assert timeless(found) == timeless(rows(writer, f"asOf={until}"))
 
 
 def test_a_forgotten_row_is_in_no_difference_but_as_forgotten(admin: FlaskClient, writer: FlaskClient) -> None:
