@@ -15,7 +15,8 @@ def convert(part: Any) -> Any:
         case {"examples": [example], **rest}:
             return convert(rest | {"example": example})
         case dict():
-            return {name: convert(value) for name, value in part.items()}
+            # OpenAPI 3.0 has no webhooks.
+            return {name: convert(value) for name, value in part.items() if name != "webhooks"}
         case list():
             return [convert(each) for each in part]
     return part

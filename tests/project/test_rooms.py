@@ -17,6 +17,7 @@ ROOMS = {
     "pages": ("", r"from pages import .*|    init_pages\(app\)"),
     "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*"),
     "transfer": ("files", r".*(export|import)_command.*"),
+    "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*"),
     "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*"),
 }
 
