@@ -52,6 +52,8 @@ class Client:
         self.host = str(self.url.host).strip("[]")
         self.port = self.url.port or (443 if self.is_tls else 80)
         self.connection: Any = None
+        # The connection forgets its socket when a response has no length.
+        self.socket: Any = None
         self.deadline = 0.0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -84,6 +86,7 @@ class Client:
         if self.connection is None or not self.connection.is_connected:
             self.close()
             self.connect()
+            self.socket = self.connection.sock
         connection = self.connection
         connection.timeout = self.remaining()
         sent = {"Host": str(self.url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
@@ -123,15 +126,15 @@ class Client:
     def abort(self, late: bool = False) -> None:
         """Break the request off, from another thread; with `late`, only if its time is over."""
         if not late or monotonic() >= self.deadline:
-            # AttributeError: there is no connection yet.
-            with suppress(OSError, AttributeError):
-                socket.socket.shutdown(self.connection.sock, socket.SHUT_RDWR)
+            # AttributeError, TypeError: there is no connection yet.
+            with suppress(OSError, AttributeError, TypeError):
+                socket.socket.shutdown(self.socket or self.connection.sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""
         if self.connection is not None:
             self.connection.close()
-            self.connection = None
+            self.connection = self.socket = None
 
 
 def find_addresses(host: str, port: int, with_private: bool) -> list[str]:

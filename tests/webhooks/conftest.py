@@ -14,6 +14,8 @@ from flask.testing import FlaskClient
 from webhooks.delivery import Delivery
 
 URL = "/api/v1/webhooks"
+Add = Callable[..., dict[str, Any]]
+Deliver = Callable[[], None]
 
 
 class Received(NamedTuple):
