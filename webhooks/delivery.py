@@ -80,8 +80,11 @@ class Delivery(threading.Thread):
     def decrypt_keys(self) -> list[str]:
         """Return the secrets to sign by: for a day after a rotation the old one, too."""
         own, vault = self.claimed, self.sender.vault
-        is_rotating = own.previous_secret and own.previous_until and own.previous_until > now()
-        return [vault.decrypt(each) for each in (own.secret, own.previous_secret if is_rotating else None) if each]
+        keys = [vault.decrypt(own.secret)]
+        if own.previous_secret and own.previous_until and own.previous_until > now():
+            with suppress(UnreadableSecret):
+                keys.append(vault.decrypt(own.previous_secret))
+        return keys
 
     def send_page(self, keys: list[str]) -> bool:
         """Send the next messages; tell whether to go on."""

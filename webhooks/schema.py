@@ -18,13 +18,8 @@ def are_events(events: list[str]) -> None:
     """Raise ValidationError unless each text is the name of an event, and there is one at least."""
     if not events:
         raise ValidationError('Must name at least one event; "*" is all of them.')
-    errors: dict[int, Any] = {
-        index: [f"Is not an event. {suggest(event, EVENTS)}"]
-        for index, event in enumerate(events)
-        if event not in EVENTS
-    }
-    if errors:
-        raise ValidationError(errors)
+    if unknown := [event for event in events if event not in EVENTS]:
+        raise ValidationError([f"{event!r} is not an event. {suggest(event, EVENTS)}" for event in unknown])
 
 
 def is_receiver(text: str) -> None:

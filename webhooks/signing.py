@@ -17,7 +17,7 @@ NO_KEY = "Webhooks need the setting SECRET_KEY, which encrypts their secrets, on
 UNREADABLE = "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed. Rotate it."
 
 
-class UnreadableSecret(Exception):
+class UnreadableSecret(Conflict):
     """The key that encrypted a secret is no longer there."""
 
 

@@ -345,7 +345,11 @@ def test_an_erasure_erases_what_receivers_said_of_the_row(
     hook = add(receiver.url)
     admin.put("/api/v1/contacts/ann", json={"name": "Ann"})
     admin.put("/api/v1/contacts/bob", json={"name": "Bob"})
-    receiver.answer = lambda handler: answer(200, receiver.received[-1].body)(handler)
+
+    def echo(handler: Any) -> None:
+        answer(200, receiver.received[-1].body)(handler)
+
+    receiver.answer = echo
     deliver()
     assert admin.post("/api/v1/contacts/ann/forget").status_code == 204
 
