@@ -92,6 +92,7 @@ class Delivery(threading.Thread):
         with self.sender.app.app_context():
             messages, until = read_messages(self.claimed.events, self.progress["delivered"])
         for message in messages:
+            self.sender.give_way()
             is_late = time.monotonic() - self.saved > SAVE_SECONDS
             if self.sender.is_stopping or (is_late and not self.save()) or not self.send(*message, keys):
                 return False

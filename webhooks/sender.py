@@ -18,6 +18,8 @@ MAX_DELIVERIES = 16
 LOOK_SECONDS = 1.0
 # Between looks, however much is written.
 PAUSE_SECONDS = 0.02
+# While more requests write in a second, at most one message is sent in so many seconds: it costs them a turn of Python.
+BUSY_WRITES, BUSY_SECONDS = 100, 0.01
 STOP_SECONDS = 3.0
 # No next try is later than this; if it is, the clock was wrong.
 MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 1)
@@ -38,11 +40,13 @@ class Sender:
         # At most one thread of the sender waits to write.
         self.writing = threading.Lock()
         self.thread: threading.Thread | None = None
-        self.is_stopping = self.has_waiting = False
+        self.is_stopping = self.has_waiting = self.is_busy = False
+        self.turn = threading.Lock()
         self.running: dict[str, Delivery] = {}
         # When each lease was first seen, and when each webhook had its last turn.
         self.leases: dict[str, tuple[str, float]] = {}
         self.turns: dict[str, float] = {}
+        self.counted = 0, 0.0
 
     def start(self) -> None:
         """Begin to send, once in each process."""
@@ -67,7 +71,10 @@ class Sender:
     def wait(self, seen: int, seconds: float) -> bool:
         """Wait for more writes than were seen; tell whether there were any."""
         with self.change:
-            return self.change.wait_for(lambda: self.writes > seen, seconds) and not self.is_stopping
+            has_more = self.change.wait_for(lambda: self.writes > seen, seconds) and not self.is_stopping
+        if has_more:
+            time.sleep(PAUSE_SECONDS)
+        return has_more
 
     def note_response(self, response: Response) -> Response:
         """Look at once after a request that wrote. The first request of any WSGI server starts the thread."""
@@ -87,8 +94,8 @@ class Sender:
                 with self.app.app_context():
                     discard_connections(error)
                 log.warning("Webhooks are not sent: %s", type(error).__name__)
-            time.sleep(PAUSE_SECONDS)
             self.wait(writes, LOOK_SECONDS)
+            self.count_writes()
         self.is_stopping = True
         self.wake()
         deadline = time.monotonic() + STOP_SECONDS
@@ -96,6 +103,19 @@ class Sender:
             delivery.join(max(0, deadline - time.monotonic()))
             delivery.abort(late=False)
             delivery.join(1)
+
+    def count_writes(self) -> None:
+        """Note whether many requests write."""
+        seconds = time.monotonic() - self.counted[1]
+        if seconds > 0.25:
+            self.is_busy = self.writes - self.counted[0] > BUSY_WRITES * seconds
+            self.counted = self.writes, time.monotonic()
+
+    def give_way(self) -> None:
+        """Wait for a moment while many requests write."""
+        if self.is_busy:
+            with self.turn:
+                time.sleep(BUSY_SECONDS)
 
     def look(self) -> None:
         """Start a delivery for each webhook that is due, up to a number; break off requests that take too long."""
