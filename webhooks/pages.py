@@ -34,15 +34,10 @@ def require_session() -> Any:
 
 @blueprint.get("")
 @public
-def show_webhooks() -> str:
-    """Show all webhooks, their state, how far they are behind, and the form for a new one."""
-    return render_page({"events": "*"}, {})
-
-
-def render_page(form: dict[str, str], errors: dict[str, str]) -> str:
-    """Return the page with the form as it was sent, and its errors."""
-    found = json.loads(records.all_webhooks())
-    newest = execute(version_query).fetchone()[1]
+def show_webhooks(form: Any = None, errors: Any = ()) -> str:
+    """Show all webhooks, their state, how far they are behind, and the form for a new one, as it was sent."""
+    found, newest = json.loads(records.all_webhooks()), execute(version_query).fetchone()[1]
+    form = form or {"events": "*"}
     return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
 
 
@@ -55,28 +50,19 @@ def add_webhook() -> Any:
     try:
         values = schema.load(body)
     except ValidationError as error:
-        faults = list(pointers(error.messages))
-        names = {each["pointer"].split("/")[1] for each in faults}
-        texts = {n: " ".join(f["detail"] for f in faults if f["pointer"].split("/")[1] == n) for n in names}
-        return render_page(form, texts), 422
+        return show_webhooks(form, list(pointers(error.messages))), 422
     return render_template("webhook_secret.html", hook=records.add_webhook(values)), 201
 
 
 @blueprint.get("/<webhook_id>")
 @public
-def show_webhook(webhook_id: str) -> str:
-    """Show a webhook and its last tries, with the first lines of the answers."""
-    return render_webhook(webhook_id)
-
-
-def render_webhook(webhook_id: str, **more: Any) -> str:
-    """Return the page of a webhook."""
+def show_webhook(webhook_id: str, result: Any = None) -> str:
+    """Show a webhook, its last tries with the first lines of the answers, and the result of a test."""
     attempts = json.loads(records.find_attempts(webhook_id))
     for each in attempts:
         each["answer"] = "\n".join(each["answer"].splitlines()[:SHOWN_LINES])
-    newest = execute(version_query).fetchone()[1]
-    hook = records.find_webhook(webhook_id)
-    return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, **more)
+    hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]
+    return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, result=result)
 
 
 @blueprint.post("/<webhook_id>")
@@ -85,7 +71,7 @@ def change_webhook(webhook_id: str) -> Any:
     """Do what the pressed button says: switch on or off, replay, rotate, test, delete."""
     match request.form.get("action"):
         case "test":
-            return render_webhook(webhook_id, result=records.send_test(webhook_id))
+            return show_webhook(webhook_id, records.send_test(webhook_id))
         case "rotate":
             return render_template("webhook_secret.html", hook=records.rotate_secret(webhook_id))
         case "delete":

@@ -30,6 +30,13 @@ def is_receiver(text: str) -> None:
         raise ValidationError("Must not have a fragment (#…).")
     if not text.isascii():
         raise ValidationError("Must be ASCII: write the host as xn--…, and percent-encode the rest.")
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    try:
+        parse_url(text)
+    except LocationParseError:
+        raise ValidationError("Must have a host and a port that can exist.") from None
 
 
 class WebhookSchema(PublicSchema):

@@ -49,6 +49,7 @@ def test_a_webhook_is_created_listed_changed_and_deleted(admin: FlaskClient, add
         ({"url": "https://zoë.example/", "events": ["*"]}, "/url", "Must be ASCII"),
         ({"url": "https://a.example/\n", "events": ["*"]}, "/url", "Must be an http or https URL."),
         ({"url": f"https://a.example/{'x' * 2048}", "events": ["*"]}, "/url", "Must have at most 2048 characters"),
+        ({"url": "https://a.example:65536/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
         ({"url": ACME}, "/events", "Is required."),
         ({"url": ACME, "events": []}, "/events", "Must name at least one event"),
         ({"url": ACME, "events": "*"}, "/events", "Must be an array of texts."),
