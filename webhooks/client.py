@@ -54,7 +54,7 @@ class Client:
         self.connection: Any = None
         # The connection forgets its socket when a response has no length.
         self.socket: Any = None
-        self.deadline = 0.0
+        self.deadline: float = 0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a message and return the answer. It never raises, and takes ANSWER_SECONDS where abort() is called."""
@@ -126,6 +126,7 @@ class Client:
     def abort(self, late: bool = False) -> None:
         """Break the request off, from another thread; with `late`, only if its time is over."""
         if not late or monotonic() >= self.deadline:
+            self.deadline = 0
             # AttributeError, TypeError: there is no connection yet.
             with suppress(OSError, AttributeError, TypeError):
                 socket.socket.shutdown(self.socket or self.connection.sock, socket.SHUT_RDWR)

@@ -49,8 +49,9 @@ class Delivery(threading.Thread):
                 claimed = claim(self.due)
             if claimed:
                 self.send_all(claimed)
-        except Exception:
-            log.exception("Webhook %s failed", self.due.id)
+                self.sender.fault = ""
+        except Exception as error:
+            self.sender.note_fault(error)
         finally:
             self.sender.end(self)
 
@@ -106,6 +107,9 @@ class Delivery(threading.Thread):
         """Send a message; tell whether it has arrived."""
         message_id = f"msg_{self.claimed.dataset[:8]}_{self.claimed.number}_{seq}"
         answer = self.client.post(body, signed_headers(message_id, int(time.time()), body, keys))
+        if answer.error and self.sender.is_stopping:
+            # It may be broken off: the next process sends it again.
+            return False
         attempt = {"seq": seq, "at": now(), "status": answer.status, "ms": answer.ms}
         self.attempts.append({**attempt, "error": answer.error, "answer": answer.text})
         if answer.error is None:

@@ -12,6 +12,7 @@ from marshmallow import ValidationError
 from api.changes import version_query
 from api.json_sql import json_object, json_value, number, schema_fields
 from api.problems import Conflict
+from api.rate_limits import TooManyRequests
 from database.columns import now
 from database.connection import execute, release_connection, write_transaction
 from database.slots import Slots
@@ -30,7 +31,6 @@ MAX_WEBHOOKS = 100
 ROTATION = timedelta(hours=24)
 # Tests that wait for their receivers at once; others have to come back.
 TESTS = Slots(2, patience=1)
-BUSY = "Other tests are still waiting for their receivers."
 
 COUNT = sa.select(sa.func.count()).select_from(Webhook)
 FIND_SECRET = sa.select(Webhook.url, Webhook.secret).where(OF_WEBHOOK)
@@ -107,7 +107,7 @@ def remove_webhook(webhook_id: str) -> None:
 
 
 def send_test(webhook_id: str) -> dict[str, Any]:
-    """Send a test message at once; return what came back. Responds 503 while too many others wait."""
+    """Send a test message at once; return what came back. Raises TooManyRequests."""
     sender = current_app.extensions["webhooks"]
     url, secret = execute(FIND_SECRET, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
     release_connection()
@@ -115,7 +115,7 @@ def send_test(webhook_id: str) -> dict[str, Any]:
     body = encode_json(message).encode()
     headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, [sender.vault.decrypt(secret)])
     if not TESTS.acquire():
-        abort(503, BUSY)
+        raise TooManyRequests("tests of webhooks at once", 5)
     client = Client(url, sender.settings)
     timer = threading.Timer(ANSWER_SECONDS, client.abort)
     timer.start()

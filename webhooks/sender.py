@@ -47,6 +47,7 @@ class Sender:
         self.leases: dict[str, tuple[str, float]] = {}
         self.turns: dict[str, float] = {}
         self.counted = 0, 0.0
+        self.fault = ""
 
     def start(self) -> None:
         """Begin to send, once in each process."""
@@ -91,9 +92,7 @@ class Sender:
             try:
                 self.look()
             except Exception as error:
-                with self.app.app_context():
-                    discard_connections(error)
-                log.warning("Webhooks are not sent: %s", type(error).__name__)
+                self.note_fault(error)
             self.wait(writes, LOOK_SECONDS)
             self.count_writes()
         self.is_stopping = True
@@ -103,6 +102,14 @@ class Sender:
             delivery.join(max(0, deadline - time.monotonic()))
             delivery.abort(late=False)
             delivery.join(1)
+
+    def note_fault(self, error: Exception) -> None:
+        """Close connections that may be broken; log a fault once, until something can be sent again."""
+        with self.app.app_context():
+            discard_connections(error)
+        if self.fault != type(error).__name__:
+            self.fault = type(error).__name__
+            log.warning("Webhooks are not sent: %s", self.fault, exc_info=error)
 
     def count_writes(self) -> None:
         """Note whether many requests write."""

@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from standardwebhooks import Webhook
 
+from database.slots import Slots
 from settings import InvalidSetting, load_settings
 from tests.conftest import CreateRow, Query
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
@@ -184,6 +185,19 @@ def test_a_test_message_is_signed_and_the_answer_shown(
     assert (sent["type"], sent["data"]) == ("webhook.test", {"webhookId": hook["id"]})
     assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
     assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 0
+
+
+def test_more_tests_than_two_at_once_are_429(
+    admin: FlaskClient, receiver: Receiver, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = add(receiver.url)
+    monkeypatch.setattr("webhooks.records.TESTS", Slots(1, patience=0))
+    receiver.answer = lambda handler: answers.append(admin.post(f"{URL}/{hook['id']}/test")) or answer(204)(handler)
+    answers: list[Any] = []
+    assert admin.post(f"{URL}/{hook['id']}/test").json["status"] == 204
+    [refused] = answers
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+    assert admin.get(f"{URL}/{hook['id']}").status_code == 200
 
 
 def test_the_metrics_have_the_lag_and_the_failures_of_each_webhook(

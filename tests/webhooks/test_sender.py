@@ -138,6 +138,50 @@ def test_another_process_takes_over_only_when_a_lease_no_longer_changes(
     assert sender.find_due() == []
 
 
+def test_a_fault_of_the_database_is_logged_once_and_sending_goes_on(
+    admin: FlaskClient,
+    receiver: Receiver,
+    add: Add,
+    sending: Sender,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    add(receiver.url)
+    find_due, failed = sending.find_due, threading.Semaphore(0)
+
+    def fail() -> Any:
+        failed.release()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("webhooks.sender.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(sending, "find_due", fail)
+    for _time in range(4):
+        assert failed.acquire(timeout=5)
+    assert caplog.text.count("Webhooks are not sent: OSError") == 1
+    monkeypatch.setattr(sending, "find_due", find_due)
+    write(admin, 3)
+    receiver.wait_for(3)
+
+
+def test_while_many_requests_write_few_messages_are_sent(
+    app: Flask, admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver
+) -> None:
+    add(receiver.url)
+    write(admin, 30)
+    sender: Sender = app.extensions["webhooks"]
+    sender.counted = sender.writes, time.monotonic() - 1
+    sender.writes += 50
+    sender.count_writes()
+    assert not sender.is_busy
+    sender.counted = sender.writes, time.monotonic() - 1
+    sender.writes += 150
+    sender.count_writes()
+    started = time.monotonic()
+    deliver()
+    assert sender.is_busy and time.monotonic() - started >= 0.3
+    assert len(receiver.received) == 30
+
+
 def create_webhook(server: LiveServer, receiver: Receiver) -> str:
     status, body = send_request(server, URL, {"url": receiver.url, "events": ["*"]})
     assert status == 201, body
@@ -182,6 +226,14 @@ def test_a_server_stops_while_a_receiver_does_not_answer(start_server: StartServ
     assert server.stop(signal.SIGTERM) == 0
     assert time.monotonic() - started < 10
     blocked.set()
+    # That was no failure of the receiver.
+    receiver.answer = answer(204)
+    key, server = server.key, start_server("serve", **SECRET)
+    server.key = key
+    receiver.wait_for(2)
+    assert receiver.seqs == [1, 1]
+    [webhook] = json.loads(send_request(server, URL)[1])
+    assert (webhook["failures"], webhook["active"]) == (0, True)
 
 
 @pytest.mark.tools
