@@ -1,6 +1,5 @@
 """Settings → Webhooks: in this room, with the layout and the session of the pages, where there are any."""
 
-import json
 from typing import Any
 
 from flask import Blueprint, Flask, abort, current_app, redirect, render_template, request, url_for
@@ -36,7 +35,7 @@ def require_session() -> Any:
 @public
 def show_webhooks(form: Any = None, errors: Any = ()) -> str:
     """Show all webhooks, their state, how far they are behind, and the form for a new one, as it was sent."""
-    found, newest = json.loads(records.all_webhooks()), execute(version_query).fetchone()[1]
+    found, newest = records.all_webhooks(), execute(version_query).fetchone()[1]
     form = form or {"events": "*"}
     return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
 
@@ -58,7 +57,7 @@ def add_webhook() -> Any:
 @public
 def show_webhook(webhook_id: str, result: Any = None) -> str:
     """Show a webhook, its last tries with the first lines of the answers, and the result of a test."""
-    attempts = json.loads(records.find_attempts(webhook_id))
+    attempts = records.find_attempts(webhook_id)
     for each in attempts:
         each["answer"] = "\n".join(each["answer"].splitlines()[:SHOWN_LINES])
     hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]

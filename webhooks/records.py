@@ -37,21 +37,20 @@ FIND_SECRET = sa.select(Webhook.url, Webhook.secret).where(OF_WEBHOOK)
 DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 
 
-def all_webhooks() -> str:
-    """Return all webhooks as JSON, oldest first."""
-    return f"[{','.join(row for [row] in execute(webhooks_query))}]"
+def all_webhooks() -> list[dict[str, Any]]:
+    """Return all webhooks in the public JSON, oldest first."""
+    return [parse_json(row.encode()) for [row] in execute(webhooks_query)]
 
 
 def find_webhook(webhook_id: str) -> dict[str, Any]:
     """Return a webhook in the public JSON."""
-    row = execute(webhook_query, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
-    return dict(parse_json(row[0].encode()))
+    return next((each for each in all_webhooks() if each["id"] == webhook_id), None) or not_found(webhook_id)
 
 
-def find_attempts(webhook_id: str) -> str:
-    """Return the last tries of a webhook as JSON, newest first."""
+def find_attempts(webhook_id: str) -> list[dict[str, Any]]:
+    """Return the last tries of a webhook, newest first."""
     find_webhook(webhook_id)
-    return f"[{','.join(row for [row] in execute(attempts_query, webhook_id=webhook_id))}]"
+    return [parse_json(row.encode()) for [row] in execute(attempts_query, webhook_id=webhook_id)]
 
 
 def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
@@ -137,11 +136,6 @@ def webhooks_query() -> sa.Select[Any]:
     """Return the query for all webhooks as JSON."""
     table: Any = Webhook.__table__
     return sa.select(json_object(schema_fields(schema, table))).order_by(table.c.number)
-
-
-def webhook_query() -> sa.Select[Any]:
-    """Return the query for one webhook as JSON."""
-    return webhooks_query().where(OF_WEBHOOK)
 
 
 def attempts_query() -> sa.Select[Any]:

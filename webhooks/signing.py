@@ -1,7 +1,6 @@
 """Secrets of webhooks: how they are encrypted where they are stored, and how they sign (Standard Webhooks 1.0.0)."""
 
 import hmac
-import os
 import secrets
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from api.problems import Conflict
+from database.new_file import new_file
 from settings import Settings
 
 PREFIX = "whsec_"
@@ -32,7 +32,9 @@ class Vault:
     def encrypt(self, secret: str) -> str:
         """Return the encrypted secret, by a new key if there is none. Raises Conflict where SECRET_KEY is needed."""
         if not self.keys and self.path and not self.path.exists():
-            self.create_file(self.path)
+            with new_file(self.path) as part:
+                part.chmod(0o600)
+                part.write_text(secrets.token_hex(32))
         return str(self.fernet().encrypt(secret.encode()), "ascii")
 
     def decrypt(self, token: str) -> str:
@@ -54,18 +56,6 @@ class Vault:
             raise Conflict(NO_KEY)
         # The texts are random, so that one round is enough.
         return MultiFernet([Fernet(urlsafe_b64encode(sha256(text.encode()).digest())) for text in texts])
-
-    @staticmethod
-    def create_file(path: Path) -> None:
-        """Create a file with a random key, for its owner alone, inside a writing transaction."""
-        part = Path(f"{path}.part")
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(descriptor)
-        part.rename(path)
 
 
 def new_secret() -> str:

@@ -24,7 +24,7 @@ def refuse_parameters() -> None:
 @requires("admin")
 def list_webhooks() -> Response:
     """Return all webhooks, oldest first."""
-    return JSONResponse(records.all_webhooks())
+    return respond(records.all_webhooks())
 
 
 @blueprint.get("/webhooks/<webhook_id>")
@@ -75,7 +75,7 @@ def test_webhook(webhook_id: str) -> Response:
 @requires("admin")
 def list_attempts(webhook_id: str) -> Response:
     """Return the last 100 tries of a webhook, newest first. They are kept for seven days."""
-    return JSONResponse(records.find_attempts(webhook_id))
+    return respond(records.find_attempts(webhook_id))
 
 
 def respond(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
