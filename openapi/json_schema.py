@@ -101,8 +101,8 @@ def rule_schema(rule: Any) -> JSONSchema:
             return {"pattern": pattern_of(rule)}
         case schemas.is_ip_address:
             return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
-    # JSON Schema counts characters, not bytes.
-    return {}
+    # Rules of rooms say it themselves. JSON Schema counts characters, not bytes.
+    return dict(getattr(rule, "json_schema", {}))
 
 
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:

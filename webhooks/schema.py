@@ -22,6 +22,9 @@ def are_events(events: list[str]) -> None:
         raise ValidationError([f"{event!r} is not an event. {suggest(event, EVENTS)}" for event in unknown])
 
 
+are_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}, "minItems": 1}  # type: ignore[attr-defined]
+
+
 def is_receiver(text: str) -> None:
     """Raise ValidationError for what a URL to send to can't have: credentials, a fragment, characters beyond ASCII."""
     if "@" in text.split("://", 1)[-1].replace("?", "/").split("/", 1)[0]:
