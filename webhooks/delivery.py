@@ -63,8 +63,7 @@ class Delivery(threading.Thread):
         self.client = Client(claimed.url, self.sender.settings)
         self.started = self.saved = time.monotonic()
         try:
-            keys = self.decrypt_keys()
-            while self.send_page(keys):
+            while self.send_page(self.decrypt_keys()):
                 pass
         except UnreadableSecret as error:
             self.switch_off(str(error))
@@ -95,13 +94,16 @@ class Delivery(threading.Thread):
         for message in messages:
             self.sender.give_way()
             is_late = time.monotonic() - self.saved > SAVE_SECONDS
-            if self.sender.is_stopping or (is_late and not self.save()) or not self.send(*message, keys):
+            if self.is_over() or (is_late and not self.save()) or not self.send(*message, keys):
                 return False
         has_moved = until > self.progress["delivered"] or bool(messages)
         self.progress["delivered"] = until
-        if self.sender.has_waiting and time.monotonic() - self.started > self.sender.turn_seconds:
-            return False
-        return has_moved or self.sender.wait(writes, self.sender.linger_seconds)
+        return not self.is_over() and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
+
+    def is_over(self) -> bool:
+        """Tell whether the server stops, or other webhooks wait and this one had its turn."""
+        has_had_turn = time.monotonic() - self.started > self.sender.turn_seconds
+        return self.sender.is_stopping or (self.sender.has_waiting and has_had_turn)
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
         """Send a message; tell whether it has arrived."""
