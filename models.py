@@ -268,8 +268,9 @@ class Webhook(Row):
     dataset: Mapped[str] = mapped_column(string(64))
     # Of the process that sends: a text that changes while it lives.
     lease: Mapped[str | None] = mapped_column(string(64))
-    # Counts the changes by admins.
+    # Count the changes by admins, and those of `delivered` among them.
     revision: Mapped[int] = mapped_column(sa.Integer(), default=0)
+    replays: Mapped[int] = mapped_column(sa.Integer(), default=0)
     updated_at: Mapped[datetime] = mapped_column(Time(), sort_order=2)
 
 

@@ -47,7 +47,11 @@ CLAIM = sa.update(Webhook).where(OF_WEBHOOK, Webhook.active, *IS_AS_SEEN).values
 PROGRESS = ("delivered", "failures", "next_attempt_at", "active", "reason")
 SAVE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN, Webhook.revision == sa.bindparam("seen_revision"))
 SAVE = SAVE.values(lease=NEXT, **{name: typed(name, getattr(Webhook, name)) for name in PROGRESS})
-RELEASE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN).values(lease=sa.null())
+# After a change by an admin: unless they set the number, what was sent counts.
+SENT = sa.case(
+    (Webhook.replays == sa.bindparam("seen_replays"), typed("sent", Webhook.delivered)), else_=Webhook.delivered
+)
+RELEASE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN).values(lease=sa.null(), delivered=SENT)
 LOSE_HISTORY = sa.update(Webhook).where(OF_WEBHOOK).values(active=sa.false(), reason=sa.bindparam("reason"))
 OLD = sa.select(WebhookAttempt.number).where(WebhookAttempt.at <= typed("until", WebhookAttempt.at))
 CLEAN = sa.delete(WebhookAttempt).where(WebhookAttempt.number.in_(OLD.limit(number(MAX_CLEANED)).offset(number(0))))
@@ -73,6 +77,7 @@ class Claim(NamedTuple):
     delivered: int
     failures: int
     revision: int
+    replays: int
     secret: str
     previous_secret: str | None
     previous_until: datetime | None
@@ -114,7 +119,8 @@ def save(claimed: Claim, lease: str, attempts: Iterable[dict[str, Any]], last: b
     with write_transaction():
         is_current = execute(SAVE, **own, seen_revision=claimed.revision, new_lease=new_lease, **progress).rowcount
         # Else an admin has changed the webhook, or another process has taken it over.
-        if is_current or execute(RELEASE, **own).rowcount:
+        sent = {"seen_replays": claimed.replays, "sent": progress["delivered"]}
+        if is_current or execute(RELEASE, **own, **sent).rowcount:
             execute_many(insert_statement, WebhookAttempt, rows=[{"webhook_id": claimed.id, **row} for row in attempts])
     return (new_lease if is_current else None) or ""
 

@@ -61,7 +61,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
             raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
         dataset, newest = execute(version_query).fetchone()
         state: dict[str, Any] = dict.fromkeys(column.name for column in Webhook.__table__.columns)
-        state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0}
+        state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0, "replays": 0}
         state |= dict.fromkeys(("created_at", "updated_at"), now())
         state |= {**values, "id": webhook_id, "secret": current_app.extensions["webhooks"].vault.encrypt(secret)}
         execute(insert_statement, Webhook, **state)
@@ -73,12 +73,12 @@ def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
     with write_transaction():
         dataset, newest = execute(version_query).fetchone()
         stored = find_webhook(webhook_id)
-        since = values.pop("since", min(stored["delivered"], newest))
-        if since > newest:
+        is_replay = "since" in values
+        if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})
         reason = None if values.get("active") else stored["reason"]
         values |= {"delivered": since, "dataset": dataset, "reason": reason, "failures": 0}
-        store(webhook_id, values)
+        store(webhook_id, values, is_replay)
         return find_webhook(webhook_id)
 
 
@@ -92,10 +92,10 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
     return find_webhook(webhook_id) | {"secret": secret}
 
 
-def store(webhook_id: str, values: dict[str, Any]) -> None:
-    """Store columns of a webhook."""
+def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> None:
+    """Store columns of a webhook; its delivery, if there is one, ends."""
     values |= {"updated_at": now(), "next_attempt_at": None}
-    execute(update_statement, *values, webhook_id=webhook_id, **values)
+    execute(update_statement, *values, webhook_id=webhook_id, more_replays=int(is_replay), **values)
 
 
 def remove_webhook(webhook_id: str) -> None:
@@ -149,4 +149,8 @@ def attempts_query() -> sa.Select[Any]:
 def update_statement(*names: str) -> sa.Update:
     """Return the statement that sets columns of a webhook."""
     columns = {name: typed(name, getattr(Webhook, name)) for name in names}
-    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, revision=Webhook.revision + 1)
+    counts = {
+        "revision": Webhook.revision + 1,
+        "replays": Webhook.replays + sa.bindparam("more_replays", type_=sa.Integer()),
+    }
+    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, **counts)

@@ -37,6 +37,7 @@ def upgrade() -> None:
         column("dataset", string(64), required=True),
         column("lease", string(64)),
         column("revision", sa.Integer(), required=True),
+        column("replays", sa.Integer(), required=True),
         time("created_at", required=True),
         column("updated_at", timestamp(), required=True),
     )

@@ -99,12 +99,6 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def private_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Allow messages to this machine."""
-    monkeypatch.setenv("WEBHOOK_NETWORKS", "private")
-
-
-@pytest.fixture
 def deliver(app: Flask) -> Callable[[], None]:
     """Return a function that sends what is due."""
     sender = app.extensions["webhooks"]

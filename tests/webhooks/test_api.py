@@ -95,7 +95,7 @@ def test_an_unknown_id_is_404(admin: FlaskClient, method: str, path: str) -> Non
 
 def test_there_are_a_hundred_webhooks_at_most(admin: FlaskClient, add: Add, query: Query) -> None:
     add(ACME)
-    names = "url, events, active, delivered, failures, secret, dataset, revision, created_at, updated_at"
+    names = "url, events, active, delivered, failures, secret, dataset, revision, replays, created_at, updated_at"
     numbers = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 99)"
     query(f"{numbers} INSERT INTO webhooks (id, {names}) SELECT i, {names} FROM n, webhooks")
     response = admin.post(URL, json={"url": ACME, "events": ["*"]})

@@ -284,6 +284,34 @@ def test_a_change_by_an_admin_ends_a_delivery_which_then_stores_nothing_old(
     assert receiver.seqs[-3:] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("change", [{"description": "x"}, {"active": False}, {"events": ["*"]}, None])
+def test_a_change_by_an_admin_repeats_no_message(
+    admin: FlaskClient,
+    receiver: Receiver,
+    create_row: CreateRow,
+    add: Add,
+    deliver: Deliver,
+    change: dict[str, Any] | None,
+) -> None:
+    hook = add(receiver.url)
+    for _row in range(4):
+        create_row("companies")
+    write = answer(204)
+
+    def change_meanwhile(handler: Any) -> None:
+        if len(receiver.received) == 2:
+            path = f"{URL}/{hook['id']}"
+            response = admin.patch(path, json=change) if change else admin.post(f"{path}/rotate")
+            assert response.status_code == 200
+        write(handler)
+
+    receiver.answer = change_meanwhile
+    deliver()
+    admin.patch(f"{URL}/{hook['id']}", json={"active": True})
+    deliver()
+    assert receiver.seqs == [1, 2, 3, 4]
+
+
 def test_deleting_a_webhook_ends_its_delivery(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
 ) -> None:
