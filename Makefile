@@ -10,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats migrations openapi operate packaging pages server transfer webhooks -type f ! -name '*.pyc')
+SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats mcp migrations openapi operate packaging pages server transfer webhooks -type f ! -name '*.pyc')
 
 .PHONY: run test test-all soak coverage check bench binary pictures format clean
 
@@ -20,13 +20,13 @@ run: .venv/runtime
 test: .venv/test
 	$(BIN)/python -m pytest -m "not tools and not soak" $(ARGS)
 
-test-all: .venv/development .venv/node
+test-all: .venv/development .venv/node .venv/mcp1 .venv/mcp2
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 soak: .venv/development
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-coverage: .venv/development .venv/node
+coverage: .venv/development .venv/node .venv/mcp1 .venv/mcp2
 	$(BIN)/coverage run -m pytest -m "not soak" $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
@@ -56,7 +56,7 @@ format: .venv/check
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist test-output tests/openapi/tools/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist test-output tests/*/*/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cardfile needs Python 3.11 or newer.")'
@@ -89,9 +89,15 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -r
 	$(INSTALL) requirements-dev.txt
 	@touch $@ .venv/runtime .venv/binary .venv/check .venv/test
 
+# Clients of the Model Context Protocol, which need other versions of the same packages.
+.venv/mcp%: tests/mcp/clients/requirements-%.txt .venv/python
+	$(PYTHON) -m venv --without-pip $@
+	$(BIN)/python -m pip --python $@/bin/python install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 # Without npm or its registry, the tests that need them are skipped. By default npm would try for four minutes to reach it.
-.venv/node: .venv/python tests/openapi/tools/package.json
-	@if (cd tests/openapi/tools; npm install $(NPM_OPTIONS)); then \
+.venv/node: .venv/python tests/openapi/tools/package.json tests/mcp/clients/package.json
+	@if (cd tests/openapi/tools; npm install $(NPM_OPTIONS)) && (cd tests/mcp/clients; npm install $(NPM_OPTIONS)); then \
 		touch $@; \
 	else \
 		echo "npm installed nothing: the tests that need it are skipped."; \

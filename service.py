@@ -11,6 +11,7 @@ from api.problems import init_problems
 from api.protocol import init_protocol
 from auth import API, init_auth
 from database import init_database
+from mcp import init_mcp
 from openapi import init_openapi
 from operate import init_operation
 from pages import init_pages
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)
     init_openapi(app)
+    init_mcp(app)
     init_operation(app, settings)
     init_webhooks(app, settings)
     return app

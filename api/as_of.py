@@ -25,13 +25,13 @@ UNFINISHED = sa.select(Write.first_seq).where(
 )
 VERSIONS = sa.select(sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery(), Dataset.oldest_version)
 # RFC 9111 §5.2.2 and RFC 8246: a version never changes.
-IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
+IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
 
 
 def requested_version(parameters: Parameters) -> dict[str, int]:
     """Return the version that `asOf` names, by itself or by a time, as the value to bind; nothing without asOf.
 
-    Raises InvalidQuery for one that is yet to come; responds 410 for one whose rows are no longer kept.
+    Raises InvalidQuery for one that is in the future; responds 410 for one whose rows are no longer kept.
     """
     if "asOf" not in parameters.values:
         return {}
@@ -53,39 +53,47 @@ def version_at(text: str, newest: int) -> int:
         hint = PLUS_HINT if " " in text else ""
         raise InvalidQuery(f"asOf can be a version or a time, not {text!r}. {error.messages[0]}{hint}") from None
     if time > now():
-        raise InvalidQuery(f"asOf can't be {text!r}: that is yet to come.")
+        raise InvalidQuery(f"asOf can't be {text!r}: that is in the future.")
     # Times never go back from one version to the next.
     before, after = 0, newest + 1
     while after - before > 1:
         middle = (before + after) // 2
         is_before = from_driver(execute(AT, seq=middle).fetchone()[0]) <= time
         before, after = (middle, after) if is_before else (before, middle)
-    # Nobody saw a transaction half done.
+    # No reader sees a part of a transaction.
     unfinished = execute(UNFINISHED, seq=before).fetchone()
     return unfinished[0] - 1 if unfinished else before
 
 
-def with_past_rows(statement: sa.Select[Any], resources: Iterable[str], of_row: bool = False) -> sa.Select[Any]:
-    """Return the statement, reading the rows as of the version to bind in place of the resources' tables.
+def with_past_rows(
+    statement: sa.Select[Any], rows: sa.CTE, includes: Iterable[str], ids: sa.Select[Any]
+) -> sa.Select[Any]:
+    """Return the statement, reading past rows in place of tables: these rows, and those of companies with the ids.
 
-    In SQL, a common table expression hides the table of its name. With of_row, the first resource has only the row
-    with the id to bind.
+    In SQL, a common table expression hides the table of its name.
     """
-    for index, name in enumerate(dict.fromkeys(resources)):
-        rows = past_rows(name, of_row and index == 0).cte(name)
-        # The embedded rows are searched for each row of a list: SQLite makes an index of those that it has stored.
-        statement = statement.add_cte(rows.prefix_with("MATERIALIZED") if index and not of_row else rows)
+    statement, companies = statement.add_cte(rows), ids.cte("ids").prefix_with("MATERIALIZED")
+    for name in [each for each in includes if each != "company"]:
+        [company] = [value.element for value in stored_values(name) if value.name == "company_id"]
+        embedded = past_rows(name).where(company.in_(sa.select(companies.c.id)))
+        # They are searched for each company: SQLite makes an index of those that it has stored.
+        statement = statement.add_cte(embedded.cte(name).prefix_with("MATERIALIZED"))
     return statement
 
 
-def past_rows(resource: str, of_row: bool) -> sa.Select[Any]:
-    """Return the query for a resource's rows as of a version, in the columns of its table."""
+def past_rows(resource: str, row_id: Any = None) -> sa.Select[Any]:
+    """Return the query for a resource's rows as of the version to bind, or for the one with an id."""
     last = sa.select(sa.func.max(Change.seq)).where(Change.resource == sa.literal_column(f"'{resource}'"))
-    # The sign has SQLite use the index in which a row's changes are together.
+    # A unary plus: SQLite then uses the index in which a row's changes are together.
     last = last.where(sa.literal_column("+changes.seq") <= sa.bindparam("as_of"))
-    last = last.where(Change.row_id == sa.bindparam("id")) if of_row else last
-    rows = sa.select(*stored_values(resource), Change.data)
-    return rows.where(Change.seq.in_(last.group_by(Change.row_id)), Change.data.is_not(None))
+    last = last.group_by(Change.row_id) if row_id is None else last.where(Change.row_id == row_id)
+    return changed_rows(resource).where(Change.seq.in_(last))
+
+
+def changed_rows(resource: str) -> sa.Select[Any]:
+    """Return the query for what each change left of a row, in the columns of its table, and the change's `number`."""
+    rows = sa.select(*stored_values(resource), Change.data, Change.seq.label("number"))
+    return rows.where(Change.data.is_not(None))
 
 
 def past_object(resource: str, row: Template) -> Template:
@@ -107,5 +115,8 @@ def stored_values(resource: str) -> list[Any]:
     columns = []
     for public, column in endpoint.columns.items():
         value = Template(for_database(f"json_extract({{0}}, '$.{public}')", f"({{0}} ->> '{public}')"), Change.data)
+        if public == "id":
+            # A unary plus removes the column's affinity, with which SQLite makes no index of rows that refer to it.
+            value = Template(for_database("+{0}", "{0}"), Change.row_id)
         columns.append((value if is_sqlite else sa.cast(value, column.type)).label(column.name))
     return columns

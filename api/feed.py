@@ -1,14 +1,13 @@
-"""The change log as a feed: the changes of a range, or by `net=true` what they come to for each row."""
+"""The change log as a feed: the changes of a range, or with `net=true` one entry for each row."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from flask import Blueprint, Response, abort
 from sqlalchemy.orm import aliased
 
-from api.as_of import VERSIONS
 from api.changes import is_not_modified, last_changes, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
 from api.parameters import Parameters
@@ -18,9 +17,11 @@ from api.resources import ENDPOINTS
 from api.responses import JSONResponse
 from database.connection import begin_snapshot, execute, execute_read
 from formats.errors import suggest
-from models import Change, Write
+from models import Change, Dataset, Write
 
 MAX_CHANGES = 1_000
+# Each page of a writer's changes groups them all: a whole list is read in fewer, larger ones.
+MAX_GROUPED = 5_000
 NEWEST = 2**63 - 1
 # The filters, each with the column that it compares.
 FILTERS: dict[str, Any] = {
@@ -33,6 +34,7 @@ FILTERS: dict[str, Any] = {
 WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
+OLDEST = sa.select(Dataset.oldest_version).scalar_subquery()
 UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
 
 feed = Blueprint("feed", __name__)
@@ -44,12 +46,17 @@ class Selection(NamedTuple):
     filters: tuple[str, ...] = ()
     net: bool = False
 
+    @property
+    def by_writer(self) -> bool:
+        """Tell whether a filter is on the transaction that wrote."""
+        return not {*WRITER_FILTERS}.isdisjoint(self.filters)
+
 
 @feed.get("/changes")
 def list_changes() -> Response:
-    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is yet to come.
+    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
 
-    With `net`, what they come to: an entry for each row, as it was before and after them.
+    With `net`, one entry for each row, as it was before and after them.
     """
     parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)
@@ -59,13 +66,14 @@ def list_changes() -> Response:
     is_whole = selection.net and not limit
     if is_whole:
         begin_snapshot()
-    page, version = read_changes(selection, limit or MAX_CHANGES, execute_read if selection.net else execute, **bound)
+    length = limit or (MAX_GROUPED if is_whole and selection.by_writer else MAX_CHANGES)
+    page, version = read_changes(selection, length, execute_read if selection.net else execute, **bound)
     if page.cursor and is_whole:
-        return stream_pages(page, lambda last: read_changes(selection, **bound | {"after": int(last)})[0], {})
+        return stream_pages(page, lambda last: read_changes(selection, length, **bound | {"after": int(last)})[0], {})
     changed = (
         {"until": min(bound["until"], version), "cursor": page.cursor} if selection.net else {"since": page.cursor}
     )
-    headers = parameters.next_link(**changed, limit=limit or MAX_CHANGES) if page.cursor else {}
+    headers = parameters.next_link(**changed, limit=length) if page.cursor else {}
     return JSONResponse(f"[{page.rows}]", 200, headers)
 
 
@@ -97,40 +105,31 @@ def read_changes(
 ) -> tuple[Page, int]:
     """Return a page of the selected changes after the number `after`, and the version that it reflects.
 
-    Raises InvalidQuery if `until` is yet to come; responds 410 if `since` is, or if net needs data from before it that
-    is no longer kept.
+    Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data from before it
+    that is no longer kept.
     """
-    dataset, version, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
+    dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
     since, until = bound["since"], bound["until"]
     if since > version:
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
-    if selection.net and since < (oldest := execute(VERSIONS).fetchone()[1]):
+    if selection.net and since < oldest:
         abort(410, f"What was before change {since + 1} is no longer kept: send since={oldest} or later.")
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(until, version)
-    return Page(text or "", str(last) if has_more else "", 0), version
+    return Page(text or "", str(last) if has_more else ""), version
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
-    """Return the query for a page: history, version, the entries' JSON, the last one's number, how many they are."""
-    entries = net_entries(selection.filters) if selection.net else plain_entries(selection.filters)
-    page = entries.limit(number(limit)).offset(number(0)).subquery("page")
-    return sa.select(*last_changes(), joined(page.c.o), sa.func.max(page.c.seq), sa.func.count()).select_from(page)
-
-
-def plain_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the query for the entry of each change."""
-    return selected(sa.select(entry(Change, {"data": json_text(Change.data)}), Change.seq), filters)
-
-
-def net_entries(filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the query for the entry of each row that the changes left other than it was."""
-    net = net_changes(filters).c
-    data = {"before": json_text(net.before), "data": json_text(net.data)}
-    return sa.select(entry(net, data), net.seq).order_by(net.position, net.seq)
+    """Return the query for a page: history, version, oldest version, the entries' JSON, the last number, the count."""
+    changes = net_changes(selection) if selection.net else selected(sa.select(Change), selection.filters)
+    # The entries are made of the page alone: what is sorted has them not yet.
+    page = changes.limit(number(limit)).offset(number(0)).subquery("page")
+    data = {name: json_text(page.c[name]) for name in ("before", "data") if name in page.c}
+    columns = OLDEST, joined(entry(page.c, data)), sa.func.max(page.c.seq), sa.func.count()
+    return sa.select(*last_changes(), *columns).select_from(page)
 
 
 def entry(change: Any, data: dict[str, Any]) -> Any:
@@ -154,45 +153,30 @@ def bind(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=FILTERS[name].type if name in FILTERS else Change.seq.type)
 
 
-def is_selected(change: Any, filters: tuple[str, ...]) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions that a change is one of the selected ones."""
-    yield change.seq > bind("since")
-    yield change.seq <= bind("until")
-    for name in filters:
-        column = FILTERS[name]
-        value = getattr(change, column.key) if name not in WRITER_FILTERS else writer_of(change, column)
-        yield value == bind(name)
-
-
-def selected(statement: sa.Select[Any], filters: tuple[str, ...]) -> sa.Select[Any]:
-    """Return the statement on Change with the selected changes after the number `after`, in order, by an index."""
+def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "after") -> sa.Select[Any]:
+    """Return the statement on Change with the selected changes after the number `start`, in order, by an index."""
     own = [name for name in filters if name not in WRITER_FILTERS]
     writers = [FILTERS[name] == bind(name) for name in WRITER_FILTERS if name in filters]
-    # The sign keeps SQLite from reading the range where a row's or a writer's changes are fewer.
+    # A unary plus: SQLite then reads a row's or a writer's changes, which are fewer than those of the range.
     seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
     resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
     resource = Change.resource.in_(resources) if own == ["id"] else sa.true()
     values = [FILTERS[name] == bind(name) for name in own]
-    statement = statement.where(seq > bind("after"), seq <= bind("until"), resource, *values)
+    statement = statement.where(seq > bind(start), seq <= bind("until"), resource, *values)
     if not writers:
         return statement.order_by(Change.seq)
-    is_by_writer = Write.last_seq > bind("after"), Change.seq.between(Write.first_seq, Write.last_seq)
+    is_by_writer = Write.last_seq > bind(start), Change.seq.between(Write.first_seq, Write.last_seq)
     return statement.where(*writers, *is_by_writer).order_by(Write.last_seq, Change.seq)
 
 
-def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
-    """Return a subquery with a row for each row that the selected changes left other than it was.
+def net_changes(selection: Selection) -> sa.Select[Any]:
+    """Return the query for the rows that differ from what they were before the selected changes, in order.
 
     Its columns: those of the last of these changes, `action` for all of them, `first` their first number, `previous`
     the number of the change before that, and `before`, the data that it left.
     """
-    each, later, earlier, previous = (aliased(Change) for _use in range(4))
-    newest = sa.select(sa.func.max(later.seq)).where(is_same_row(later, Change), *is_selected(later, filters))
-    first = sa.select(sa.func.min(each.seq)).where(is_same_row(each, Change), *is_selected(each, filters))
-    names = Change.seq, Change.resource, Change.row_id, Change.action, Change.at, Change.data
-    order = Write.last_seq if {*WRITER_FILTERS} & {*filters} else Change.seq
-    statement = sa.select(*names, first.scalar_subquery().label("first"), order.label("position"))
-    last = selected(statement.where(Change.seq == newest.scalar_subquery()), filters).subquery("last").c
+    earlier, previous = aliased(Change), aliased(Change)
+    last = (last_by_writer if selection.by_writer else last_of_rows)(selection.filters)
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
     # Of a row that was forgotten, earlier changes have no data.
     was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
@@ -203,8 +187,32 @@ def net_changes(filters: tuple[str, ...]) -> sa.Subquery:
     return (
         net.select_from(last.seq.table.outerjoin(previous, previous.seq == before.scalar_subquery()))
         .where(sa.or_(was_deleted, differs))
-        .subquery("net")
+        .order_by(last.seq)
     )
+
+
+def last_of_rows(filters: tuple[str, ...]) -> Any:
+    """Return the columns of the last of the selected changes of each row, and `first`, by the row's index."""
+    each = aliased(Change)
+    first, newest = (
+        sa.select(function(each.seq))
+        .where(is_same_row(each, Change), each.seq > bind("since"), each.seq <= bind("until"))
+        .scalar_subquery()
+        for function in (sa.func.min, sa.func.max)
+    )
+    last = selected(sa.select(Change, first.label("first")).where(Change.seq == newest), filters)
+    return last.subquery("last").c
+
+
+def last_by_writer(filters: tuple[str, ...]) -> Any:
+    """Return the columns of last_of_rows(), of the changes by a key or a request.
+
+    They are grouped, because a row's index would lead through all changes by others, too, for each of them.
+    """
+    columns: list[Any] = [sa.func.min(Change.seq).label("first"), sa.func.max(Change.seq).label("seq")]
+    rows = selected(sa.select(*columns), filters, "since").order_by(None).group_by(Change.resource, Change.row_id)
+    group = rows.having(columns[1] > bind("after")).subquery("rows").c
+    return sa.select(Change, group.first).join(group.seq.table, Change.seq == group.seq).subquery("last").c
 
 
 def is_same_row(change: Any, other: Any) -> sa.ColumnElement[bool]:

@@ -29,6 +29,8 @@ OTHER_NAMES = {
 }
 PLUS_HINT = " A + in a query string is a blank: send %2B for a plus sign."
 MAX_READINGS = 64
+# The key of the WSGI environment under which a room that calls a view passes the value of the body.
+PARSED_BODY = "cardfile.body"
 SIGNS = {"+": ("+", "%2B")}
 
 
@@ -87,8 +89,8 @@ class Parameters:
         return text == "true"
 
     def words(self, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a parameter as a list of known words, separated by commas."""
-        words = tuple(self.values[name].split(",")) if name in self.values else ()
+        """Return a parameter as a list of known words, separated by commas, each once."""
+        words = tuple(dict.fromkeys(self.values[name].split(","))) if name in self.values else ()
         for word in words:
             if word not in known:
                 raise InvalidQuery(f"{name} can't have {word!r}. {suggest(word, known)}")
@@ -122,6 +124,8 @@ def parse_body(*types: str) -> Any:
 
     Raises InvalidJSON; responds 415 unless the body is declared as application/json, or one of the types, in UTF-8.
     """
+    if PARSED_BODY in request.environ:
+        return request.environ[PARSED_BODY]
     is_encoded = (request.content_encoding or "identity").lower() != "identity"
     if request.mimetype not in {"application/json", *types} or is_encoded:
         abort(415)

@@ -9,7 +9,8 @@ from werkzeug.routing import BaseConverter
 from auth import redact
 from formats.ids import new_id
 
-REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,128}")
+# Not "." or "..", which browsers take out of paths.
+REQUEST_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?)(:[0-9]{1,5})?")
 PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 

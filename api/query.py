@@ -22,8 +22,6 @@ from formats.matching import fold_text
 from formats.values import TAGS, TEXT, TIME, parse_tag, parse_text
 
 MAX_PAGE = 1_000
-# Without an index for the order, each page sorts all rows again: a whole list is read in fewer, larger pages.
-MAX_SORTED_PAGE = 20_000
 MAX_SEARCH_LENGTH = 255
 MAX_WORDS = 10
 MAX_FILTER_VALUES = 2_000
@@ -50,7 +48,8 @@ class SortKey(NamedTuple):
 
     name: str
     column: Any
-    descending: bool = False
+    descending: bool
+    nullable: bool
 
 
 class Query(NamedTuple):
@@ -64,11 +63,14 @@ class Query(NamedTuple):
     words: int
     indexed_words: int
     sort: str
+    # 0 to return the numbers of all rows, by which they are then read.
     limit: int
     # Whether the rows are those of an earlier version.
     as_of: bool
     # For each sort key of the cursor, whether its value is null; empty without a cursor.
     cursor_nulls: tuple[bool, ...] = ()
+    # Whether to return the rows with the numbers to bind.
+    by_numbers: bool = False
 
     @property
     def endpoint(self) -> Endpoint:
@@ -77,10 +79,15 @@ class Query(NamedTuple):
 
     @property
     def sort_keys(self) -> list[SortKey]:
-        """Return the sort keys; the last one is the id."""
-        terms = [(term.removeprefix("-"), term.startswith("-")) for term in self.sort.split(",")]
-        keys = [SortKey(name, self.endpoint.columns[name], descending) for name, descending in terms]
-        return keys if any(key.name == "id" for key in keys) else [*keys, SortKey("id", self.endpoint.columns["id"])]
+        """Return the sort keys; the last one is the id. A version may lack a field that was added later."""
+        terms = self.sort.split(",")
+        terms += ["id"] if {"id", "-id"}.isdisjoint(terms) else []
+        columns = self.endpoint.columns
+        return [
+            SortKey(name, columns[name], term.startswith("-"), columns[name].nullable or (self.as_of and name != "id"))
+            for term in terms
+            for name in [term.removeprefix("-")]
+        ]
 
 
 class ListRequest:
@@ -98,26 +105,19 @@ class ListRequest:
         self.limit = self.parameters.number("limit", 1, MAX_PAGE, 0)
         self.wants_count = COUNT_EXACT.search(request.environ.get("HTTP_PREFER", "")) is not None
         sort = self.parse_sort()
-        include = self.parameters.words("include", endpoint.includes)
         self.query = Query(
             endpoint.name,
             self.parameters.words("fields", names),
-            include,
+            self.parameters.words("include", endpoint.includes),
             tuple(self.parse_filter(*each) for each in enumerate(self.parameters.filters.items())),
             *self.parse_search(),
             sort,
-            self.limit or self.longest_page(sort, include),
+            # Where the order has no index, each page would sort all rows again, or make all past ones.
+            self.limit or (MAX_PAGE if sort in INDEXED_SORTS and not self.past else 0),
             bool(self.past),
         )
         if "cursor" in self.parameters.values:
             self.seek(self.parameters.values["cursor"])
-
-    def longest_page(self, sort: str, include: tuple[str, ...]) -> int:
-        """Return the number of rows that a whole list reads at a time."""
-        if sort in INDEXED_SORTS and not self.past:
-            return MAX_PAGE
-        # A row has perhaps ten embedded ones.
-        return MAX_SORTED_PAGE // (10 if include else 1)
 
     def parse_value(self, name: str, text: str) -> tuple[Any, bool]:
         """Return a filter's value, rounded down to one that can be stored, and whether it could itself be stored."""
@@ -227,13 +227,20 @@ class ListRequest:
         if not isinstance(parts, list) or parts[:length] != self.cursor_of or len(parts) != len(keys) + length:
             raise invalid
         for number, (key, value) in enumerate(zip(keys, parts[length:], strict=True)):
-            if value is None and not key.column.nullable:
+            if value is None and not key.nullable:
                 raise invalid
             try:
                 self.bound[f"cursor{number}"] = None if value is None else parse_cursor_value(key.column, value)
             except ValidationError:
                 raise invalid from None
         self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[length:]))
+
+    def seek_numbers(self, numbers: str) -> str:
+        """Continue with the rows that have the first of these numbers, which commas separate; return the others."""
+        parts = numbers.split(",", MAX_PAGE)
+        self.bound["numbers"] = ",".join(parts[:MAX_PAGE])
+        self.query = self.query._replace(by_numbers=True)
+        return "".join(parts[MAX_PAGE:])
 
 
 def parse_cursor_value(column: Any, value: Any) -> Any:

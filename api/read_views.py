@@ -11,7 +11,7 @@ from flask import Response, abort, g, stream_with_context
 from api.as_of import IMMUTABLE, requested_version
 from api.changes import is_not_modified, set_version
 from api.parameters import Parameters
-from api.query import ListRequest
+from api.query import MAX_PAGE, ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
 from api.select import page_query, row_query
@@ -35,7 +35,7 @@ class Page(NamedTuple):
 
     rows: str
     cursor: str
-    total: int
+    total: int | None = None
 
 
 def list_rows(endpoint: Endpoint) -> Response:
@@ -46,9 +46,9 @@ def list_rows(endpoint: Endpoint) -> Response:
     if not listing.limit:
         # A whole list may take several queries.
         begin_snapshot()
-    page = read_page(listing)
+    page = first_page(listing)
     headers = cache_headers(listing.parameters)
-    if listing.wants_count:
+    if page.total is not None:
         headers |= {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
     if page.cursor and not listing.limit:
         return stream_pages(page, partial(next_page, listing), headers)
@@ -61,22 +61,33 @@ def list_rows(endpoint: Endpoint) -> Response:
 def read_page(listing: ListRequest, run: Callable[..., Any] = execute_read) -> Page:
     """Return the page of the list's query, and set the version that it reflects."""
     # Thousands of values take as long as a large page: the statement for them is compiled anew.
-    is_large = max(listing.query.limit, len(listing.bound)) > LARGE_PAGE
+    is_large = max(listing.query.limit or MAX_PAGE, len(listing.bound)) > LARGE_PAGE
     with connections().large_read() if is_large else nullcontext():
         row = run(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
-    *version, rows, edge, total = row if listing.wants_count else (*row, 0)
+    *version, rows, edge, total = row if listing.wants_count else (*row, None)
     set_version(*version)
     # The sort keys of the page's last row and, if there is one, of the row after it.
     keys = json.loads(f"[{edge}]") if edge else []
     return Page(rows or "", listing.encode_cursor(keys[0]) if len(keys) > 1 else "", total)
 
 
-def next_page(listing: ListRequest, cursor: str) -> Page:
-    """Return the page of a whole list that begins at a cursor."""
-    listing.seek(cursor)
+def first_page(listing: ListRequest) -> Page:
+    """Return the first page of the list."""
+    page = read_page(listing)
+    return page if listing.query.limit else next_page(listing, page.rows, execute_read)._replace(total=page.total)
+
+
+def next_page(listing: ListRequest, cursor: str, run: Callable[..., Any] = execute) -> Page:
+    """Return the page of a whole list that begins at a cursor, or that has the first of the numbers in place of one.
+
+    A list that has begun is not broken off: all pages together read each row once.
+    """
     listing.wants_count = False
-    # A list that has begun is not broken off: all pages together read each row once.
-    return read_page(listing, execute)
+    if listing.query.limit:
+        listing.seek(cursor)
+        return read_page(listing, run)
+    others = listing.seek_numbers(cursor)
+    return read_page(listing, run)._replace(cursor=others)
 
 
 def stream_pages(page: Page, read_next: Callable[[str], Page], headers: dict[str, str]) -> Response:

@@ -96,7 +96,7 @@ def revert_changes() -> Response:
 
 def revert_response(values: dict[str, Any]) -> Response:
     """Revert what the values name, and return the new changes."""
-    return JSONResponse(f"[{revert(values, MAX_ROWS)}]")
+    return JSONResponse(f"[{revert(values, g.get('max_reverted', MAX_ROWS))}]")
 
 
 def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
@@ -111,16 +111,9 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
         raise ValidationError(f"Must change at most {limit} rows: revert less at a time, or by the command.")
     conflicts = {step: f"Was changed afterwards, by change {step.conflict}." for step in steps if step.conflict}
     mode = values["conflicts"]
-    steps = settle(steps, conflicts, mode)
-    for name in ENDPOINTS:
-        restored = [step for step in steps if step.resource == name and step.previous]
-        if "company_id" in ENDPOINTS[name].table.c and mode != "overwrite":
-            gone = {step: "Was in a company that is gone." for step in restored if lacks_company(step)}
-            restored = settle(restored, gone, mode)
-        execute_many(restore_statement, name, rows=[{"previous": step.previous, "now": now()} for step in restored])
-    for name in reversed(ENDPOINTS):
-        deleted = [step for step in steps if step.resource == name and not step.previous]
-        execute_many(delete_statement, name, rows=[{"row_id": step.id} for step in deleted])
+    steps = resolve_conflicts(steps, conflicts, mode)
+    restore_rows(steps, mode)
+    delete_rows(steps, mode)
     log_write(version + 1)
     page, _version = read_changes(Selection(), NEWEST, after=version, since=version, until=NEWEST)
     # That of all data.
@@ -128,10 +121,31 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
     return page.rows
 
 
+def restore_rows(steps: list[Step], mode: str | None) -> None:
+    """Make rows what they were, companies first. Raises Conflict for one whose company is gone."""
+    for name in ENDPOINTS:
+        restored = [step for step in steps if step.resource == name and step.previous]
+        if "company_id" in ENDPOINTS[name].table.c and mode != "overwrite":
+            gone = {step: "Was in a company that is gone." for step in restored if lacks_company(step)}
+            restored = resolve_conflicts(restored, gone, mode)
+        execute_many(restore_statement, name, rows=[{"previous": step.previous, "now": now()} for step in restored])
+
+
+def delete_rows(steps: list[Step], mode: str | None) -> None:
+    """Delete the rows that didn't exist, companies last. Raises Conflict for one that others put rows into."""
+    for name in reversed(ENDPOINTS):
+        deleted = [step for step in steps if step.resource == name and not step.previous]
+        if name == "companies" and mode != "overwrite":
+            found = {step: execute(member_query, id=step.id).fetchone() for step in deleted}
+            used = {step: f"{'/'.join(row)} is in it." for step, row in found.items() if row}
+            deleted = resolve_conflicts(deleted, used, mode)
+        execute_many(delete_statement, name, rows=[{"row_id": step.id} for step in deleted])
+
+
 def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the filters of the changes to revert, and the values to bind: `since`, `until` and those of the filters.
 
-    Raises ValidationError for a version that is yet to come; responds 404 if the key or the request wrote nothing, and
+    Raises ValidationError for a version in the future; responds 404 if the key or the request wrote nothing, and
     410 if what was before is no longer kept.
     """
     version, oldest = execute(VERSIONS).fetchone()
@@ -151,16 +165,16 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     return filters, bound | {"since": since, "after": since, "until": version}
 
 
-def settle(steps: list[Step], conflicts: dict[Step, str], mode: str | None) -> list[Step]:
+def resolve_conflicts(steps: list[Step], conflicts: dict[Step, str], mode: str | None) -> list[Step]:
     """Return the steps to take: without the conflicts if the mode is skip. Raises Conflict if it is None."""
     if conflicts and mode is None:
         errors: dict[str, Any] = {}
         for step, detail in list(conflicts.items())[:MAX_ERRORS]:
             errors.setdefault(step.resource, {})[step.id] = [detail]
         first = next(iter(conflicts))
-        raise Conflict(
-            f"{first.resource}/{first.id}: {conflicts[first]} See errors; conflicts can be skip or overwrite.", errors
-        )
+        note = f" The first {MAX_ERRORS} of {len(conflicts)} are listed." if len(conflicts) > MAX_ERRORS else ""
+        summary = f"{conflicts[first]} See errors; conflicts can be skip or overwrite.{note}"
+        raise Conflict(f"{first.resource}/{first.id}: {summary}", errors)
     return [step for step in steps if step not in conflicts or mode == "overwrite"]
 
 
@@ -170,18 +184,25 @@ def first_write(name: str) -> sa.Select[Any]:
 
 
 def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
-    """Return the query for the steps that revert the selected changes."""
-    net, other, newest = net_changes(filters).c, aliased(Change), aliased(Change)
-    by_others = [writer_of(other, FILTERS[name]).is_distinct_from(bind(name)) for name in filters]
+    """Return the query for the steps that revert the selected changes, where the rows are not as before already."""
+    net, other, newest = (
+        net_changes(Selection(filters)).order_by(None).subquery("net").c,
+        aliased(Change),
+        aliased(Change),
+    )
     current = sa.select(content(newest.data)).where(is_same_row(newest, net))
-    current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0)).correlate_except(newest)
+    current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0))
+    compared = {"before": content(net.before), "data": content(net.data), "current": current.scalar_subquery()}
+    compared["previous"] = sa.case((net.before.is_not(None), net.previous))
+    columns = [value.label(name) for name, value in compared.items()]
+    row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).subquery("row").c
+    by_others = [writer_of(other, FILTERS[name]).is_distinct_from(bind(name)) for name in filters]
+    conflict = sa.select(sa.func.min(other.seq)).where(is_same_row(other, row), other.seq > row.first, *by_others)
     # What others changed afterwards may have been changed back.
-    differs = sa.or_(other.seq < net.seq, current.scalar_subquery().is_distinct_from(content(net.data)))
-    conflict = sa.select(sa.func.min(other.seq)).where(is_same_row(other, net), other.seq > net.first, *by_others)
-    conflict = conflict.where(differs)
-    columns = net.resource, net.row_id, sa.case((net.before.is_not(None), net.previous))
-    steps = sa.select(*columns, conflict.scalar_subquery() if filters else sa.null())
-    return steps.order_by(net.seq).limit(number(limit))
+    conflict = conflict.where(sa.or_(other.seq < row.seq, row.current.is_distinct_from(row.data)))
+    found = conflict.scalar_subquery() if filters else sa.null()
+    steps = sa.select(row.resource, row.row_id, row.previous, found)
+    return steps.where(row.current.is_distinct_from(row.before)).order_by(row.seq).limit(number(limit))
 
 
 def lacks_company(step: Step) -> bool:
@@ -197,13 +218,25 @@ def company_query(resource: str) -> sa.Select[Any]:
     return sa.select(company).where(Change.seq == sa.bindparam("previous"), company.element.is_not(None), ~exists)
 
 
+def member_query() -> sa.Select[Any]:
+    """Return the query for a row that is in a company."""
+    tables = [each.table for each in ENDPOINTS.values() if "company_id" in each.table.c]
+    rows = [
+        sa.select(sa.literal_column(f"'{table.name}'").label("resource"), table.c.id).where(
+            table.c.company_id == sa.bindparam("id")
+        )
+        for table in tables
+    ]
+    return sa.select(sa.union_all(*rows).subquery()).limit(number(1))
+
+
 def restore_statement(resource: str) -> sa.Insert:
     """Return the statement that makes a row what a change left, but for the time of its last update.
 
     It is in no company if that is gone.
     """
     table, time = ENDPOINTS[resource].table, sa.bindparam("now", type_=Change.at.type)
-    values = {value.name: value.element for value in stored_values(resource)}
+    values = {value.name: value_or_default(table.c[value.name], value.element) for value in stored_values(resource)}
     values["updated_at"] = later(time, values["created_at"])
     if "company_id" in values:
         companies = ENDPOINTS["companies"].table
@@ -218,6 +251,12 @@ def restore_statement(resource: str) -> sa.Insert:
     )
     statement: sa.Insert = insert.on_conflict_do_update(index_elements=["id"], set_=changed, where=differs)
     return statement
+
+
+def value_or_default(column: Any, value: Any) -> Any:
+    """Return a column's stored value; its default for a change from before the column was added, if it needs one."""
+    needs_one = not column.nullable and column.default is not None and column.default.is_scalar
+    return sa.func.coalesce(value, sa.literal(column.default.arg, column.type)) if needs_one else value
 
 
 def later(time: Any, other: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.as_of import past_object, with_past_rows
+from api.as_of import changed_rows, past_object, past_rows, with_past_rows
 from api.changes import last_changes
 from api.json_sql import (
     Template,
@@ -33,24 +33,58 @@ Condition = sa.ColumnElement[bool]
 def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     """Return the query for a page, all from one snapshot.
 
-    Its row has: the arguments of set_version(); the rows' JSON joined by commas; the sort keys of the last row and of
-    the one after it, joined likewise; and, if counted, the number of rows of all pages.
+    Its row has: the arguments of set_version(); the rows' JSON, or numbers, joined by commas; the sort keys of the last
+    row and of the one after it, joined likewise; and, if counted, the number of rows of all pages.
     """
-    order = [order_by(key) for key in query.sort_keys]
-    rows = sa.select(row_object(query.endpoint, query.fields, query.include, query.as_of).label("o"))
-    rows = rows.where(*conditions(query))
-    page = rows.order_by(*order).limit(number(query.limit)).offset(number(0)).subquery("page")
-    keys = sa.select(json_object({key.name: json_value(key.column) for key in query.sort_keys}).label("o"))
-    edge = keys.where(*conditions(query)).order_by(*order).limit(number(2)).offset(number(query.limit - 1))
-    last = sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()
-    columns = [joined(page.c.o), sa.case((sa.func.count() == number(query.limit), last))]
+    rows = rows_query(query)
+    page = rows.subquery("page")
+    columns = [joined(page.c.o), sa.null()]
+    if query.limit:
+        keys = sa.select(json_object({key.name: json_value(key.column) for key in query.sort_keys}).label("o"))
+        edge = in_order(keys, query).limit(number(2)).offset(number(query.limit - 1))
+        last = sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()
+        columns[1] = sa.case((sa.func.count() == number(query.limit), last))
     if counted:
         every = sa.select(sa.func.count()).select_from(query.endpoint.table)
         all_pages = query._replace(cursor_nulls=())
         columns.append(every.where(*conditions(all_pages)).correlate(None).scalar_subquery())
     resources = query.resource, *map(embedded_resource, query.include)
     statement = sa.select(*last_changes(*resources, as_of=query.as_of), *columns).select_from(page)
-    return with_past_rows(statement, resources) if query.as_of else statement
+    if not query.as_of:
+        return statement
+    past = changed_rows(query.resource) if query.by_numbers else past_rows(query.resource)
+    # Otherwise PostgreSQL makes all columns of all rows, before it looks for those of the page.
+    table = past.cte(query.resource).prefix_with("NOT MATERIALIZED")
+    includes = query.include if query.limit or query.by_numbers else ()
+    return with_past_rows(statement, table, includes, rows.with_only_columns(query.endpoint.table.c.id))
+
+
+def rows_query(query: Query) -> sa.Select[Any]:
+    """Return the query for the rows of a page as JSON: the first ones, or those with the numbers to bind.
+
+    With neither a limit nor numbers, it is the query for the numbers of all rows.
+    """
+    own, table = row_object(query.endpoint, query.fields, query.include, query.as_of), query.endpoint.table
+    if query.by_numbers:
+        numbers = bound_numbers()
+        return sa.select(own.label("o")).where(table.c.number == numbers.value).order_by(numbers.key)
+    if query.limit:
+        return in_order(sa.select(own.label("o")), query).limit(number(query.limit)).offset(number(0))
+    return in_order(sa.select(table.c.number.label("o")), query)
+
+
+def in_order(statement: sa.Select[Any], query: Query) -> sa.Select[Any]:
+    """Return the statement with the list's conditions and order."""
+    return statement.where(*conditions(query)).order_by(*(order_by(key) for key in query.sort_keys))
+
+
+def bound_numbers() -> Any:
+    """Return the numbers to bind, which commas separate, as the columns `value`, and `key`, their place."""
+    numbers = sa.bindparam("numbers", type_=sa.String())
+    if db.engine.dialect.name == "sqlite":
+        return sa.func.json_each("[" + numbers + "]").table_valued("value", "key", name="numbers").c
+    array = sa.cast("{" + numbers + "}", sa.ARRAY(sa.BigInteger))
+    return sa.func.unnest(array).table_valued("value", with_ordinality="key", name="numbers").render_derived().c
 
 
 def row_query(
@@ -61,7 +95,10 @@ def row_query(
     row = sa.select(row_object(endpoint, fields, include, as_of)).where(endpoint.table.c.id == sa.bindparam("id"))
     resources = resource, *map(embedded_resource, include)
     statement = sa.select(*last_changes(*resources, of_row=True, as_of=as_of), row.scalar_subquery())
-    return with_past_rows(statement, resources, of_row=True) if as_of else statement
+    if not as_of:
+        return statement
+    table = past_rows(resource, sa.bindparam("id")).cte(resource)
+    return with_past_rows(statement, table, include, sa.select(endpoint.table.c.id))
 
 
 def row_object(
@@ -72,18 +109,20 @@ def row_object(
     columns = schema_fields(endpoint.schema, table, fields)
     for name in endpoint.includes:
         if name in include:
-            columns[name] = json_text(embedded_rows(table, name))
+            columns[name] = json_text(embedded_rows(table, name, as_of))
     row = json_object(columns)
     return past_object(endpoint.name, row) if as_of and not (fields or include) else row
 
 
-def embedded_rows(table: Any, include: str) -> Any:
+def embedded_rows(table: Any, include: str, as_of: bool) -> Any:
     """Return the rows that an include embeds: a company's rows as an array, or a row's company as an object."""
     other = ENDPOINTS[embedded_resource(include)]
     rows = other.table.alias(include)
     objects = sa.select(json_object(schema_fields(other.schema, rows)).label("o"))
     if include == "company":
-        return objects.where(rows.c.id == table.c.company_id).correlate(table).scalar_subquery()
+        own = objects.where(rows.c.id == table.c.company_id).correlate(table)
+        past = past_rows(other.name, sa.literal_column(f"{table.name}.company_id")).cte(other.name, nesting=True)
+        return (own.add_cte(past) if as_of else own).scalar_subquery()
     own = objects.where(rows.c.company_id == table.c.id).order_by(rows.c.created_at, rows.c.id)
     return json_array(own.correlate(table).scalar_subquery())
 
@@ -95,7 +134,7 @@ def conditions(query: Query) -> Iterator[Condition]:
     first = query.sort_keys[0]
     if query.cursor_nulls:
         yield after_cursor(query)
-    elif len(query.sort_keys) > 2 and isinstance(first.column.type, Time) and not first.column.nullable:
+    elif len(query.sort_keys) > 2 and isinstance(first.column.type, Time) and not first.nullable:
         # Always true; with it SQLite uses the first key's index, and sorts only rows with equal values.
         yield first.column <= sa.literal_column("'9999-12-31T23:59:59Z'")
 
@@ -155,14 +194,14 @@ def contains_word(table: Any, names: list[str], index: int) -> Condition:
 def order_by(key: SortKey) -> sa.ColumnElement[Any]:
     """Return the ORDER BY term of a sort key; nulls come last in both directions."""
     ordered: sa.UnaryExpression[Any] = key.column.desc() if key.descending else key.column.asc()
-    return ordered.nulls_last() if key.column.nullable else ordered
+    return ordered.nulls_last() if key.nullable else ordered
 
 
 def after_cursor(query: Query) -> Condition:
     """Return the condition that a row comes after the cursor's row."""
     keys = query.sort_keys
     parameters = [bind(f"cursor{index}", key.column) for index, key in enumerate(keys)]
-    if all(not key.descending and not key.column.nullable for key in keys):
+    if all(not key.descending and not key.nullable for key in keys):
         # A comparison of row values can seek in an index.
         return sa.tuple_(*(key.column for key in keys)) > sa.tuple_(*parameters)
     alternatives: list[Condition] = []
@@ -171,7 +210,7 @@ def after_cursor(query: Query) -> Condition:
         alternatives.append(sa.and_(*equal, after_value(key, None if is_null else parameter)))
         equal.append(key.column.is_(None) if is_null else key.column == parameter)
     first = keys[0]
-    if first.column.nullable:
+    if first.nullable:
         return sa.or_(*alternatives)
     # Implied by the alternatives; with it SQLite can seek in the first key's index.
     bound = first.column <= parameters[0] if first.descending else first.column >= parameters[0]
@@ -183,4 +222,4 @@ def after_value(key: SortKey, value: Any) -> Condition:
     if value is None:
         return sa.false()
     after = key.column < value if key.descending else key.column > value
-    return sa.or_(after, key.column.is_(None)) if key.column.nullable else after
+    return sa.or_(after, key.column.is_(None)) if key.nullable else after

@@ -16,10 +16,10 @@ from api.changes import is_not_modified, set_version, version_query
 from api.parameters import Parameters
 from api.problems import problem
 from api.query import ListRequest
-from api.read_views import cache_headers, read_page
+from api.read_views import cache_headers, first_page, next_page
 from api.resources import ENDPOINTS, Endpoint
 from database.columns import format_of
-from database.connection import begin_snapshot, execute
+from database.connection import begin_snapshot, execute, execute_read
 from database.sqlite import driver
 from formats.values import AMOUNT, BOOLEAN, INTEGER
 
@@ -77,9 +77,9 @@ def statements() -> Iterator[tuple[str, ...]]:
 
 def list_pages(endpoint: Endpoint) -> Iterator[str]:
     """Yield each page of the resource's list, as of the version of this request: its rows' JSON joined by commas."""
-    listing, cursor = ListRequest(endpoint), None
-    while cursor != "":
-        if cursor:
-            listing.seek(cursor)
-        rows, cursor, _count = read_page(listing)
-        yield rows
+    listing = ListRequest(endpoint)
+    page = first_page(listing)
+    yield page.rows
+    while page.cursor:
+        page = next_page(listing, page.cursor, execute_read)
+        yield page.rows

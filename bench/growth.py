@@ -26,16 +26,17 @@ def measure_growth(folder: Path, database: Database, plan: Plan) -> list[Finding
     """Return how cost grows with the companies, and what the last page and a streamed list cost."""
     largest = seed_database(folder / "largest-source", plan.largest)
     server = Waitress(folder / "largest", largest)
-    findings = compare_sizes(folder, database, plan) if plan.large else []
-    findings += [*compare_versions(Waitress(folder / "versions", database), database, plan)]
+    large = seed_database(folder / "large-source", plan.large) if plan.large else database
+    findings = compare_sizes(folder, database, large, plan) if plan.large else []
+    findings += [*compare_versions(Waitress(folder / "versions", large), large, plan)]
     findings.append(compare_pages(server, largest, plan))
     return [*findings, *stream(server, "contacts"), *stream(server, "changes?net=true")]
 
 
-def compare_sizes(folder: Path, database: Database, plan: Plan) -> list[Finding]:
+def compare_sizes(folder: Path, database: Database, large_database: Database, plan: Plan) -> list[Finding]:
     """Return the cost of each reading workload with many companies in terms of its cost with few."""
     small = Waitress(folder / "small", database)
-    large = Waitress(folder / "large", seed_database(folder / "large-source", plan.large))
+    large = Waitress(folder / "large", large_database)
     findings = []
     with running((small, large)):
         for workload in filter(targets.GROWTH.get, plan.workloads):

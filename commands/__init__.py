@@ -9,6 +9,7 @@ from commands.files import export_command, import_command
 from commands.group import CommandGroup
 from commands.history import revert_command
 from commands.keys import keys
+from commands.mcp import mcp_command
 from commands.seed import seed
 from commands.serve import serve
 from database import sqlite
@@ -34,3 +35,4 @@ cli.add_command(copy)
 cli.add_command(revert_command)
 cli.add_command(forget)
 cli.add_command(check)
+cli.add_command(mcp_command)

@@ -98,6 +98,9 @@ def print_undo(options: Mapping[str, str | None]) -> None:
         program = click.get_current_context().find_root().info_name or ""
         program = f"python {program}" if program.endswith(".py") else program
         url = options["database_url"]
+        if url and (parsed := settings_of(options).database_url).get_backend_name() != "sqlite":
+            # Standard error is often kept in logs: they get no password.
+            url = display_name(parsed)
         database = f" --database {shlex.quote(url)}" if url else ""
         click.echo(f"To undo: {program} revert --request {g.request_id}{database}", err=True)
 

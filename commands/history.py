@@ -40,7 +40,8 @@ def revert_command(
         except (Conflict, ValidationError) as error:
             found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
             details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]
-            raise click.ClickException("\n".join(details)) from None
+            hint = ["Add --conflicts skip or --conflicts overwrite."] if isinstance(error, Conflict) else []
+            raise click.ClickException("\n".join(details + hint)) from None
         except HTTPException as error:
             raise click.ClickException(str(error.description)) from None
         for entry in entries:

@@ -237,7 +237,7 @@ def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
 def execute_read(source: Source, /, *arguments: Any, **values: Any) -> Any:
     """Run a statement like execute(), but not for longer than MAX_READ_SECONDS.
 
-    Raises ReadTimeout, or TooManyLongReads.
+    Raises ReadTimeout, or TooManyLongReads, and ends a snapshot: PostgreSQL would refuse to read on in it.
     """
     own = connection()
     # Any read may be a long one where the driver reports no progress.
@@ -249,6 +249,8 @@ def execute_read(source: Source, /, *arguments: Any, **values: Any) -> Any:
     except own.home.engine.dialect.loaded_dbapi.Error as error:
         if own.home.backend.BROKEN_OFF not in {getattr(error, name, "") for name in ("sqlite_errorname", "sqlstate")}:
             raise
+        own.read_since = math.inf
+        own.end()
         raise (TooManyLongReads if own.home.long_reads.taken > own.has_slot else ReadTimeout) from None
     finally:
         own.read_since = math.inf

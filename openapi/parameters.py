@@ -77,7 +77,12 @@ SHARED: dict[str, JSONSchema] = {
         ("If-None-Match.create", ETAG, "*", "`*` creates the row; if it exists, the response is 412."),
         ("If-Match", ETAG, '"6f1c2b7a-394"', "The `ETag` of the row; if it has changed, the response is 412."),
         ("Idempotency-Key", PRINTABLE, "import-7", "Makes the request safe to repeat for 24 hours."),
-        ("X-Request-Id", TEXT, "sync-42", "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`."),
+        (
+            "X-Request-Id",
+            TEXT,
+            "sync-42",
+            "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`, not `.` or `..`.",
+        ),
     )
 }
 

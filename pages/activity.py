@@ -116,7 +116,7 @@ def writes_query(filters: tuple[str, ...]) -> sa.Select[Any]:
 
 
 def read_entries(since: int, **values: str) -> list[dict[str, Any]]:
-    """Return what the changes after a version come to for each row, with the `fields` that differ."""
+    """Return one entry for each row that changed after a version, with the `fields` that differ."""
     bound = {"since": since, "until": NEWEST, "after": since, **values}
     page, _version = read_changes(Selection(tuple(values), net=True), MAX_ENTRIES, execute_read, **bound)
     entries: list[dict[str, Any]] = json.loads(f"[{page.rows}]")

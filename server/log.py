@@ -96,7 +96,7 @@ def log_request(response: Response) -> Response:
         {
             "client": quote(request.remote_addr or "-", safe=":"),
             "method": quote(request.method),
-            "path": redact(quote(request.path)),
+            "path": g.get("log_path") or redact(quote(request.path)),
             "status": response.status_code,
             "ms": round((time.perf_counter() - g.started) * 1000, 1),
             # Of a long list, the length isn't known before it is sent.

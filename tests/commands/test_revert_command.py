@@ -50,6 +50,14 @@ def test_the_printed_command_names_the_database(run_command: RunCommand, tmp_pat
     assert run_external_sql(f"sqlite:///{tmp_path}/other.db", "SELECT count(*) FROM companies") == [(0,)]
 
 
+@pytest.mark.tools
+@pytest.mark.databases("postgresql")
+def test_the_printed_command_has_no_password(run_command: RunCommand, database: str) -> None:
+    url = database.replace("postgres:@", "postgres:secret@")
+    seeded = run_command("seed", "--companies", "1", "--database", url)
+    assert "--database 'postgresql+psycopg://postgres:***@" in seeded.stderr and "secret" not in seeded.stderr
+
+
 def test_a_dry_run_prints_what_it_would_do_and_changes_nothing(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("seed", "--companies", "2")
     before = rows(tmp_path)
@@ -69,7 +77,10 @@ def test_a_dry_run_prints_what_it_would_do_and_changes_nothing(run_command: RunC
         (("--to", "9"), "Error: to: Must not be after the last change, 3.\n"),
         (("--request", "nobody"), "Error: There are no changes by the request nobody.\n"),
         (("--key", "nobody", "--since", "0"), "Error: There are no changes by the key nobody.\n"),
-        (("--request", "REQUEST"), "Error: companies/acme: Was changed afterwards, by change 2.\n"),
+        (
+            ("--request", "REQUEST"),
+            "companies/acme: Was changed afterwards, by change 2.\nAdd --conflicts skip or --conflicts overwrite.\n",
+        ),
     ],
 )
 def test_what_can_not_be_reverted_is_named(

@@ -11,7 +11,15 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from database.connection import ReadTimeout, connection, discard_connections, execute, execute_read, write_transaction
+from database.connection import (
+    ReadTimeout,
+    begin_snapshot,
+    connection,
+    discard_connections,
+    execute,
+    execute_read,
+    write_transaction,
+)
 from database.slots import Slots
 from tests.conftest import CreateRow, ExecutedStatement
 
@@ -55,6 +63,10 @@ def test_a_read_is_broken_off_after_the_limit_and_its_connection_goes_on(
         own = connection()
         assert execute_read(COUNT, most=10).fetchone() == (10,)
         assert connection() is own
+        begin_snapshot()
+        with pytest.raises(ReadTimeout):
+            execute_read(COUNT, most=10**8)
+        assert execute_read(COUNT, most=10).fetchone() == (10,)
 
 
 @pytest.mark.databases("sqlite", "postgresql")

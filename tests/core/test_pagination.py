@@ -149,7 +149,6 @@ def test_a_streamed_list_is_complete(reader: FlaskClient, app: Flask, monkeypatc
     paths = [COMPANIES, *(f"{COMPANIES}?{query}" for query in WHOLE_LISTS)]
     whole = {path: reader.get(path).data for path in paths}
     monkeypatch.setattr("api.query.MAX_PAGE", 4)
-    monkeypatch.setattr("api.query.MAX_SORTED_PAGE", 20)
 
     for path, body in whole.items():
         with reader.get(path, headers={"Prefer": "count=exact"}) as response:

@@ -125,7 +125,7 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
             "companies?asOf=2024-01-01T00:00:00+02:00",
             f"asOf can be a version or a time, not '2024-01-01T00:00:00 02:00'. {INVALID_TIME} {PLUS}",
         ),
-        ("companies?asOf=2999-01-01T00:00:00Z", "asOf can't be '2999-01-01T00:00:00Z': that is yet to come."),
+        ("companies?asOf=2999-01-01T00:00:00Z", "asOf can't be '2999-01-01T00:00:00Z': that is in the future."),
     ],
 )  # fmt: skip
 def test_an_unknown_parameter_or_invalid_value_is_400(admin: FlaskClient, path: str, detail: str) -> None:

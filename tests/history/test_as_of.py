@@ -50,6 +50,8 @@ QUERIES = [
     "companies?fields=name,id",
     "companies?include=contacts,conversations",
     "companies?include=contacts&fields=name&limit=2",
+    "companies?include=contacts,conversations,contacts,contacts&fields=name,name&limit=2",
+    "companies?include=contacts,conversations&sort=-name&q=a",
     "companies/special?include=conversations,contacts",
     "companies/special?fields=dealValue",
     "companies?id=special&id=nobody",
@@ -73,6 +75,7 @@ QUERIES = [
     "conversations?isRead=false&trustUploads=true",
     "conversations/chat",
     "conversations?include=company&q=visitor",
+    "conversations?include=company&sort=-status",
 ]
 
 
@@ -149,9 +152,33 @@ def test_whole_lists_of_several_pages_are_as_they_were(
     at, paths = version(reader), ["contacts", "contacts?sort=-name", "companies?include=contacts&sort=-dealValue"]
     then = [reader.get(f"/api/v1/{path}").text for path in paths]
     change_everything(query)
-    monkeypatch.setattr("api.query.MAX_SORTED_PAGE", 10)
+    monkeypatch.setattr("api.query.MAX_PAGE", 10)
 
     assert [reader.get(f"/api/v1/{path}{'&' if '?' in path else '?'}asOf={at}").text for path in paths] == then
+
+
+@pytest.mark.parametrize(
+    ("path", "sorts"),
+    [("contacts?asOf=VERSION", 1), ("contacts?asOf=VERSION&sort=-name", 1), ("contacts?sort=name", 1), ("contacts", 0)],
+)
+def test_all_pages_of_a_whole_list_sort_its_rows_once(
+    special_rows: None,
+    reader: FlaskClient,
+    statements: list[ExecutedStatement],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    sorts: int,
+) -> None:
+    path = f"/api/v1/{path.replace('VERSION', str(version(reader)))}"
+    monkeypatch.setattr("api.query.MAX_PAGE", 10)
+    statements.clear()
+    count = len(json.loads(reader.get(path).data))
+
+    pages = [each.sql for each in statements if "AS page" in each.sql]
+    of_all_rows = [sql for sql in pages if "LIMIT" not in sql.partition("AS page")[0] and "numbers" not in sql]
+    assert len(of_all_rows) == sorts
+    assert len(pages) - sorts == -(-count // 10) > 1
+    assert sum("GROUP BY changes.row_id" in sql for sql in pages) == ("asOf" in path)
 
 
 @pytest.mark.parametrize("as_of", ["version", "time"])
@@ -251,6 +278,12 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
     assert (row["name"], row["email"], row["companyId"], row["updatedAt"]) == ("1", None, None, None)
     assert reader.get(f"{CONTACTS}?asOf=1&email=null&sort=-createdAt&fields=id").json == [{"id": "c1"}]
 
+    for number in range(2, 4):
+        log_change(query, number, NOON)
+    assert [[row["id"] for row in page] for page in pages(reader, f"{CONTACTS}?asOf=3&sort=createdAt&limit=1")] == [
+        ["c1"], ["c2"], ["c3"]
+    ]  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("as_of", "status", "detail"),
@@ -269,7 +302,7 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
         ("2024-01-01T00:00:00", 400, "Must be a time with an offset"),
         ("2024-13-01T00:00:00Z", 400, "Must be a time that exists"),
         ("2024-01-01T00:00:00+01:00", 400, "send %2B for a plus sign"),
-        ("9999-12-31T23:59:59Z", 400, "asOf can't be '9999-12-31T23:59:59Z': that is yet to come."),
+        ("9999-12-31T23:59:59Z", 400, "asOf can't be '9999-12-31T23:59:59Z': that is in the future."),
         ("0&asOf=1", 400, "asOf must be given once"),
         ("0", 200, ""),
         ("1", 200, ""),
@@ -307,6 +340,7 @@ def test_a_version_can_be_kept_for_good(
     create_row("contacts", id="c")
 
     assert first.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert first.headers["Vary"] == "Authorization"
     assert first.headers["Dataset-Version"] == "1"
     again = reader.get(f"{url}1", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")

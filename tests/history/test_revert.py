@@ -1,5 +1,6 @@
 """Reverting: the changes of a request, of a key, or all after a version, are taken back by new ones."""
 
+import json
 from typing import Any
 
 import pytest
@@ -84,6 +85,70 @@ def test_everything_after_a_version_is_taken_back(
     assert revert(writer, to=version(writer)).json == []
 
 
+def test_a_revert_that_is_sent_again_changes_nothing(two_rows: None, writer: FlaskClient, other: FlaskClient) -> None:
+    change_all(writer)
+    for request_id in "deletion", "batch":
+        assert revert(writer, requestId=request_id).status_code == 200
+    before = rows(writer)
+
+    for values in (
+        {"requestId": "batch"},
+        {"requestId": "deletion", "conflicts": "skip"},
+        {"requestId": "batch", "conflicts": "overwrite"},
+    ):
+        again = revert(writer, **values)
+        assert (again.status_code, again.json, rows(writer)) == (200, [], before)
+    other.patch(f"{CONTACTS}/ann", json={"name": "Anne"})
+    assert [*errors(revert(writer, requestId="batch"))] == ["/contacts/ann"]
+
+
+@pytest.mark.parametrize("conflicts", [None, "skip", "overwrite"])
+def test_a_company_that_others_put_rows_into_is_a_conflict(
+    writer: FlaskClient, other: FlaskClient, conflicts: str | None
+) -> None:
+    writer.put(f"{CONTACTS}/eve", json={"name": "Eve"})
+    start = version(writer)
+    writer.put(f"{COMPANIES}/acme", json={"name": "Acme"})
+    writer.put(f"{CONTACTS}/ann", json={"name": "Ann", "companyId": "acme"})
+    other.patch(f"{CONTACTS}/eve", json={"companyId": "acme"})
+    # Eve's company is from before this change.
+    writer.patch(f"{CONTACTS}/eve", json={"title": "CEO"})
+    before = rows(writer)
+
+    response = revert(writer, keyId=key_id(writer), since=start, **({"conflicts": conflicts} if conflicts else {}))
+    found = rows(writer)
+    if conflicts is None:
+        assert (response.status_code, found) == (409, before)
+        assert errors(response) == {"/companies/acme": "contacts/eve is in it."}
+    elif conflicts == "skip":
+        assert (set(found), found["contacts", "eve"]["companyId"]) == (set(before) - {("contacts", "ann")}, "acme")
+        assert found["contacts", "eve"]["title"] is None
+    else:
+        assert set(found) == {("contacts", "eve")}
+        assert (found["contacts", "eve"]["companyId"], found["contacts", "eve"]["title"]) == (None, None)
+
+
+def test_more_conflicts_than_are_listed_are_counted(writer: FlaskClient, other: FlaskClient) -> None:
+    body = [{"id": f"c{number}", "name": "Ann"} for number in range(101)]
+    writer.post(f"{CONTACTS}?matchOn=id", json=body, headers=BATCH)
+    other.post(f"{CONTACTS}?matchOn=id", json=[{**row, "title": "CEO"} for row in body])
+
+    response = revert(writer, requestId="batch")
+    assert (response.status_code, len(errors(response))) == (409, 100)
+    assert response.json["detail"].endswith(" The first 100 of 101 are listed.")
+
+
+def test_a_row_from_before_a_required_field_gets_its_default(writer: FlaskClient, query: Query) -> None:
+    data = json.dumps({"id": "acme", "name": "Acme", "createdAt": NOON, "updatedAt": NOON})
+    columns = "INSERT INTO changes (seq, resource, row_id, action, at, data)"
+    query(f"{columns} VALUES (1, 'companies', 'acme', 'created', '{NOON}', :data)", data=data)
+    query(f"{columns} VALUES (2, 'companies', 'acme', 'deleted', '{NOON}', NULL)")
+
+    assert revert(writer, to=1).status_code == 200
+    row = writer.get(f"{COMPANIES}/acme").json
+    assert (row["name"], row["position"], row["isCustomer"], row["notes"]) == ("Acme", 0, False, None)
+
+
 def test_the_changes_of_a_key_after_a_version_are_taken_back(
     two_rows: None, writer: FlaskClient, other: FlaskClient
 ) -> None:
@@ -128,7 +193,7 @@ def test_a_row_that_others_changed_afterwards_is_a_conflict(
     assert [each["id"] for each in preview.json] == ["ann", "bob"]
     assert [each["id"] for each in revert(writer, requestId="batch", conflicts="skip").json] == ["bob"]
     assert writer.get(f"{CONTACTS}/ann").json == before["contacts", "ann"]
-    assert revert(writer, requestId="batch").status_code == 409
+    assert errors(revert(writer, requestId="batch")) == {"/contacts/ann": "Was changed afterwards, by change 6."}
     [entry] = [each for each in revert(writer, requestId="batch", conflicts="overwrite").json if each["id"] == "ann"]
     assert (entry["data"]["title"], entry["data"]["phone"]) == (None, None)
 

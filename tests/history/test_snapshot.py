@@ -176,7 +176,7 @@ def test_the_headers_name_the_version_and_if_none_match_is_304(writer: FlaskClie
         ("asOf=2", 400, "asOf must be a whole number from 0 to 1"),
         ("asOf=", 400, "asOf can be a version or a time"),
         ("asOf=0&asOf=1", 400, "asOf must be given once"),
-        ("asOf=9999-01-01T00:00:00Z", 400, "yet to come"),
+        ("asOf=9999-01-01T00:00:00Z", 400, "in the future"),
     ],
 )
 def test_another_parameter_or_a_version_that_is_not_yet_is_400(
@@ -197,15 +197,15 @@ def test_all_tables_are_of_one_version_while_another_program_writes(
 ) -> None:
     create_row("companies", id="acme")
     create_row("contacts", id="jane", companyId="acme")
-    read_page = snapshot.read_page
+    first_page = snapshot.first_page
 
     def read_and_write(listing: Any) -> Any:
-        page = read_page(listing)
+        page = first_page(listing)
         if listing.endpoint.name == "companies":
             run_external_sql(database, "DELETE FROM companies")
         return page
 
-    monkeypatch.setattr(snapshot, "read_page", read_and_write)
+    monkeypatch.setattr(snapshot, "first_page", read_and_write)
     file = open_snapshot()
     assert file.execute("SELECT companyId FROM contacts").fetchone()[:] == ("acme",)
     monkeypatch.undo()

@@ -24,7 +24,7 @@ Document = dict[str, Any]
 REVERT = f"{API}/changes/revert"
 ID_PATTERN = r"^(\.{0,2}[A-Za-z0-9_~-]|\.{3})[A-Za-z0-9._~-]*$"
 # Headers of HTTP, which the document doesn't describe.
-STANDARD_HEADERS = {"Content-Type", "Content-Length", "X-Content-Type-Options"}
+STANDARD_HEADERS = {"Content-Type", "Content-Length", "Vary", "X-Content-Type-Options"}
 
 
 @pytest.fixture

@@ -11,15 +11,28 @@ import pytest
 
 from tests.conftest import ROOT
 
-# The command file of each room, and the lines in other files that import or call the room.
+# The command file of each room, the lines in other files that import or call the room, and what it answers.
 ROOMS = {
-    "openapi": ("", r"from openapi import .*|    init_openapi\(app\)"),
-    "pages": ("", r"from pages import .*|    init_pages\(app\)"),
-    "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*"),
-    "transfer": ("files", r".*(export|import)_command.*"),
-    "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*"),
-    "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*"),
+    "openapi": ("", r"from openapi import .*|    init_openapi\(app\)", "GET /openapi.json"),
+    "pages": ("", r"from pages import .*|    init_pages\(app\)", "GET /settings/activity"),
+    "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*", "serve"),
+    "transfer": ("files", r".*(export|import)_command.*", "export"),
+    "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*", "GET /healthz"),
+    "mcp": ("mcp", r".*mcp.*", "POST /mcp"),
+    "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*", "GET /api/v1/webhooks"),
 }
+# Prints what there is: a request that is not 404, or a command.
+FIND_ROOMS = """
+import sys
+from commands import cli
+from service import create_app
+from settings import load_settings
+client = create_app(load_settings({"database_url": "sqlite:///rooms.db"}, {})).test_client()
+for name in sys.argv[1:]:
+    method, _, path = name.partition(" ")
+    if client.open(path, method=method).status_code != 404 if path else name in cli.commands:
+        print(name)
+"""
 
 
 DESCRIBE_TASKS = """
@@ -42,7 +55,7 @@ def project_copy(tmp_path: Path) -> Path:
 
 def run_command(folder: Path, *command: str) -> str:
     """Run a command in a copy; return what it prints."""
-    # One case of each test: all of them would take a minute for each room.
+    # One case of each test: all of them would take a minute.
     environment = {**os.environ, "ONE_OF_EACH": "1"}
     completed = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500
@@ -57,22 +70,33 @@ def run_tests(folder: Path, *paths: str) -> str:
     return run_command(folder, sys.executable, "-m", "pytest", *options, *paths)
 
 
-# Slow: it runs the core's tests once for each room.
+def remove_rooms(folder: Path, *rooms: str) -> None:
+    """Remove the folders of rooms, and the lines that import or call them."""
+    for room in rooms:
+        commands, lines, _answer = ROOMS[room]
+        shutil.rmtree(folder / room)
+        shutil.rmtree(folder / "tests" / room, ignore_errors=True)
+        if commands:
+            (folder / "commands" / f"{commands}.py").unlink()
+        for path in folder / "service.py", folder / "commands" / "__init__.py":
+            kept = [each for each in path.read_text(encoding="utf-8").splitlines() if not re.fullmatch(lines, each)]
+            path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
 @pytest.mark.tools
 @pytest.mark.parametrize("room", ROOMS)
-def test_the_core_works_without_a_room(project_copy: Path, room: str) -> None:
-    commands, lines = ROOMS[room]
-    for folder in project_copy / room, project_copy / "tests" / room:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    if commands:
-        (project_copy / "commands" / f"{commands}.py").unlink()
-    path = project_copy / ("commands/__init__.py" if commands else "service.py")
-    for each in {path, project_copy / "service.py"}:
-        kept = [line for line in each.read_text(encoding="utf-8").splitlines() if not re.fullmatch(lines, line)]
-        each.write_text("\n".join(kept) + "\n", encoding="utf-8")
+def test_a_room_can_be_taken_away(project_copy: Path, room: str) -> None:
+    remove_rooms(project_copy, room)
 
-    assert room not in re.findall(r"^from (\w+)", (project_copy / "service.py").read_text(encoding="utf-8"), re.M)
+    answers = [answer for _commands, _lines, answer in ROOMS.values()]
+    found = run_command(project_copy, sys.executable, "-c", FIND_ROOMS, "GET /api/v1/contacts", *answers)
+    assert found.splitlines() == ["GET /api/v1/contacts", *(each for each in answers if each != ROOMS[room][2])]
+
+
+@pytest.mark.tools
+def test_the_core_works_without_rooms(project_copy: Path) -> None:
+    remove_rooms(project_copy, *ROOMS)
+
     assert " passed" in run_tests(project_copy, "tests/core")
 
 

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.conftest import LiveServer, send_request
-from tests.pages.browser.conftest import DESKTOP, PHONE, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 from tests.pages.browser.test_settings_page import LONG_NAME, sign_in
 
 pytestmark = pytest.mark.tools
@@ -22,7 +22,7 @@ def patch(server: LiveServer, path: str, **fields: object) -> None:
         assert connection.getresponse().status == 200
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
 def test_a_request_is_found_by_its_key_read_and_reverted(
     open_page: OpenPage, demo: LiveServer, width: int, scheme: str
 ) -> None:
@@ -61,6 +61,7 @@ def test_a_request_is_found_by_its_key_read_and_reverted(
     check("reverted")
     assert json.loads(send_request(demo, path)[1])["title"] == "CTO"
 
+    patch(demo, path, title="CFO")
     page.go_back()
     page.go_back()
     page.get_by_role("link", name="Revert…").click()

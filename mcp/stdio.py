@@ -1,0 +1,97 @@
+"""The protocol over standard input and output: each line goes to `/mcp` of the app in this process, or of a server."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from flask import Flask
+
+from formats.json_text import InvalidJSON, parse_json
+from mcp.protocol import META
+
+TIMEOUT_SECONDS = 60
+PING = b'{"jsonrpc": "2.0", "id": 0, "method": "ping"}'
+
+# Returns the answer to a message with these headers, nothing for a notification. Raises NoAnswer.
+Send = Callable[[bytes, dict[str, str]], bytes]
+
+
+class NoAnswer(Exception):
+    """A message got no answer of the protocol; the message is one sentence."""
+
+
+def to_app(app: Flask, own: dict[str, str]) -> Send:
+    """Return a function that sends a message to the app, with headers of its own."""
+
+    def send(message: bytes, headers: dict[str, str]) -> bytes:
+        # A context of its own: that of the command would keep what one message leaves for the next.
+        with app.app_context():
+            response = app.test_client().post("/mcp", data=message, headers=headers | own)
+        return answer_in(response.status_code, response.data)
+
+    return send
+
+
+def to_server(url: str, own: dict[str, str]) -> Send:
+    """Return a function that sends a message to a server, with headers of its own. Raises NoAnswer."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"http", "https"} or not rest or "@" in rest:
+        raise NoAnswer(f"{url} is not the address of a server, as in http://127.0.0.1:8000.")
+
+    def send(message: bytes, headers: dict[str, str]) -> bytes:
+        try:
+            parts = urlsplit(url)
+            connect = HTTPSConnection if scheme == "https" else HTTPConnection
+            with closing(connect(parts.netloc, timeout=TIMEOUT_SECONDS)) as connection:
+                connection.request("POST", f"{parts.path.rstrip('/')}/mcp", message, headers | own)
+                response = connection.getresponse()
+                return answer_in(response.status, response.read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise NoAnswer(f"{url} can't be reached: {error or type(error).__name__}.") from None
+
+    return send
+
+
+def answer_in(status: int, body: bytes) -> bytes:
+    """Return the answer in a response. Raises NoAnswer for a problem, or another program's response."""
+    if status == 202 or body.startswith(b'{"jsonrpc"'):
+        return body
+    try:
+        detail = str(json.loads(body)["detail"])
+    except (ValueError, LookupError, TypeError):
+        detail = f"No Cardfile with the endpoint /mcp is at this address (status {status})."
+    raise NoAnswer(detail)
+
+
+def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
+    """Send each line as a message, and write the answer as a line, until the input ends."""
+    for line in filter(bytes.strip, lines):
+        try:
+            message = parse_json(line)
+        except InvalidJSON:
+            message = None
+        try:
+            answer = send(line, headers_of(message))
+        except NoAnswer as error:
+            request_id = message.get("id") if isinstance(message, dict) else None
+            fault = {"jsonrpc": "2.0", "id": request_id, "error": {"code": -32603, "message": str(error)}}
+            answer = json.dumps(fault).encode() if type(request_id) in {str, int} else b""
+        if answer:
+            output.write(answer + b"\n")
+            output.flush()
+
+
+def headers_of(message: Any) -> dict[str, str]:
+    """Return the headers that a message over HTTP has in the revision without sessions."""
+    try:
+        params, version = message["params"], message["params"]["_meta"][f"{META}protocolVersion"]
+        found = {"MCP-Protocol-Version": version, "Mcp-Method": message["method"], "Mcp-Name": params.get("name")}
+    except (LookupError, TypeError):
+        return {}
+    # Others are not sent, and so refused as missing.
+    return {
+        name: text for name, text in found.items() if isinstance(text, str) and text.isascii() and text.isprintable()
+    }
