@@ -10,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats mcp migrations openapi operate packaging pages server transfer -type f ! -name '*.pyc')
+SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands database formats mcp migrations openapi operate packaging pages server transfer webhooks -type f ! -name '*.pyc')
 
 .PHONY: run test test-all soak coverage check bench binary pictures format clean
 

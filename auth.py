@@ -272,7 +272,9 @@ class LastUse:
 
 def init_auth(app: Flask) -> None:
     """Check the API key before every request of the app."""
-    app.extensions["last_use"] = LastUse(app)
+    last_use = app.extensions["last_use"] = LastUse(app)
+    # What servers start in each process that answers requests, and stop at its end.
+    app.extensions["background"] = [last_use]
     app.before_request(require_key)
 
 

@@ -1,4 +1,4 @@
-"""The tables: resources, API keys, the change log, stored responses and sessions. Nothing here knows HTTP."""
+"""The tables: resources, API keys, the change log, stored responses, sessions, webhooks. Nothing here knows HTTP."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -245,6 +245,49 @@ class Session(Base):
     kind: Mapped[str] = choice(("session", "link"))
     api_key_id: Mapped[str | None] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"))
     expires_at: Mapped[datetime] = mapped_column(Time())
+
+
+class Webhook(Row):
+    """A URL that changes are sent to: which ones, by which secrets (encrypted), and up to which number."""
+
+    __tablename__ = "webhooks"
+
+    url: Mapped[str] = url()
+    events: Mapped[list[str]] = mapped_column(sa.JSON().with_variant(JSONB(), "postgresql"))
+    description: Mapped[str | None] = text(255)
+    active: Mapped[bool] = flag(True)
+    # Why it was switched off; null if an admin did.
+    reason: Mapped[str | None] = text(500)
+    delivered: Mapped[int] = mapped_column(big_integer())
+    failures: Mapped[int] = mapped_column(sa.Integer(), default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(Time())
+    secret: Mapped[str] = mapped_column(sa.Text())
+    previous_secret: Mapped[str | None] = mapped_column(sa.Text())
+    previous_until: Mapped[datetime | None] = mapped_column(Time())
+    # The Dataset-Id that `delivered` belongs to: a copy of the database sends nothing.
+    dataset: Mapped[str] = mapped_column(string(64))
+    # Of the process that sends: a text that changes while it lives.
+    lease: Mapped[str | None] = mapped_column(string(64))
+    # Count the changes by admins, and those of `delivered` among them.
+    revision: Mapped[int] = mapped_column(sa.Integer(), default=0)
+    replays: Mapped[int] = mapped_column(sa.Integer(), default=0)
+    updated_at: Mapped[datetime] = mapped_column(Time(), sort_order=2)
+
+
+class WebhookAttempt(Base):
+    """A try to send a change to a webhook: what came back, or why nothing did."""
+
+    __tablename__ = "webhook_attempts"
+    __table_args__ = (sa.Index(None, "webhook_id", "number"),)
+
+    number: Mapped[int] = serial()
+    webhook_id: Mapped[str] = mapped_column(sa.ForeignKey("webhooks.id", ondelete="CASCADE"))
+    seq: Mapped[int] = mapped_column(big_integer())
+    at: Mapped[datetime] = mapped_column(Time(), index=True)
+    status: Mapped[int | None] = mapped_column(sa.Integer())
+    ms: Mapped[int] = mapped_column(sa.Integer())
+    error: Mapped[str | None] = mapped_column(sa.Text())
+    answer: Mapped[str] = mapped_column(sa.Text())
 
 
 def insert_statement(model: type[Base], insert: Any = sa.insert) -> Any:

@@ -17,6 +17,7 @@ from operate import init_operation
 from pages import init_pages
 from server.log import init_log
 from settings import Settings, load_settings
+from webhooks import init_webhooks
 
 
 def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_openapi(app)
     init_mcp(app)
     init_operation(app, settings)
+    init_webhooks(app, settings)
     return app
 
 

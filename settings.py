@@ -100,6 +100,22 @@ def origins(text: str) -> frozenset[str]:
     return found
 
 
+def secret_keys(text: str) -> tuple[str, ...]:
+    """Return secrets of at least 32 characters, the newest first."""
+    found = tuple(text.split(",")) if text != "none" else ()
+    if any(len(each) < 32 or not each.isprintable() for each in found):
+        raise ValueError("must be none, or at least 32 characters, as `openssl rand -hex 32` prints them")
+    return found
+
+
+def proxy(text: str) -> tuple[str, int] | None:
+    """Return the host and port of an HTTP proxy, or None."""
+    found = re.fullmatch(r"http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})/?", text)
+    if not found and text != "none":
+        raise ValueError("must be none, or an HTTP proxy, as in http://proxy.example:3128")
+    return (found[1].strip("[]"), int(found[2])) if found else None
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings with their types and defaults; environment variables have these names in capitals."""
@@ -130,6 +146,18 @@ class Settings:
     keep_changes: int = setting(
         "0", "--keep-changes", whole_number(0, 36_500), "Days that superseded changes keep their data; 0 keeps it all."
     )
+    secret_key: tuple[str, ...] = setting(
+        "none", "--secret-key", secret_keys, "Secret that encrypts those of webhooks; older ones follow, by commas."
+    )
+    webhook_networks: str = setting(
+        "public",
+        "--webhook-networks",
+        one_of("public", "private"),
+        "Addresses of webhooks: public, or private ones too.",
+    )
+    webhook_proxy: tuple[str, int] | None = setting(
+        "none", "--webhook-proxy", proxy, "HTTP proxy that messages of webhooks are sent through."
+    )
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 
@@ -150,6 +178,7 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
                     values[row.name] = row.metadata["parse"](text)
                 except ValueError as error:
                     shown = without_password(text) if row.name == "database_url" else text
+                    shown = "***" if row.name == "secret_key" else shown
                     raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
                 break
     # Resolved now, not at import: the current folder may have changed.

@@ -27,6 +27,7 @@ SECTIONS = (
     "Targets",
     "Growth",
     "Load",
+    "Webhooks",
     "Size",
     "Ablation",
     "Notes",

@@ -20,6 +20,7 @@ from bench.report import (
     write_results,
 )
 from bench.size import measure_size
+from bench.webhooks import measure_webhooks
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 FULL = Plan(rounds=5, seconds=4, workloads=WORKLOADS, large=100_000, largest=200_000)
@@ -72,6 +73,7 @@ def measure(folder: Path, plan: Plan, tricks: list[str]) -> Sections:
     comparison = compare_peers(folder, database, plan)
     sections = describe_comparison(comparison, measure_growth(folder, database, plan), plan)
     sections["Load"] = finding_table(measure_load(folder, database, plan))
+    sections["Webhooks"] = finding_table(measure_webhooks(folder, database, plan))
     sources = [database.path, *(folder / "large-source").glob("cardfile.db")]
     return sections | describe_size([measure_size(folder / f"size-{each.parent.name}", each) for each in sources])
 

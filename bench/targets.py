@@ -32,6 +32,9 @@ GROWTH = {"all companies": 11, "page of 50": 1.2, "contacts": 1.2, "one company"
 # Cost of a workload as of a version in terms of its cost now.
 AS_OF = {"a whole list": ("all companies", 2), "a row": ("one company", 1.5)}
 LAST_PAGE_RATIO = 1.2
+THOUSAND_MESSAGES_MS = 2_000
+# Creates without a webhook in terms of those while one is sent to.
+WEBHOOK_RATIO = 1.1
 STREAM_MB = 50
 STREAM_FIRST_BYTE_MS = 100
 # A trick for speed stays if a workload loses more than this without it.

@@ -146,9 +146,9 @@ def choice(choices: tuple[str, ...], **options: Any) -> Any:
     return column(string(16), f"{{}} IN ({', '.join(map(repr, choices))})", **options)
 
 
-def flag() -> Any:
+def flag(default: bool = False) -> Any:
     """Declare a boolean column, false by default."""
-    return column(sa.Boolean(), "", "{} IN (0, 1)", default=False)
+    return column(sa.Boolean(), "", "{} IN (0, 1)", default=default)
 
 
 def time(**options: Any) -> Any:

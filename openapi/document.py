@@ -7,8 +7,8 @@ from flask import Flask
 
 from api.resources import ENDPOINTS
 from formats import public_name
-from openapi.json_schema import JSONSchema, component_schemas
-from openapi.operations import Operation, operations_of
+from openapi.json_schema import TEXT, JSONSchema, component_schemas, example_change, ref
+from openapi.operations import Operation, operations_of, schemas_of
 from openapi.parameters import SHARED, parameters_of
 from openapi.responses import HEADERS, error_responses, request_body, responses_of
 
@@ -16,9 +16,16 @@ TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",
     "snapshot": "All rows as a SQLite file, with the API's names, but without keys, sessions and the change log.",
     "keys": "The records of API keys. Requires a key with the `admin` scope.",
+    "webhooks": "URLs that changes are sent to. Requires a key with the `admin` scope.",
 }
 # The server's address in the document. Responses have the address of their request instead.
 ADDRESS = "http://127.0.0.1:8000"
+# The headers of a message (Standard Webhooks 1.0.0).
+MESSAGE_HEADERS = {
+    "webhook-id": ("msg_6f1c2b7a_1_409", "The id of the message, the same in every try."),
+    "webhook-timestamp": ("1705314600", "The time of this try, in seconds since 1970."),
+    "webhook-signature": ("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", "One or two signatures, by blanks."),
+}
 AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
 
 
@@ -28,20 +35,23 @@ def build_document(app: Flask) -> JSONSchema:
     about: JSONSchema = {"description": introduction, "contact": {"name": "The administrator of this server"}}
     about["license"] = {"name": "MIT", "url": "https://opensource.org/license/mit"}
     paths: dict[str, Any] = {}
-    for operation in operations_of(app):
+    operations = [*operations_of(app)]
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation)
+    tags, declared = {each.tag for each in operations}, schemas_of(app)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Cardfile", "version": "1", **about},
         "servers": [{"url": ADDRESS}],
-        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items() if name in tags],
         "paths": paths,
+        **({"webhooks": {"change": {"post": describe_message()}}} if "webhooks" in tags else {}),
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": AUTHENTICATION}},
             "parameters": SHARED,
             "headers": HEADERS,
             "responses": error_responses(),
-            "schemas": component_schemas(),
+            "schemas": component_schemas(declared),
         },
     }
 
@@ -59,4 +69,30 @@ def describe(operation: Operation) -> JSONSchema:
         "parameters": list(parameters_of(operation)),
         **({"requestBody": request_body(operation)} if operation.has_body else {}),
         "responses": responses_of(operation),
+    }
+
+
+def describe_message() -> JSONSchema:
+    """Return the OpenAPI object of the requests that webhooks send."""
+    change = example_change()
+    example = {"type": "company.created", "timestamp": change["at"], "data": change}
+    fixed = {"in": "header", "required": True, "schema": TEXT}
+    return {
+        "operationId": "receiveChange",
+        "tags": ["webhooks"],
+        "summary": "Receive a change",
+        "description": "Sent to the `url` of each webhook whose `events` include the change (Standard Webhooks 1.0.0).",
+        "security": [],
+        "parameters": [
+            {"name": name, "description": about, "example": value, **fixed}
+            for name, (value, about) in MESSAGE_HEADERS.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": ref("Message"), "example": example}},
+        },
+        "responses": {
+            "2XX": {"description": "The message was received. Any other answer is a failure, and it is sent again."},
+            "410": {"description": "The receiver is gone: the webhook is switched off."},
+        },
     }

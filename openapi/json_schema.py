@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from marshmallow import missing, validate
@@ -44,6 +44,19 @@ CHANGE: JSONSchema = {
     "before": {"description": "Only with `net=true`: the row before the changes; null if it did not exist."},
     "data": {"description": "The row after the change; null if it was deleted."},
 }
+ATTEMPT: JSONSchema = {
+    "seq": {"type": "integer", "minimum": 1, "description": "The number of the change."},
+    "at": TIME | {"description": "The time of the answer."},
+    "status": {"anyOf": [{"type": "integer"}, NULL], "description": "The HTTP status; null without an answer."},
+    "ms": {"type": "integer", "minimum": 0, "description": "The milliseconds that it took."},
+    "error": {"anyOf": [TEXT, NULL], "description": "Why it failed; null if it succeeded."},
+    "answer": TEXT | {"description": "The beginning of the answer's body."},
+}
+MESSAGE: JSONSchema = {
+    "type": TEXT | {"description": "The event, as in `contact.updated`."},
+    "timestamp": TIME | {"description": "The time of the change."},
+}
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="  # noqa: S105
 PROBLEM: JSONSchema = {
     "type": TEXT | {"description": "Always about:blank; the status code identifies the kind of error."},
     "title": TEXT | {"description": "The status code in words."},
@@ -88,8 +101,8 @@ def rule_schema(rule: Any) -> JSONSchema:
             return {"pattern": pattern_of(rule)}
         case schemas.is_ip_address:
             return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
-    # JSON Schema counts characters, not bytes.
-    return {}
+    # Rules of rooms say it themselves. JSON Schema counts characters, not bytes.
+    return dict(getattr(rule, "json_schema", {}))
 
 
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:
@@ -124,13 +137,11 @@ def request_fields(schema: PublicSchema, partial: bool = False) -> dict[str, JSO
     return fields
 
 
-def example_row(tag: str) -> JSONSchema:
-    """Return the example of a resource's rows."""
-    if tag == "changes":
-        row = example_row("companies")
-        change = {"seq": 1, "resource": "companies", "id": row["id"], "action": "created"}
-        return change | {"at": row["createdAt"], "keyId": KEY_ID, "requestId": REQUEST_ID, "data": row}
-    return (ENDPOINTS[tag].schema if tag in ENDPOINTS else KeySchema()).example()
+def example_change() -> JSONSchema:
+    """Return the example of a change."""
+    row = ENDPOINTS["companies"].schema.example()
+    change = {"seq": 1, "resource": "companies", "id": row["id"], "action": "created"}
+    return change | {"at": row["createdAt"], "keyId": KEY_ID, "requestId": REQUEST_ID, "data": row}
 
 
 def object_schema(properties: JSONSchema, required: Iterable[str], description: str, **options: Any) -> JSONSchema:
@@ -139,8 +150,8 @@ def object_schema(properties: JSONSchema, required: Iterable[str], description: 
     return {"type": "object", "description": description, "properties": properties, **names, **options}
 
 
-def component_schemas() -> dict[str, JSONSchema]:
-    """Return all schemas of the document."""
+def component_schemas(declared: Mapping[str, PublicSchema]) -> dict[str, JSONSchema]:
+    """Return all schemas of the document; `declared` are those of its tags."""
     row = {"anyOf": [*(ref(title_of(name)) for name in ENDPOINTS), NULL]}
     change = CHANGE | {name: row | CHANGE[name] for name in ("before", "data")}
     always = [name for name in change if name != "before"]
@@ -155,9 +166,26 @@ def component_schemas() -> dict[str, JSONSchema]:
         "Problem": object_schema(PROBLEM | {"errors": errors}, PROBLEM, "An error (RFC 9457)."),
         "Fault": object_schema(FIELD_ERROR, FIELD_ERROR, "An error in one field of the request body."),
     }
+    if "webhooks" in declared:
+        found |= webhook_schemas(declared["webhooks"])
     for endpoint in ENDPOINTS.values():
         found |= row_schemas(endpoint.schema, title_of(endpoint.name), endpoint.includes)
     return found
+
+
+def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
+    """Return the schemas of webhooks, of the tries to send to them, and of their messages."""
+    rows = row_schemas(schema, "Webhook")
+    created = response_fields(schema) | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
+    since = {"since": PARSED[values.parse_version] | {"description": "Send the changes after this number, again."}}
+    rows["WebhookPatch"]["properties"] |= since
+    result = {name: ATTEMPT[name] for name in ATTEMPT if name not in {"seq", "at"}}
+    return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {
+        "CreatedWebhook": object_schema(created, created, "A webhook and its new secret."),
+        "Attempt": object_schema(ATTEMPT, ATTEMPT, "A try to send a change."),
+        "TestResult": object_schema(result, result, "What came back from a test message."),
+        "Message": object_schema(MESSAGE | {"data": ref("Change")}, [*MESSAGE, "data"], "The message on a change."),
+    }
 
 
 def row_schemas(schema: PublicSchema, title: str, includes: Iterable[str] = ()) -> dict[str, JSONSchema]:

@@ -15,7 +15,8 @@ def convert(part: Any) -> Any:
         case {"examples": [example], **rest}:
             return convert(rest | {"example": example})
         case dict():
-            return {name: convert(value) for name, value in part.items()}
+            # OpenAPI 3.0 has no webhooks, and so no use for their message.
+            return {name: convert(value) for name, value in part.items() if name not in {"webhooks", "Message"}}
         case list():
             return [convert(each) for each in part]
     return part

@@ -9,6 +9,7 @@ from flask import Flask
 
 from api.resources import ENDPOINTS, Endpoint
 from auth import API, required_scope
+from schemas import KeySchema, PublicSchema
 
 # By verb for all resources, by name for other operations: query parameters and request headers besides X-Request-Id,
 # then headers of successful responses besides X-Request-Id, Dataset-Id and Dataset-Version.
@@ -35,8 +36,12 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "create_key": ((), ("Cache-Control",)),
     "roll_key": ((), ("Cache-Control",)),
     "delete_key": (("self",), ()),
+    "create_webhook": ((), ("Cache-Control",)),
+    "rotate_webhook": ((), ("Cache-Control",)),
 }
+KEYS = KeySchema()
 WITH_BODY = {"POST", "PUT", "PATCH"}
+WITHOUT_BODY = {"roll", "forget", "rotate", "test"}
 
 
 class Operation(NamedTuple):
@@ -47,6 +52,7 @@ class Operation(NamedTuple):
     noun: str
     tag: str
     endpoint: Endpoint | None
+    schema: PublicSchema
     path: str
     method: str
     scope: str
@@ -57,7 +63,7 @@ class Operation(NamedTuple):
     @property
     def has_body(self) -> bool:
         """Tell whether requests have a body."""
-        return self.method in WITH_BODY and self.verb not in {"roll", "forget"}
+        return self.method in WITH_BODY and self.verb not in WITHOUT_BODY
 
     def error_statuses(self) -> Iterator[int]:
         """Yield the status codes of all errors, and 304."""
@@ -65,12 +71,25 @@ class Operation(NamedTuple):
         yield from (400, 401)
         yield from [403] if self.scope != "read" else []
         yield from [404] if "{id}" in self.path or self.verb == "revert" else []
-        yield from [409] if {"Idempotency-Key", "self"} & set(self.parameters) else []
+        is_conflict = {"Idempotency-Key", "self"} & set(self.parameters) or self.name in {
+            "create_webhook",
+            "rotate_webhook",
+        }
+        yield from [409] if is_conflict else []
         yield from [410] if {"since", "asOf", "Idempotency-Key"} & set(self.parameters) else []
         yield from [412] if "If-Match" in self.parameters else []
         yield from (413, 415, 422) if self.has_body else ()
         yield from (429, 431, 500, 503)
         yield from [507] if self.method != "GET" or self.noun == "snapshot" else []
+
+
+def schemas_of(app: Flask) -> dict[str, PublicSchema]:
+    """Return the schema of each tag: of the resources, of keys, and those of rooms."""
+    return {
+        **{each.name: each.schema for each in ENDPOINTS.values()},
+        "keys": KEYS,
+        **app.extensions.get("schemas", {}),
+    }
 
 
 def operations_of(app: Flask) -> Iterator[Operation]:
@@ -81,7 +100,8 @@ def operations_of(app: Flask) -> Iterator[Operation]:
         (verb, _, noun), endpoint = name.partition("_"), ENDPOINTS.get(tag)
         row = TABLE.get(verb if endpoint else name, ((), ()))
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            head = name, verb, noun, tag, endpoint, path, method, required_scope(view, method)
+            schema = schemas_of(app).get(tag, KEYS)
+            head = name, verb, noun, tag, endpoint, schema, path, method, required_scope(view, method)
             yield Operation(*head, description_of(view, endpoint), *row)
 
 

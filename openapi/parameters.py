@@ -7,7 +7,7 @@ from api.changes import ETAGS
 from api.feed import MAX_CHANGES, NEWEST
 from api.query import MAX_FILTER_VALUES, MAX_PAGE, MAX_SEARCH_LENGTH, OPERATORS
 from api.resources import ENDPOINTS, Endpoint
-from openapi.json_schema import KEY_ID, REQUEST_ID, TEXT, JSONSchema, example_row, pattern_of, ref, value_schema
+from openapi.json_schema import KEY_ID, REQUEST_ID, TEXT, JSONSchema, pattern_of, ref, value_schema
 from openapi.operations import Operation
 from schemas import ID
 
@@ -91,7 +91,7 @@ def parameters_of(operation: Operation) -> Iterator[JSONSchema]:
     """Yield the parameters of an operation."""
     if "{id}" in operation.path:
         schema = TEXT | {"maxLength": 64, "pattern": pattern_of(ID)}
-        identifier = parameter("id", schema, example_row(operation.tag)["id"], "The id.")
+        identifier = parameter("id", schema, operation.schema.example()["id"], "The id.")
         yield identifier | {"in": "path", "required": True}
     for name in (*operation.parameters, "X-Request-Id"):
         if name in SHARED:

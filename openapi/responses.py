@@ -10,9 +10,8 @@ from api.rate_limits import TooManyRequests
 from api.revert import RevertSchema
 from api.write_views import MAX_BATCH
 from auth import InsufficientScope, Unauthenticated
-from openapi.json_schema import KEY, REQUEST_ID, TEXT, JSONSchema, example_row, ref, request_fields, title_of
+from openapi.json_schema import KEY, REQUEST_ID, SECRET, TEXT, JSONSchema, example_change, ref, request_fields, title_of
 from openapi.operations import Operation
-from schemas import KeySchema
 
 NUMBER: JSONSchema = {"type": "integer", "minimum": 0}
 # Only X-Request-Id is always present.
@@ -29,7 +28,11 @@ HEADERS: dict[str, JSONSchema] = {
         ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
         ("Content-Disposition", TEXT, "The name of the file, with the number of the version."),
-        ("Cache-Control", TEXT, "`no-store` for a new key. `immutable`, for a year, with a version in `asOf`."),
+        (
+            "Cache-Control",
+            TEXT,
+            "`no-store` for a new key or secret. `immutable`, for a year, with a version in `asOf`.",
+        ),
         ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
         ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
         ("RateLimit-Policy", TEXT, "The limit of requests, if this server has one: `q` requests in `w` seconds."),
@@ -52,7 +55,8 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
         "There is no contact with the id nobody.",
     ),
     409: (
-        "Two rows match, rows to revert were changed afterwards, a request is still running, or the key is in use.",
+        "Two rows match, rows to revert were changed afterwards, a request is still running, the key is in use, or "
+        "webhooks lack their setting or are too many.",
         "More than one row has this name: acme-1 and acme-2.",
     ),
     410: (
@@ -62,6 +66,8 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
     412: ("The row has changed, or exists already.", "The contact has changed since: read it again, then decide."),
     429: ("Too many requests, if this server limits them.", str(TooManyRequests("requests with this API key", 30))),
 }
+TEST_EXAMPLE = {"status": 503, "ms": 12, "error": "The answer was 503 Service Unavailable.", "answer": "Closed"}
+ATTEMPT_EXAMPLE = {"seq": 409, "at": "2024-01-15T10:30:00Z", **TEST_EXAMPLE}
 FIELD_ERRORS = [{"pointer": "/name", "detail": "Is required."}]
 
 
@@ -102,7 +108,7 @@ def request_body(operation: Operation) -> JSONSchema:
     if operation.verb == "revert":
         example = {"requestId": RevertSchema().example()["requestId"]}
         return {"required": True, "content": content_of(ref("Revert"), example)}
-    schema, title = operation.endpoint.schema if operation.endpoint else KeySchema(), title_of(operation.tag)
+    schema, title = operation.schema, title_of(operation.tag)
     fields = request_fields(schema)
     row = {name: schema.example()[name] for name, field in fields.items() if "readOnly" not in field}
     content = content_of(ref(f"New{title}"), row, batch=operation.verb == "create" and operation.endpoint is not None)
@@ -115,7 +121,11 @@ def request_body(operation: Operation) -> JSONSchema:
 
 def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     """Return the successful responses of an operation: description and content by status code."""
-    title, row, noun, endpoint = title_of(operation.tag), example_row(operation.tag), operation.noun, operation.endpoint
+    title, noun, endpoint = title_of(operation.tag), operation.noun, operation.endpoint
+    row = example_change() if operation.tag == "changes" else operation.schema.example()
+    if noun == "attempts" or operation.verb == "test":
+        is_list = noun == "attempts"
+        title, row, noun = ("Attempt", ATTEMPT_EXAMPLE, noun) if is_list else ("TestResult", TEST_EXAMPLE, "answer")
     shown = {"anyOf": [ref(title), ref(f"Partial{title}")]} if "fields" in operation.parameters else ref(title)
     content = content_of(shown, row, batch=operation.verb == "create")
     if noun == "snapshot":
@@ -123,7 +133,7 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     if operation.verb == "revert":
         row, noun = row | {"seq": 2, "action": "deleted", "data": None}, "new changes"
     if operation.verb in {"list", "revert"}:
-        return {200: (f"The {noun}.", content_of({"type": "array", "items": shown}, [row]))}
+        content = content_of({"type": "array", "items": shown}, [row])
     if operation.verb == "forget":
         return {204: (f"The {noun} and its history were erased.", {})}
     if operation.verb == "delete":
@@ -131,9 +141,10 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     if operation.verb == "create" and endpoint:
         updated = {200: (f"The updated {noun}, or an array of them; none was created.", content)}
         return {201: (f"The created {noun}, or an array of them.", content)} | (updated if endpoint.match_on else {})
-    if operation.verb in {"create", "roll"}:
-        created = content_of(ref(f"Created{title}"), row | {"lastUsedAt": None, "key": KEY})
-        return {201 if operation.verb == "create" else 200: (f"The new {noun}, shown only once.", created)}
+    if operation.verb in {"create", "roll", "rotate"}:
+        new = {"lastUsedAt": None, "key": KEY} if noun == "key" else {"secret": SECRET}
+        created, once = content_of(ref(f"Created{title}"), row | new), "key" if noun == "key" else "secret"
+        return {201 if operation.verb == "create" else 200: (f"The new {once}, shown only once.", created)}
     replaced = {201: (f"The created {noun}.", content)} if operation.verb == "replace" else {}
     return {200: (f"The {noun}.", content)} | replaced
 

@@ -9,7 +9,7 @@ from api.write_views import delete_statement
 from database import backend
 from database.columns import now
 from database.connection import connection, execute, write_transaction
-from models import Change, Replay
+from models import Change, Replay, WebhookAttempt
 
 IN_LOG = Change.resource == sa.bindparam("resource_"), Change.row_id == sa.bindparam("row_id_")
 LAST_ACTION = sa.select(Change.action).where(*IN_LOG).order_by(Change.seq.desc()).limit(1)
@@ -26,6 +26,10 @@ LOG_ERASURE = sa.insert(Change).from_select(
     .limit(1),
 )
 BLANK_CHANGES = sa.update(Change).where(*IN_LOG, Change.data.is_not(None)).values(data=sa.null())
+# What receivers said of the row.
+BLANK_ATTEMPTS = (
+    sa.update(WebhookAttempt).where(WebhookAttempt.seq.in_(sa.select(Change.seq).where(*IN_LOG))).values(answer="")
+)
 # The bodies of responses that show the row.
 BLANK_REPLAYS = (
     sa.update(Replay).where(sa.func.replace(Replay.body, sa.bindparam("id_field"), "") != Replay.body).values(body="")
@@ -53,6 +57,7 @@ def forget_row(resource: str, row_id: str, keep: bool = True) -> bool:
             execute(delete_statement, resource, row_id=row_id)
             execute(LOG_ERASURE, resource=resource, row_id=row_id, action="forgotten", at=now())
             execute(BLANK_CHANGES, **in_log)
+            execute(BLANK_ATTEMPTS, **in_log)
             execute(BLANK_REPLAYS, id_field=f'"id":"{row_id}"')
     if last and keep:
         backend().erase_free_pages(connection().execute, resource)

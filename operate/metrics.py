@@ -12,7 +12,7 @@ from typing import Any
 from weakref import finalize
 
 import sqlalchemy as sa
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 
 from api.resources import ENDPOINTS
 from database import db
@@ -75,7 +75,8 @@ def show_metrics(collector: Any) -> Response:
     g.is_probe = True
     registry = CollectorRegistry()
     registry.register(collector)
-    registry.register(Database())
+    for each in (Database(), *current_app.extensions.get("collectors", ())):
+        registry.register(each)
     return Response(generate_latest(registry), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

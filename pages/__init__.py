@@ -8,7 +8,7 @@ from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
 from auth import API, public
 from pages import activity, developer, docs, sign_in
-from pages.sessions import HOME, add_token
+from pages.sessions import HOME, add_token, require_session
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -30,6 +30,13 @@ def init_pages(app: Flask) -> None:
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
     app.extensions["sign_in_link"] = create_link
+    # Other rooms add settings pages: each checks the session, and the layout links to them.
+    app.extensions["require_session"] = require_session
+    app.extensions["settings_pages"] = {
+        "settings": ("Settings → Developer", "pages.developer.show_keys"),
+        "activity": ("Settings → Activity", "pages.activity.show_writes"),
+    }
+    app.context_processor(lambda: {"settings_pages": app.extensions["settings_pages"]})
     app.extensions["sign_in_attempts"] = RateLimit(sign_in.ATTEMPTS_PER_MINUTE, 60)
 
 

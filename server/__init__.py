@@ -49,7 +49,8 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
     greet(settings, server.address, server.port, sandbox)
     close_database()
     server.run()
-    app.extensions["last_use"].stop()
+    for each in reversed(app.extensions["background"]):
+        each.stop()
 
 
 def return_freed_memory() -> None:

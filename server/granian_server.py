@@ -132,7 +132,8 @@ class Granian:
             time.sleep(1)
             signal.raise_signal(signal.SIGTERM)
         threading.Thread(target=self.close_stalled_connections, daemon=True).start()
-        self.app.extensions["last_use"].start()
+        for each in self.app.extensions["background"]:
+            each.start()
         return self.respond
 
     def close_stalled_connections(self) -> None:

@@ -177,7 +177,8 @@ class Waitress:
 
     def run(self) -> None:
         """Serve until a signal; then stop accepting connections, finish open requests, and return."""
-        self.app.extensions["last_use"].start()
+        for each in self.app.extensions["background"]:
+            each.start()
         serve_until(self.signals, self.server, self.channels)
 
 

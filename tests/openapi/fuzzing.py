@@ -62,6 +62,9 @@ def make_valid(case: Any) -> None:
         # Each request needs its own key.
         headers["Idempotency-Key"] = f"{next(numbers):06}-{headers['Idempotency-Key']}"[:255]
     for row in rows_of(case):
+        if "/webhooks" in case.path:
+            # A URL in ASCII, without a user, and a change that was made already.
+            row |= {name: value for name, value in {"url": "https://hooks.example/", "since": 0}.items() if name in row}
         if row.get("companyId"):
             row["companyId"] = "acme"
         if row.get("expiresAt"):

@@ -98,7 +98,7 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
         OWN_KEY=own_key["id"],
     )
 
-    assert "Tested: 29" in output
+    assert "Tested: 37" in output
     logged = logged_statuses(server)
     document = json.loads(send_request(server, "/openapi.json")[1])
     for path, item in document["paths"].items():

@@ -44,6 +44,8 @@ def test_every_sample_works_as_pasted_on_demo_data(
     server.read_first_key()
     # The key of the sample is not in the demo data.
     created = json.loads(send_request(server, "/api/v1/keys", {"name": "to be deleted"})[1])
+    hook = {"url": "http://127.0.0.1:1/", "events": ["company.forgotten"]}
+    hook = json.loads(send_request(server, "/api/v1/webhooks", hook)[1])
     # The request of the sample is not there to be reverted.
     send_request(server, "/api/v1/contacts", {"name": "to be reverted"})
     [change] = json.loads(send_request(server, "/api/v1/changes?since=408")[1])
@@ -55,6 +57,7 @@ def test_every_sample_works_as_pasted_on_demo_data(
         text = operation.sample.languages[language].replace("YOUR_API_KEY", server.key)
         text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
         text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text).replace(reverted, change["requestId"])
+        text = re.sub("/webhooks/[^\"'/]+", f"/webhooks/{hook['id']}", text)
         completed = subprocess.run(
             [*INTERPRETERS[language], text], cwd=server.folder, capture_output=True, text=True, check=True, timeout=30
         )
@@ -62,7 +65,7 @@ def test_every_sample_works_as_pasted_on_demo_data(
 
     assert server.stop(signal.SIGTERM) == 0
     statuses = re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log)
-    assert len(statuses) == len(operations) + 3
+    assert len(statuses) == len(operations) + 4
     assert set(statuses) == {"200", "201", "204"}, server.log
 
 

@@ -14,7 +14,7 @@ from commands import cli
 from settings import Settings
 from tests.conftest import ROOT
 
-ROOMS = {"openapi", "pages", "server", "transfer", "operate", "mcp"}
+ROOMS = {"openapi", "pages", "server", "transfer", "operate", "mcp", "webhooks"}
 # A file can import from its own part and from the layers below.
 LAYERS = [
     {"service"},

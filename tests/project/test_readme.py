@@ -66,6 +66,7 @@ def mask(text: str) -> str:
         return "NOW" if is_new(datetime.fromisoformat(found[0])) else found[0]
 
     text = re.sub("cfk_[A-Za-z0-9]{36}", "KEY", text)
+    text = re.sub("whsec_[A-Za-z0-9+/]{43}=", "SECRET", text)
     text = re.sub("token=[A-Za-z0-9_-]{43}", "token=TOKEN", text)
     text = re.sub(r"from /.+/cardfile\.db \(SQLite [0-9.]+\)", "from FILE", text)
     text = re.sub("http://127.0.0.1:[0-9]+", ADDRESS, text)

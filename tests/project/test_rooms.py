@@ -19,6 +19,7 @@ ROOMS = {
     "transfer": ("files", r".*(export|import)_command.*", "export"),
     "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*", "GET /healthz"),
     "mcp": ("mcp", r".*mcp.*", "POST /mcp"),
+    "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*", "OPTIONS /api/v1/webhooks"),
 }
 # Prints what there is: a request that is not 404, or a command.
 FIND_ROOMS = """

@@ -1,0 +1,46 @@
+"""Settings → Webhooks in Chromium, without JavaScript: a webhook is created, tested, read and deleted."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import LiveServer
+from tests.pages.browser.conftest import DESKTOP, PHONE, OpenPage, check_layout, expect
+from tests.pages.browser.test_settings_page import sign_in
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
+def test_a_webhook_is_created_tested_and_deleted(
+    open_page: OpenPage, demo: LiveServer, width: int, scheme: str
+) -> None:
+    page = open_page(width, scheme, java_script_enabled=False)
+    checked = open_page(width, scheme)
+
+    def check(name: str) -> None:
+        """Check the same page with JavaScript, which axe needs."""
+        checked.context.clear_cookies()
+        checked.context.add_cookies(page.context.cookies())
+        checked.goto(page.url)
+        check_layout(checked, f"webhooks-{name}-{scheme}-{width}")
+
+    sign_in(page, demo)
+    page.get_by_role("link", name="Settings → Webhooks").click()
+    check("none")
+    page.get_by_label("URL").fill("ftp://127.0.0.1")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("Must be an http or https URL.")).to_be_visible()
+    page.get_by_label("URL").fill(f"http://127.0.0.1:1/{'long' * 50}")
+    page.get_by_role("button", name="Create").click()
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    check("list")
+    page.get_by_role("link", name="Done").click()
+    page.get_by_role("button", name="Send a test").click()
+    expect(page.get_by_role("status")).to_contain_text("has no public address")
+    check("webhook")
+    page.get_by_role("button", name="Switch off").click()
+    expect(page.get_by_role("button", name="Switch on")).to_be_visible()
+    page.get_by_text("Delete…").click()
+    page.get_by_role("button", name="Delete with all tries").click()
+    expect(page.get_by_text("There are no webhooks yet.")).to_be_visible()

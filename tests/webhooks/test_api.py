@@ -1,0 +1,231 @@
+"""`/api/v1/webhooks`: what is accepted, shown and kept secret."""
+
+import base64
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from standardwebhooks import Webhook
+
+from database.slots import Slots
+from settings import InvalidSetting, load_settings
+from tests.conftest import CreateRow, Query
+from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
+from webhooks.signing import UNREADABLE
+
+ACME = "https://acme.example/hook"
+FIELDS = ["id", "url", "events", "description", "active", "reason", "delivered", "failures", "nextAttemptAt"]
+FIELDS += ["createdAt", "updatedAt"]
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_webhook_is_created_listed_changed_and_deleted(admin: FlaskClient, add: Add) -> None:
+    created = admin.post(URL, json={"url": ACME, "events": ["contact.created"], "description": "Mail"})
+    assert (created.status_code, list(created.json)) == (201, [*FIELDS, "secret"])
+    assert created.headers["Cache-Control"] == "no-store"
+    hook = {name: created.json[name] for name in FIELDS}
+    assert (hook["active"], hook["reason"], hook["delivered"], hook["failures"]) == (True, None, 0, 0)
+    assert admin.get(URL).json == [hook]
+    assert admin.get(f"{URL}/{hook['id']}").json == hook
+    changed = admin.patch(f"{URL}/{hook['id']}", json={"description": None, "events": ["*"], "active": False})
+    assert changed.json == hook | {"description": None, "events": ["*"], "active": False} | {
+        "updatedAt": changed.json["updatedAt"]
+    }
+    assert admin.delete(f"{URL}/{hook['id']}").status_code == 204
+    assert admin.get(URL).json == []
+
+
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"events": ["*"]}, "/url", "Is required."),
+    ({"url": "ftp://a.example", "events": ["*"]}, "/url", "Must be an http or https URL."),
+    ({"url": "https://me:secret@a.example/", "events": ["*"]}, "/url", "Must not have a user name or password"),
+    ({"url": "https://a.example@127.0.0.1/", "events": ["*"]}, "/url", "Must not have a user name or password"),
+    ({"url": "https://a.example/#top", "events": ["*"]}, "/url", "Must not have a fragment"),
+    ({"url": "https://zoë.example/", "events": ["*"]}, "/url", "Must be ASCII"),
+    ({"url": "https://a.example/\n", "events": ["*"]}, "/url", "Must be an http or https URL."),
+    ({"url": f"https://a.example/{'x' * 2048}", "events": ["*"]}, "/url", "Must have at most 2048 characters"),
+    ({"url": "https://a.example:65536/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
+    ({"url": ACME}, "/events", "Is required."),
+    ({"url": ACME, "events": []}, "/events", "Must name at least one event"),
+    ({"url": ACME, "events": "*"}, "/events", "Must be an array of texts."),
+    (
+        {"url": ACME, "events": ["*", "contact.create"]},
+        "/events",
+        "'contact.create' is not an event. Did you mean contact.created?",
+    ),
+    ({"url": ACME, "events": ["contacts.created"]}, "/events", "Did you mean contact.created?"),
+    ({"url": ACME, "events": ["*", "*"]}, "/events/1", "Must not repeat."),
+    ({"url": ACME, "events": ["*"], "active": "yes"}, "/active", "Must be true or false."),
+    ({"url": ACME, "events": ["*"], "secret": "x"}, "/secret", "Is not a known field."),
+    ({"url": ACME, "events": ["*"], "delivered": 3}, "/delivered", "Is not a known field."),
+]
+
+
+def test_a_wrong_webhook_is_refused(admin: FlaskClient) -> None:
+    for body, pointer, detail in WRONG:
+        response = admin.post(URL, json=body)
+        assert response.status_code == 422
+        [error] = response.json["errors"]
+        assert error["pointer"] == pointer and detail in error["detail"], error
+    assert admin.get(URL).json == []
+
+
+def test_a_wrong_change_is_refused(admin: FlaskClient, add: Add) -> None:
+    hook = add(ACME)
+    for body in {"since": 1}, {"since": -1}, {"since": "0"}, {"url": None}:
+        response = admin.patch(f"{URL}/{hook['id']}", json=body)
+        assert (response.status_code, response.json["errors"][0]["pointer"]) == (422, f"/{next(iter(body))}")
+
+
+def test_an_unknown_id_is_404(admin: FlaskClient) -> None:
+    paths = [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("POST", "/test"), ("GET", "/attempts")]
+    for method, path in paths:
+        response = admin.open(f"{URL}/nothing{path}", method=method, json={})
+        assert (response.status_code, response.json["detail"]) == (404, "There is no webhook with the id nothing.")
+
+
+def test_there_are_a_hundred_webhooks_at_most(admin: FlaskClient, add: Add, query: Query) -> None:
+    add(ACME)
+    names = "url, events, active, delivered, failures, secret, dataset, revision, replays, created_at, updated_at"
+    numbers = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 99)"
+    query(f"{numbers} INSERT INTO webhooks (id, {names}) SELECT i, {names} FROM n, webhooks")
+    response = admin.post(URL, json={"url": ACME, "events": ["*"]})
+    assert (response.status_code, response.json["detail"]) == (409, "There are 100 webhooks already: delete one first.")
+
+
+def test_secrets_are_encrypted_by_a_key_that_only_the_owner_can_read(
+    admin: FlaskClient, database: str, query: Query
+) -> None:
+    secret = admin.post(URL, json={"url": ACME, "events": ["*"]}).json["secret"]
+    file = Path(f"{database.removeprefix('sqlite:///')}.key")
+
+    assert 24 <= len(base64.b64decode(secret.removeprefix("whsec_"))) <= 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    stored = query("SELECT * FROM webhooks")
+    assert secret not in str(stored) and secret.removeprefix("whsec_") not in str(stored)
+    assert secret not in admin.get(URL).text
+
+
+def test_a_new_secret_key_still_reads_what_an_older_one_encrypted(app: Flask) -> None:
+    vault = app.extensions["webhooks"].vault
+    old, new = "o" * 32, "n" * 32
+    vault.keys = (old,)
+    token = vault.encrypt("whsec_x")
+    vault.keys = (new, old)
+    assert vault.decrypt(token) == "whsec_x"
+    newer = vault.encrypt("whsec_y")
+    vault.keys = (new,)
+    assert vault.decrypt(newer) == "whsec_y"
+
+
+def test_a_webhook_whose_secret_cannot_be_decrypted_is_switched_off(
+    app: Flask, admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    hook = add(receiver.url)
+    create_row("companies")
+    app.extensions["webhooks"].vault.keys = ("another key, with 32 characters or more",)
+    deliver()
+
+    state = admin.get(f"{URL}/{hook['id']}").json
+    assert (state["active"], state["reason"], receiver.received) == (False, UNREADABLE, [])
+    test = admin.post(f"{URL}/{hook['id']}/test")
+    assert (test.status_code, test.json["detail"]) == (409, UNREADABLE)
+    rotated = admin.post(f"{URL}/{hook['id']}/rotate").json
+    admin.patch(f"{URL}/{hook['id']}", json={"active": True})
+    deliver()
+    [message] = receiver.received
+    Webhook(rotated["secret"]).verify(message.body.decode(), message.headers)
+
+
+@pytest.mark.databases("postgresql")
+def test_on_postgresql_webhooks_need_a_secret_key(admin: FlaskClient) -> None:
+    response = admin.post(URL, json={"url": ACME, "events": ["*"]})
+    assert response.status_code == 409
+    assert response.json["detail"].startswith("Webhooks need the setting SECRET_KEY")
+    assert admin.get(URL).json == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", f"{'x' * 32},y"),
+        ("WEBHOOK_NETWORKS", "all"),
+        ("WEBHOOK_PROXY", "https://proxy.example:3128"),
+        ("WEBHOOK_PROXY", "proxy.example"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_a_secret_not_shown(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name) as caught:
+        load_settings({}, {name: value})
+    assert name != "SECRET_KEY" or value not in str(caught.value)
+
+
+def test_a_test_message_is_signed_and_the_answer_shown(
+    admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver
+) -> None:
+    hook = add(receiver.url, "contact.created")
+    receiver.answer = answer(503, b"Closed")
+    response = admin.post(f"{URL}/{hook['id']}/test")
+
+    assert response.status_code == 200
+    expected = {"status": 503, "error": "The answer was 503 Service Unavailable.", "answer": "Closed"}
+    assert {**response.json, "ms": 0} == {**expected, "ms": 0} and list(response.json)[1] == "ms"
+    [message] = receiver.received
+    sent = Webhook(hook["secret"]).verify(message.body.decode(), message.headers)
+    assert (sent["type"], sent["data"]) == ("webhook.test", {"webhookId": hook["id"]})
+    assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
+    assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 0
+
+
+def test_more_tests_than_two_at_once_are_429(
+    admin: FlaskClient, receiver: Receiver, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = add(receiver.url)
+    monkeypatch.setattr("webhooks.records.TESTS", Slots(1, patience=0))
+    receiver.answer = lambda handler: answers.append(admin.post(f"{URL}/{hook['id']}/test")) or answer(204)(handler)
+    answers: list[Any] = []
+    assert admin.post(f"{URL}/{hook['id']}/test").json["status"] == 204
+    [refused] = answers
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+    assert admin.get(f"{URL}/{hook['id']}").status_code == 200
+
+
+def test_the_metrics_have_the_lag_and_the_failures_of_each_webhook(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    dead, live = add("http://127.0.0.1:1/"), add(receiver.url)
+    for _row in range(3):
+        create_row("companies")
+    deliver()
+    text = admin.get("/metrics").text
+
+    for hook, lag, failures in (dead, 3, 1), (live, 0, 0):
+        assert f'cardfile_webhook_lag_changes{{webhook="{hook["id"]}"}} {lag}.0\n' in text
+        assert f'cardfile_webhook_failures{{webhook="{hook["id"]}"}} {failures}.0\n' in text
+
+
+def test_only_a_server_starts_to_send(app: Flask, admin: FlaskClient, create_row: CreateRow, add: Add) -> None:
+    sender = app.extensions["webhooks"]
+    admin.post("/api/v1/companies", json={"name": "Acme"})
+    assert sender.thread is None
+    try:
+        admin.get("/healthz", environ_base={"SERVER_SOFTWARE": "gunicorn/24.0"})
+        assert sender.thread.is_alive()
+    finally:
+        sender.stop()
+    assert not sender.thread.is_alive()
+
+
+def test_the_description_has_a_message_and_its_headers(anonymous: FlaskClient) -> None:
+    document = anonymous.get("/openapi.json").json
+    message = document["webhooks"]["change"]["post"]
+
+    names = [each["name"] for each in message["parameters"]]
+    assert names == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+    assert message["requestBody"]["content"]["application/json"]["example"]["type"] == "company.created"
+    assert json.dumps(anonymous.get("/openapi-3.0.json").json).count('"webhooks": {') == 0

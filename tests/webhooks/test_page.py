@@ -1,0 +1,103 @@
+"""Settings → Webhooks, without JavaScript."""
+
+import html
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.conftest import CreateRow, Query
+from tests.pages.conftest import form_token, key, signed_in_client  # noqa: F401
+from tests.webhooks.conftest import Add, Deliver, Receiver, answer
+
+PAGE = "/settings/webhooks"
+
+
+def text_of(page: str) -> str:
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", page)).split())
+
+
+def press(client: FlaskClient, path: str, **form: str) -> str:
+    """Send a form of the page; return the text of the page that follows."""
+    response = client.post(path, data={"token": form_token(client), **form}, follow_redirects=True)
+    assert response.status_code in {200, 201}, response.text
+    return text_of(response.text)
+
+
+def test_a_webhook_is_created_tested_switched_replayed_rotated_and_deleted(
+    signed_in_client: FlaskClient,  # noqa: F811
+    receiver: Receiver,
+    create_row: CreateRow,
+    deliver: Deliver,
+) -> None:
+    assert "There are no webhooks yet." in text_of(signed_in_client.get(PAGE).text)
+    created = press(signed_in_client, PAGE, url=receiver.url, events="company.* contact.created", description="Mail")
+    [secret] = re.findall(r"whsec_\S+", created)
+    for _row in range(2):
+        create_row("companies")
+    listed = signed_in_client.get(PAGE).text
+    assert f"{receiver.url} Mail company.* contact.created on 2 changes" in text_of(listed)
+    assert secret not in listed
+    [path] = re.findall(rf'href="({PAGE}/[^"]+)"', listed)
+
+    receiver.answer = answer(503, b"<b>Closed</b>\nsecond\nthird\nfourth")
+    page = press(signed_in_client, path, action="test")
+    assert "The test message: The answer was 503 Service Unavailable." in page and "<b>Closed</b>" in page
+    deliver()
+    page = text_of(signed_in_client.get(path).text)
+    assert "after 1 failed" in page and "up to change 0, 2 behind" in page
+    assert "<b>Closed</b> second third" in page and "fourth" not in page
+    assert "State off" in press(signed_in_client, path, action="off")
+    assert "State on" in press(signed_in_client, path, action="on")
+    receiver.answer = answer(204)
+    deliver()
+    assert "up to change 2, 0 behind" in text_of(signed_in_client.get(path).text)
+    assert "up to change 1, 1 behind" in press(signed_in_client, path, action="replay", since="1")
+    assert re.findall(r"whsec_\S+", press(signed_in_client, path, action="rotate")) != [secret]
+    assert "There are no webhooks yet." in press(signed_in_client, path, action="delete")
+
+
+WRONG = [
+    ({"url": "x", "events": "*"}, "Must be an http or https URL."),
+    ({"url": "https://a.example", "events": "contact.create x"}, "'contact.create' is not an event."),
+    ({"url": "https://a.example", "events": ""}, "Must name at least one event"),
+    ({"url": "https://a.example", "events": "*", "description": "x" * 256}, "Must have at most 255 characters"),
+]
+
+
+def test_a_wrong_form_is_shown_again_with_the_errors(
+    signed_in_client: FlaskClient,  # noqa: F811
+) -> None:
+    for form, detail in WRONG:
+        response = signed_in_client.post(PAGE, data={"token": form_token(signed_in_client), **form})
+        assert response.status_code == 422
+        assert detail in text_of(response.text)
+        assert f'value="{form["url"]}"' in response.text
+
+
+def test_a_form_without_the_token_of_the_session_changes_no_webhook(
+    signed_in_client: FlaskClient,  # noqa: F811
+    add: Add,
+    query: Query,
+) -> None:
+    hook = add("https://a.example")
+    before = query("SELECT * FROM webhooks")
+    for action in "on", "off", "replay", "rotate", "delete", "test":
+        response = signed_in_client.post(f"{PAGE}/{hook['id']}", data={"action": action, "since": "0"})
+        assert response.status_code == 403
+    assert signed_in_client.post(PAGE, data={"url": "https://b.example", "events": "*"}).status_code == 403
+    assert query("SELECT * FROM webhooks") == before
+
+
+@pytest.mark.parametrize(("form", "status"), [({"action": "x"}, 422), ({"action": "replay", "since": "9"}, 422)])
+def test_a_wrong_button_changes_nothing(
+    signed_in_client: FlaskClient,  # noqa: F811
+    add: Add,
+    form: dict[str, str],
+    status: int,
+) -> None:
+    path = f"{PAGE}/{add('https://a.example')['id']}"
+    response = signed_in_client.post(path, data={"token": form_token(signed_in_client), **form})
+    assert response.status_code == status
+    assert "State on" in text_of(signed_in_client.get(path).text)
+    assert signed_in_client.get(f"{PAGE}/nothing").status_code == 404

@@ -1,0 +1,185 @@
+"""The HTTP client: one kept-open connection to a receiver, whose address is judged when the socket is opened."""
+
+import logging
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPException
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from time import monotonic
+from typing import Any, NamedTuple
+
+from settings import VERSION, Settings
+
+ANSWER_SECONDS = 15
+MAX_ANSWER_BYTES = 64 * 1024
+# As much of an answer is kept.
+SHOWN_CHARACTERS = 500
+MAX_RETRY_SECONDS = 24 * 3600
+NAT64, GLOBAL_UNICAST = ip_network("64:ff9b::/96"), ip_network("2000::/3")
+TIMEOUT = f"There was no whole answer within {ANSWER_SECONDS} seconds."
+
+
+class PrivateAddress(Exception):
+    """The receiver's name has no public address."""
+
+
+class Answer(NamedTuple):
+    """What came back: the status, or else the error; the milliseconds, the beginning of the body, Retry-After."""
+
+    status: int | None
+    ms: int
+    error: str | None
+    text: str = ""
+    retry_after: int = 0
+
+
+class Client:
+    """Sends messages to a URL, directly or through a proxy, which then judges addresses."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        # Imported here because most starts send nothing.
+        from urllib3.connection import HTTPConnection, HTTPSConnection
+        from urllib3.util import parse_url
+
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        self.url, self.settings = parse_url(url), settings
+        self.is_tls = self.url.scheme == "https"
+        self.kind: Any = HTTPSConnection if self.is_tls else HTTPConnection
+        self.host = str(self.url.host).strip("[]")
+        self.port = self.url.port or (443 if self.is_tls else 80)
+        self.connection: Any = None
+        # The connection forgets its socket when a response has no length.
+        self.socket: Any = None
+        self.deadline: float = 0
+
+    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send a message and return the answer. It never raises, and takes ANSWER_SECONDS where abort() is called."""
+        from urllib3.exceptions import HTTPError
+
+        started = monotonic()
+        self.deadline = started + ANSWER_SECONDS
+        status, text, error, retry_after = None, "", None, 0
+        try:
+            response = self.request(body, headers)
+            retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
+            data = response.read(MAX_ANSWER_BYTES + 1)
+            text = "".join(each for each in data[:4000].decode(errors="replace") if each.isprintable() or each == "\n")
+            if monotonic() < self.deadline:
+                status = response.status
+                error = error_of(status)
+            if len(data) > MAX_ANSWER_BYTES or error:
+                self.close()
+        except (HTTPError, HTTPException, OSError, ValueError, PrivateAddress) as caught:
+            error = describe(caught)
+            self.close()
+        if monotonic() >= self.deadline:
+            status, error = None, TIMEOUT
+            self.close()
+        return Answer(status, round((monotonic() - started) * 1000), error, text[:SHOWN_CHARACTERS], retry_after)
+
+    def request(self, body: bytes, headers: Mapping[str, str]) -> Any:
+        """Send the request, by a new connection if the last one was closed, and return the response's beginning."""
+        if self.connection is None or not self.connection.is_connected:
+            self.close()
+            self.connect()
+            self.socket = self.connection.sock
+        connection = self.connection
+        connection.timeout = self.remaining()
+        sent = {"Host": str(self.url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
+        is_forwarded = self.settings.webhook_proxy and not self.is_tls
+        target = self.url.url if is_forwarded else self.url.request_uri
+        options = {"preload_content": False, "decode_content": False, "enforce_content_length": False}
+        connection.request("POST", target, body, {**sent, "Accept-Encoding": "identity", **headers}, **options)
+        return connection.getresponse()
+
+    def connect(self) -> None:
+        """Connect to the first address that answers, or to the proxy. Raises PrivateAddress."""
+        if self.settings.webhook_proxy:
+            self.connection = self.kind(*self.settings.webhook_proxy, timeout=self.remaining())
+            if self.is_tls:
+                self.connection.set_tunnel(self.host, self.port)
+            self.connection.connect()
+            return
+        addresses = find_addresses(self.host, self.port, self.settings.webhook_networks == "private")
+        # The certificate is that of the name.
+        names = {"server_hostname": self.host} if self.is_tls else {}
+        for left in range(len(addresses), 0, -1):
+            self.connection = self.kind(addresses[-left], self.port, timeout=self.remaining() / left, **names)
+            try:
+                self.connection.connect()
+                break
+            except Exception:
+                self.close()
+                if left == 1:
+                    raise
+
+    def remaining(self) -> float:
+        """Return the seconds that are left. Raises TimeoutError if none are."""
+        if (seconds := self.deadline - monotonic()) <= 0:
+            raise TimeoutError
+        return seconds
+
+    def abort(self, late: bool = False) -> None:
+        """Break the request off, from another thread; with `late`, only if its time is over."""
+        if not late or monotonic() >= self.deadline:
+            self.deadline = 0
+            # AttributeError, TypeError: there is no connection yet.
+            with suppress(OSError, AttributeError, TypeError):
+                socket.socket.shutdown(self.socket or self.connection.sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = self.socket = None
+
+
+def find_addresses(host: str, port: int, with_private: bool) -> list[str]:
+    """Return the addresses of a host that may be connected to. Raises PrivateAddress if there are none."""
+    found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    allowed = [each for each in dict.fromkeys(found) if with_private or is_public(each)]
+    if not allowed:
+        raise PrivateAddress(f"{host} has no public address but {found[0]}: WEBHOOK_NETWORKS=private allows it.")
+    return allowed
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an IP address is one of the public internet; in an IPv6 address, the IPv4 address inside decides."""
+    ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (IPv4Address(int(ip) % 2**32) if ip in NAT64 else None)
+        if inner or ip not in GLOBAL_UNICAST:
+            return inner is not None and is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
+
+
+def error_of(status: int) -> str | None:
+    """Return the sentence for a status, or None for success."""
+    if 200 <= status < 300:
+        return None
+    name = f" {HTTPStatus(status).phrase}" if status in {*HTTPStatus} else ""
+    return f"The answer was {status}{name}{'; redirects are not followed' if 300 <= status < 400 else ''}."
+
+
+def describe(error: BaseException) -> str:
+    """Return why there was no answer."""
+    cause = error if isinstance(error, PrivateAddress) else error.__cause__ or error.__context__ or error
+    if isinstance(cause, TimeoutError):
+        return TIMEOUT
+    return f"{'' if cause is error else type(cause).__name__ + ': '}{cause}"[:SHOWN_CHARACTERS]
+
+
+def parse_retry_after(text: str) -> int:
+    """Return the seconds of a Retry-After header (RFC 9110 §10.2.3), a number or a time, at most a day."""
+    if text.isascii() and text.isdigit():
+        return int(text[:9]) if int(text[:9]) < MAX_RETRY_SECONDS else MAX_RETRY_SECONDS
+    try:
+        time = parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return 0
+    seconds = (time.replace(tzinfo=time.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return int(min(max(seconds, 0), MAX_RETRY_SECONDS))

@@ -1,0 +1,149 @@
+"""A thread that sends one webhook its messages, one after the other, while this process has the webhook's lease."""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from database.columns import now
+from webhooks.client import ANSWER_SECONDS, Answer, Client
+from webhooks.outbox import Claim, Due, claim, read_messages, save, steady_now
+from webhooks.signing import UnreadableSecret, signed_headers
+
+if TYPE_CHECKING:
+    from webhooks.sender import Sender
+
+# The seconds from each failed try to the next (Standard Webhooks 1.0.0); after the last, the webhook is switched off.
+DELAYS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+MAX_JITTER = 0.1
+GONE = 410
+# As many tries are shown.
+KEPT_ATTEMPTS = 100
+# Progress is stored so often, in seconds, and nothing is sent when that hasn't succeeded for so long.
+SAVE_SECONDS, MAX_UNSAVED_SECONDS = 0.5, 20
+# A lease that hasn't changed for so long is over: nothing is sent under it.
+LEASE_SECONDS = MAX_UNSAVED_SECONDS + ANSWER_SECONDS + 5
+
+log = logging.getLogger("cardfile")
+
+
+class Delivery(threading.Thread):
+    """Sends in the log's order; progress is stored in batches, because each costs a write."""
+
+    claimed: Claim
+    client: Client
+
+    def __init__(self, sender: "Sender", due: Due) -> None:
+        super().__init__(name="webhook", daemon=True)
+        self.sender, self.due = sender, due
+        self.attempts = deque[dict[str, Any]](maxlen=KEPT_ATTEMPTS)
+
+    def run(self) -> None:
+        """Send until nothing is left, a try fails, another webhook waits for its turn, or the lease is lost."""
+        try:
+            with self.sender.writing, self.sender.app.app_context():
+                claimed = claim(self.due)
+            if claimed:
+                self.send_all(claimed)
+                self.sender.fault = ""
+        except Exception as error:
+            self.sender.note_fault(error)
+        finally:
+            self.sender.end(self)
+
+    def send_all(self, claimed: Claim) -> None:
+        """Send the messages of a webhook, and store the progress."""
+        self.claimed, self.lease = claimed, claimed.lease
+        self.progress: dict[str, Any] = {"delivered": claimed.delivered, "failures": claimed.failures}
+        self.progress |= {"next_attempt_at": None, "active": True, "reason": None}
+        self.client = Client(claimed.url, self.sender.settings)
+        self.started = self.saved = time.monotonic()
+        try:
+            while self.send_page(self.decrypt_keys()):
+                pass
+        except UnreadableSecret as error:
+            self.switch_off(str(error))
+        finally:
+            self.client.close()
+            self.save(last=True)
+
+    def abort(self, late: bool) -> None:
+        """Break off the request that is on its way, if it is late, from another thread."""
+        # AttributeError: there is none yet.
+        with suppress(AttributeError):
+            self.client.abort(late)
+
+    def decrypt_keys(self) -> list[str]:
+        """Return the secrets to sign by: for a day after a rotation the old one, too."""
+        own, vault = self.claimed, self.sender.vault
+        keys = [vault.decrypt(own.secret)]
+        if own.previous_secret and own.previous_until and own.previous_until > now():
+            with suppress(UnreadableSecret):
+                keys.append(vault.decrypt(own.previous_secret))
+        return keys
+
+    def send_page(self, keys: list[str]) -> bool:
+        """Send the next messages; tell whether to go on."""
+        writes = self.sender.writes
+        with self.sender.app.app_context():
+            messages, until = read_messages(self.claimed.events, self.progress["delivered"])
+        for message in messages:
+            self.sender.give_way()
+            is_late = time.monotonic() - self.saved > SAVE_SECONDS
+            if self.is_over() or (is_late and not self.save()) or not self.send(*message, keys):
+                return False
+        has_moved = until > self.progress["delivered"] or bool(messages)
+        self.progress["delivered"] = until
+        return not self.is_over() and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
+
+    def is_over(self) -> bool:
+        """Tell whether the server stops, or other webhooks wait and this one had its turn."""
+        has_had_turn = time.monotonic() - self.started > self.sender.turn_seconds
+        return self.sender.is_stopping or (self.sender.has_waiting and has_had_turn)
+
+    def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
+        """Send a message; tell whether it has arrived."""
+        message_id = f"msg_{self.claimed.dataset[:8]}_{self.claimed.number}_{seq}"
+        answer = self.client.post(body, signed_headers(message_id, int(time.time()), body, keys))
+        if answer.error and self.sender.is_stopping:
+            # It may be broken off: the next process sends it again.
+            return False
+        attempt = {"seq": seq, "at": now(), "status": answer.status, "ms": answer.ms}
+        self.attempts.append({**attempt, "error": answer.error, "answer": answer.text})
+        if answer.error is None:
+            self.progress |= {"delivered": seq, "failures": 0}
+        else:
+            self.note_failure(seq, answer)
+        return answer.error is None
+
+    def note_failure(self, seq: int, answer: Answer) -> None:
+        """Schedule the next try, or switch the webhook off: after the last try, or when the receiver is gone."""
+        failures = self.progress["failures"] = self.progress["failures"] + 1
+        if answer.status == GONE:
+            self.switch_off(f"The receiver answered 410 Gone to change {seq}.")
+        elif failures > len(DELAYS):
+            self.switch_off(f"Change {seq} could not be sent in {failures} tries: {answer.error}")
+        else:
+            delay = DELAYS[failures - 1] * random.uniform(1, 1 + MAX_JITTER)  # noqa: S311
+            self.progress["next_attempt_at"] = steady_now() + timedelta(seconds=max(delay, answer.retry_after))
+
+    def switch_off(self, reason: str) -> None:
+        """Switch the webhook off."""
+        log.warning("Webhook %s is switched off: %s", self.due.id, reason)
+        self.progress |= {"active": False, "reason": reason[:500]}
+
+    def save(self, last: bool = False) -> bool:
+        """Store the progress; tell whether to go on under the lease, which `last` ends."""
+        try:
+            with self.sender.writing, self.sender.app.app_context():
+                self.lease = save(self.claimed, self.lease, self.attempts, last, self.progress)
+        except Exception as error:
+            log.warning("The progress of webhook %s was not stored: %s", self.due.id, type(error).__name__)
+            return time.monotonic() - self.saved < MAX_UNSAVED_SECONDS
+        self.attempts.clear()
+        self.saved = time.monotonic()
+        return bool(self.lease)

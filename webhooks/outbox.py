@@ -1,0 +1,157 @@
+"""The change log as an outbox: which webhooks are behind, who sends to them, the messages, and the progress."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from api.as_of import VERSIONS
+from api.feed import bind, entry
+from api.json_sql import json_text, number
+from database.columns import clock, earliest_now, from_driver
+from database.connection import execute, execute_many, write_transaction
+from formats.ids import new_id
+from formats.values import format_time
+from models import Change, Dataset, Webhook, WebhookAttempt, insert_statement
+from webhooks.schema import SINGULARS
+
+PAGE_SIZE = 100
+# The changes that one statement looks through.
+MAX_RANGE = 10_000
+KEPT_DAYS, MAX_CLEANED = 7, 10_000
+COPIED = "The database was restored or copied: check what the receiver has, and switch the webhook on."
+
+NEWEST = sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery()
+LAGS = sa.select(Webhook.id, NEWEST - Webhook.delivered, Webhook.failures).order_by(Webhook.number)
+OF_WEBHOOK = Webhook.id == sa.bindparam("webhook_id")
+
+
+def typed(name: str, column: Any) -> sa.BindParameter[Any]:
+    """Return a parameter of the type of a column."""
+    return sa.bindparam(name, type_=column.type)
+
+
+SEEN, NEXT = typed("seen", Webhook.lease), typed("new_lease", Webhook.lease)
+FIND_DUE = (
+    sa.select(Webhook.id, Webhook.lease, Webhook.next_attempt_at, Webhook.dataset == Dataset.id)
+    .join_from(Webhook, Dataset, sa.true())
+    .where(Webhook.active, sa.or_(Webhook.delivered < NEWEST, Webhook.dataset != Dataset.id))
+)
+IS_AS_SEEN = (
+    Webhook.lease.is_not_distinct_from(SEEN),
+    Webhook.next_attempt_at.is_not_distinct_from(typed("seen_time", Webhook.next_attempt_at)),
+)
+CLAIM = sa.update(Webhook).where(OF_WEBHOOK, Webhook.active, *IS_AS_SEEN).values(lease=NEXT)
+PROGRESS = ("delivered", "failures", "next_attempt_at", "active", "reason")
+SAVE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN, Webhook.revision == sa.bindparam("seen_revision"))
+SAVE = SAVE.values(lease=NEXT, **{name: typed(name, getattr(Webhook, name)) for name in PROGRESS})
+# After a change by an admin: unless they set the number, what was sent counts.
+SENT = sa.case(
+    (Webhook.replays == sa.bindparam("seen_replays"), typed("sent", Webhook.delivered)), else_=Webhook.delivered
+)
+RELEASE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN).values(lease=sa.null(), delivered=SENT)
+LOSE_HISTORY = sa.update(Webhook).where(OF_WEBHOOK).values(active=sa.false(), reason=sa.bindparam("reason"))
+OLD = sa.select(WebhookAttempt.number).where(WebhookAttempt.at <= typed("until", WebhookAttempt.at))
+CLEAN = sa.delete(WebhookAttempt).where(WebhookAttempt.number.in_(OLD.limit(number(MAX_CLEANED)).offset(number(0))))
+
+
+class Due(NamedTuple):
+    """A webhook with changes to send; `is_own` unless it belongs to another history."""
+
+    id: str
+    lease: str | None
+    next_attempt_at: datetime | None
+    is_own: bool
+
+
+class Claim(NamedTuple):
+    """A webhook as it was when its lease began, and the lease."""
+
+    lease: str
+    id: str
+    url: str
+    number: int
+    dataset: str
+    delivered: int
+    failures: int
+    revision: int
+    replays: int
+    secret: str
+    previous_secret: str | None
+    previous_until: datetime | None
+    events: tuple[str, ...]
+
+
+COLUMNS = [getattr(Webhook, name) for name in Claim._fields[1:-1]]
+CLAIM_AND_READ = CLAIM.returning(*COLUMNS, sa.cast(Webhook.events, sa.Text()))
+
+
+def steady_now() -> datetime:
+    """Return the time since the start by the monotonic clock, in whole seconds: nobody sets it."""
+    return clock.read()[1].replace(microsecond=0)
+
+
+def find_due() -> list[Due]:
+    """Return the webhooks that are behind, whenever their next try is; switch those of another history off."""
+    found = [Due(row[0], row[1], from_driver(row[2]), bool(row[3])) for row in execute(FIND_DUE).fetchall()]
+    for each in found:
+        if not each.is_own:
+            with write_transaction():
+                execute(LOSE_HISTORY, webhook_id=each.id, reason=COPIED)
+    return [each for each in found if each.is_own]
+
+
+def claim(due: Due) -> Claim | None:
+    """Return a webhook with a new lease, or None if it has changed since it was found."""
+    lease, seen = new_id(), {"seen": due.lease, "seen_time": due.next_attempt_at}
+    with write_transaction():
+        row = execute(CLAIM_AND_READ, webhook_id=due.id, new_lease=lease, **seen).fetchone()
+    values: list[Any] = [lease, *row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1]))] if row else []
+    return Claim(*values) if row else None
+
+
+def save(claimed: Claim, lease: str, attempts: Iterable[dict[str, Any]], last: bool, progress: dict[str, Any]) -> str:
+    """Store the progress and the tries; return the next lease, or "" if it is over: the last, lost, or outdated."""
+    new_lease = None if last else new_id()
+    own = {"webhook_id": claimed.id, "seen": lease}
+    with write_transaction():
+        is_current = execute(SAVE, **own, seen_revision=claimed.revision, new_lease=new_lease, **progress).rowcount
+        # Else an admin has changed the webhook, or another process has taken it over.
+        sent = {"seen_replays": claimed.replays, "sent": progress["delivered"]}
+        if is_current or execute(RELEASE, **own, **sent).rowcount:
+            execute_many(insert_statement, WebhookAttempt, rows=[{"webhook_id": claimed.id, **row} for row in attempts])
+    return (new_lease if is_current else None) or ""
+
+
+def read_messages(events: tuple[str, ...], after: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return the number and the body of each of the next messages, and up to which number these are all."""
+    until = min(after + MAX_RANGE, execute(VERSIONS).fetchone()[0])
+    found = execute(messages_query, events, after=after, until=until).fetchall() if until > after else []
+    messages = [(row[0], message_body(*row[1:])) for row in found]
+    return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)
+
+
+def messages_query(events: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for the changes of some events: number, resource, action, time, and the feed's entry."""
+    matches: list[Any] = [sa.true()] if "*" in events else []
+    for singular, _dot, action in (event.partition(".") for event in events if event != "*"):
+        is_of_action = sa.true() if action == "*" else Change.action == sa.literal_column(f"'{action}'")
+        matches.append(sa.and_(Change.resource == sa.literal_column(f"'{SINGULARS[singular]}'"), is_of_action))
+    text = sa.cast(entry(Change, {"data": json_text(Change.data)}), sa.Text())
+    columns: list[Any] = [Change.seq, Change.resource, Change.action, Change.at, text]
+    query = sa.select(*columns).where(Change.seq > bind("after"), Change.seq <= bind("until"), sa.or_(*matches))
+    return query.order_by(Change.seq).limit(number(PAGE_SIZE)).offset(number(0))
+
+
+def message_body(resource: str, action: str, at: Any, data: str) -> bytes:
+    """Return the body of a message (Standard Webhooks 1.0.0): `data` is the entry of the feed."""
+    singular = next(singular for singular, name in SINGULARS.items() if name == resource)
+    time = format_time(datetime.fromisoformat(str(at)))
+    return f'{{"type":"{singular}.{action}","timestamp":"{time}","data":{data}}}'.encode()
+
+
+def delete_old_attempts() -> bool:
+    """Delete some tries of more than a week ago, inside a writing transaction; tell whether more may be left."""
+    return bool(execute(CLEAN, until=earliest_now() - timedelta(days=KEPT_DAYS)).rowcount == MAX_CLEANED)

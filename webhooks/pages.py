@@ -1,0 +1,87 @@
+"""Settings → Webhooks: in this room, with the layout and the session of the pages, where there are any."""
+
+from typing import Any
+
+from flask import Blueprint, Flask, abort, current_app, redirect, render_template, request, url_for
+from marshmallow import ValidationError
+
+from api.changes import version_query
+from auth import public
+from database.connection import execute
+from formats.errors import pointers
+from webhooks import records
+from webhooks.schema import EVENTS, patch_schema, schema
+
+# Of an answer.
+SHOWN_LINES = 3
+
+blueprint = Blueprint("webhook_pages", __name__, template_folder="templates")
+
+
+def add_pages(app: Flask) -> None:
+    """Add the page and its link, if the app has settings pages."""
+    if "settings_pages" in app.extensions:
+        app.extensions["settings_pages"]["webhooks"] = ("Settings → Webhooks", "webhook_pages.show_webhooks")
+        app.register_blueprint(blueprint, url_prefix="/settings/webhooks")
+
+
+@blueprint.before_request
+def require_session() -> Any:
+    """Redirect to the sign-in page, or refuse a form that is not the session's."""
+    return current_app.extensions["require_session"]()
+
+
+@blueprint.get("")
+@public
+def show_webhooks(form: Any = None, errors: Any = ()) -> str:
+    """Show all webhooks, their state, how far they are behind, and the form for a new one, as it was sent."""
+    found, newest = records.all_webhooks(), execute(version_query).fetchone()[1]
+    form = form or {"events": "*"}
+    return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
+
+
+@blueprint.post("")
+@public
+def add_webhook() -> Any:
+    """Create a webhook and show its secret once, or show the form again with an error beside each invalid field."""
+    form = {name: request.form.get(name, "").strip() for name in ("url", "events", "description")}
+    body = {**form, "events": form["events"].split(), "description": form["description"] or None}
+    try:
+        values = schema.load(body)
+    except ValidationError as error:
+        return show_webhooks(form, list(pointers(error.messages))), 422
+    return render_template("webhook_secret.html", hook=records.add_webhook(values)), 201
+
+
+@blueprint.get("/<webhook_id>")
+@public
+def show_webhook(webhook_id: str, result: Any = None) -> str:
+    """Show a webhook, its last tries with the first lines of the answers, and the result of a test."""
+    attempts = records.find_attempts(webhook_id)
+    for each in attempts:
+        each["answer"] = "\n".join(each["answer"].splitlines()[:SHOWN_LINES])
+    hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]
+    return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, result=result)
+
+
+@blueprint.post("/<webhook_id>")
+@public
+def change_webhook(webhook_id: str) -> Any:
+    """Do what the pressed button says: switch on or off, replay, rotate, test, delete."""
+    match request.form.get("action"):
+        case "test":
+            return show_webhook(webhook_id, records.send_test(webhook_id))
+        case "rotate":
+            return render_template("webhook_secret.html", hook=records.rotate_secret(webhook_id))
+        case "delete":
+            records.remove_webhook(webhook_id)
+            return redirect(url_for("webhook_pages.show_webhooks"), 303)
+        case "replay":
+            since = request.form.get("since", "")
+            values = patch_schema.load({"since": int(since) if since.isdecimal() else since}, partial=True)
+        case "on" | "off" as action:
+            values = {"active": action == "on"}
+        case _:
+            abort(422, "Press one of the buttons of this page.")
+    records.change_webhook(webhook_id, values)
+    return redirect(url_for("webhook_pages.show_webhook", webhook_id=webhook_id), 303)

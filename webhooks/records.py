@@ -1,0 +1,156 @@
+"""Webhooks as admins see and change them, by the API and the page. Functions that name a webhook respond 404."""
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from flask import abort, current_app
+from marshmallow import ValidationError
+
+from api.changes import version_query
+from api.json_sql import json_object, json_value, number, schema_fields
+from api.problems import Conflict
+from api.rate_limits import TooManyRequests
+from database.columns import now
+from database.connection import execute, release_connection, write_transaction
+from database.slots import Slots
+from formats.ids import new_id
+from formats.json_text import encode_json, parse_json
+from formats.values import format_time
+from models import Webhook, WebhookAttempt, insert_statement
+from webhooks.client import ANSWER_SECONDS, Client
+from webhooks.delivery import KEPT_ATTEMPTS
+from webhooks.outbox import OF_WEBHOOK, typed
+from webhooks.schema import schema
+from webhooks.signing import new_secret, signed_headers
+
+# /metrics has figures of each.
+MAX_WEBHOOKS = 100
+ROTATION = timedelta(hours=24)
+# Tests that wait for their receivers at once; others have to come back.
+TESTS = Slots(2, patience=1)
+
+COUNT = sa.select(sa.func.count()).select_from(Webhook)
+FIND_SECRET = sa.select(Webhook.url, Webhook.secret).where(OF_WEBHOOK)
+DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
+
+
+def all_webhooks() -> list[dict[str, Any]]:
+    """Return all webhooks in the public JSON, oldest first."""
+    return [parse_json(row.encode()) for [row] in execute(webhooks_query)]
+
+
+def find_webhook(webhook_id: str) -> dict[str, Any]:
+    """Return a webhook in the public JSON."""
+    return next((each for each in all_webhooks() if each["id"] == webhook_id), None) or not_found(webhook_id)
+
+
+def find_attempts(webhook_id: str) -> list[dict[str, Any]]:
+    """Return the last tries of a webhook, newest first."""
+    find_webhook(webhook_id)
+    return [parse_json(row.encode()) for [row] in execute(attempts_query, webhook_id=webhook_id)]
+
+
+def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
+    """Store a webhook, which gets the changes from now on; return it with its secret. Raises Conflict."""
+    secret, webhook_id = new_secret(), new_id()
+    with write_transaction():
+        if execute(COUNT).fetchone()[0] >= MAX_WEBHOOKS:
+            raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
+        dataset, newest = execute(version_query).fetchone()
+        state: dict[str, Any] = dict.fromkeys(column.name for column in Webhook.__table__.columns)
+        state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0, "replays": 0}
+        state |= dict.fromkeys(("created_at", "updated_at"), now())
+        state |= {**values, "id": webhook_id, "secret": current_app.extensions["webhooks"].vault.encrypt(secret)}
+        execute(insert_statement, Webhook, **state)
+    return find_webhook(webhook_id) | {"secret": secret}
+
+
+def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Store new values, and `since`, of a webhook, which is then tried at once; return it. Raises ValidationError."""
+    with write_transaction():
+        dataset, newest = execute(version_query).fetchone()
+        stored = find_webhook(webhook_id)
+        is_replay = "since" in values
+        if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
+            raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})
+        reason = None if values.get("active") else stored["reason"]
+        values |= {"delivered": since, "dataset": dataset, "reason": reason, "failures": 0}
+        store(webhook_id, values, is_replay)
+        return find_webhook(webhook_id)
+
+
+def rotate_secret(webhook_id: str) -> dict[str, Any]:
+    """Store a new secret beside the old one; return the webhook with it."""
+    secret = new_secret()
+    with write_transaction():
+        _url, previous = execute(FIND_SECRET, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
+        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret)
+        store(webhook_id, {"secret": encrypted, "previous_secret": previous, "previous_until": now() + ROTATION})
+    return find_webhook(webhook_id) | {"secret": secret}
+
+
+def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> None:
+    """Store columns of a webhook; its delivery, if there is one, ends."""
+    values |= {"updated_at": now(), "next_attempt_at": None}
+    execute(update_statement, *values, webhook_id=webhook_id, more_replays=int(is_replay), **values)
+
+
+def remove_webhook(webhook_id: str) -> None:
+    """Delete a webhook and its tries."""
+    with write_transaction():
+        if not execute(DELETE, webhook_id=webhook_id).rowcount:
+            not_found(webhook_id)
+
+
+def send_test(webhook_id: str) -> dict[str, Any]:
+    """Send a test message at once; return what came back. Raises TooManyRequests."""
+    sender = current_app.extensions["webhooks"]
+    url, secret = execute(FIND_SECRET, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
+    release_connection()
+    message = {"type": "webhook.test", "timestamp": format_time(now()), "data": {"webhookId": webhook_id}}
+    body = encode_json(message).encode()
+    headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, [sender.vault.decrypt(secret)])
+    if not TESTS.acquire():
+        raise TooManyRequests("tests of webhooks at once", 5)
+    client = Client(url, sender.settings)
+    timer = threading.Timer(ANSWER_SECONDS, client.abort)
+    timer.start()
+    try:
+        status, ms, error, text, _retry_after = client.post(body, headers)
+    finally:
+        timer.cancel()
+        client.close()
+        TESTS.release()
+    return {"status": status, "ms": ms, "error": error, "answer": text}
+
+
+def not_found(webhook_id: str) -> Any:
+    """Respond 404."""
+    abort(404, f"There is no webhook with the id {webhook_id}.")
+
+
+def webhooks_query() -> sa.Select[Any]:
+    """Return the query for all webhooks as JSON."""
+    table: Any = Webhook.__table__
+    return sa.select(json_object(schema_fields(schema, table))).order_by(table.c.number)
+
+
+def attempts_query() -> sa.Select[Any]:
+    """Return the query for the last tries of a webhook as JSON."""
+    names = ("seq", "at", "status", "ms", "error", "answer")
+    fields = {name: json_value(getattr(WebhookAttempt, name)) for name in names}
+    query = sa.select(json_object(fields)).where(WebhookAttempt.webhook_id == sa.bindparam("webhook_id"))
+    return query.order_by(WebhookAttempt.number.desc()).limit(number(KEPT_ATTEMPTS)).offset(number(0))
+
+
+def update_statement(*names: str) -> sa.Update:
+    """Return the statement that sets columns of a webhook."""
+    columns = {name: typed(name, getattr(Webhook, name)) for name in names}
+    counts = {
+        "revision": Webhook.revision + 1,
+        "replays": Webhook.replays + sa.bindparam("more_replays", type_=sa.Integer()),
+    }
+    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, **counts)

@@ -1,0 +1,79 @@
+"""The public JSON of webhooks, and the names of events."""
+
+from typing import Any
+
+from marshmallow import ValidationError
+
+from api.resources import ENDPOINTS
+from formats.errors import suggest
+from formats.values import parse_version
+from models import ACTIONS, Webhook
+from schemas import ID, URL, PublicSchema, Value
+
+SINGULARS = {each.singular: each.name for each in ENDPOINTS.values()}
+EVENTS = ("*", *(f"{singular}.{action}" for singular in SINGULARS for action in ("*", *ACTIONS)))
+
+
+def are_events(events: list[str]) -> None:
+    """Raise ValidationError unless each text is the name of an event, and there is one at least."""
+    if not events:
+        raise ValidationError('Must name at least one event; "*" is all of them.')
+    if unknown := [event for event in events if event not in EVENTS]:
+        raise ValidationError([f"{event!r} is not an event. {suggest(event, EVENTS)}" for event in unknown])
+
+
+are_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}, "minItems": 1}  # type: ignore[attr-defined]
+
+
+def is_receiver(text: str) -> None:
+    """Raise ValidationError for what a URL to send to can't have: credentials, a fragment, characters beyond ASCII."""
+    if "@" in text.split("://", 1)[-1].replace("?", "/").split("/", 1)[0]:
+        raise ValidationError("Must not have a user name or password: messages are signed instead.")
+    if "#" in text:
+        raise ValidationError("Must not have a fragment (#…).")
+    if not text.isascii():
+        raise ValidationError("Must be ASCII: write the host as xn--…, and percent-encode the rest.")
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    try:
+        parse_url(text)
+    except LocationParseError:
+        raise ValidationError("Must have a host and a port that can exist.") from None
+
+
+class WebhookSchema(PublicSchema):
+    """A webhook: a URL that changes are sent to. It never shows its secret."""
+
+    model = Webhook
+
+    id = Value(ID, dump_only=True, about="Made by the server.", example="018ce0e9-3c98-7709-945c-d88ddcb9075f")
+    url = Value(URL, is_receiver, about="The http or https URL to send to.", example="https://hooks.example/cardfile")
+    events = Value(
+        are_events,
+        about="The changes to send, as in `contact.created`; `company.*` is all of companies, `*` all.",
+        example=["contact.created", "company.*"],
+    )
+    description = Value(about="The purpose of the webhook.", example="Newsletter")
+    active = Value(about="Whether messages are sent.", example=True)
+    reason = Value(dump_only=True, about="The reason why the server switched it off.", example=None)
+    delivered = Value(dump_only=True, about="The number of the last change that is dealt with.", example=408)
+    failures = Value(dump_only=True, about="The failed tries to send the next message.", example=0)
+    next_attempt_at = Value(dump_only=True, about="The time of the next try, after a failed one.", example=None)
+    created_at = Value(dump_only=True, about="The time of creation.", example="2024-01-15T10:30:00Z")
+    updated_at = Value(dump_only=True, about="The time of the last change by an admin.", example="2024-01-15T10:30:00Z")
+
+    def on_bind_field(self, field_name: str, field_obj: Any) -> None:
+        """Complete a field from its column; numbers of changes are large."""
+        super().on_bind_field("delivered" if field_name == "since" else field_name, field_obj)
+        if field_name in {"since", "delivered"}:
+            field_obj.data_key, field_obj.required, field_obj.parse = field_name, False, parse_version
+
+
+class WebhookPatchSchema(WebhookSchema):
+    """The fields of a webhook that can be changed."""
+
+    since = Value(about="Send the changes after this number, again where they were sent before.", example=0)
+
+
+schema, patch_schema = WebhookSchema(), WebhookPatchSchema()

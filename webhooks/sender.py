@@ -1,0 +1,162 @@
+"""The thread that looks for webhooks with changes to send, and starts a delivery for each."""
+
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+
+from flask import Flask, Response, g, request
+
+from database.connection import discard_connections
+from settings import Settings
+from webhooks.client import MAX_RETRY_SECONDS
+from webhooks.delivery import LEASE_SECONDS, MAX_JITTER, Delivery
+from webhooks.outbox import Due, find_due, steady_now
+from webhooks.signing import Vault
+
+MAX_DELIVERIES = 16
+LOOK_SECONDS = 1.0
+# Between looks, however much is written.
+PAUSE_SECONDS = 0.02
+# While more requests write in a second, at most one message is sent in so many seconds: it costs them a turn of Python.
+BUSY_WRITES, BUSY_SECONDS = 100, 0.01
+STOP_SECONDS = 3.0
+# No next try is later than this; if it is, the clock was wrong.
+MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 1)
+
+log = logging.getLogger("cardfile")
+
+
+class Sender:
+    """Sends each active webhook its messages, while the process serves."""
+
+    # A delivery waits so long for more changes before it ends, because that costs a write; and it gives way to
+    # webhooks that wait after so long.
+    linger_seconds, turn_seconds = 1.0, 2.0
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        self.app, self.settings, self.vault = app, settings, Vault(settings)
+        self.change, self.writes = threading.Condition(), 0
+        # At most one thread of the sender waits to write.
+        self.writing = threading.Lock()
+        self.thread: threading.Thread | None = None
+        self.is_stopping = self.has_waiting = self.is_busy = False
+        self.turn = threading.Lock()
+        self.running: dict[str, Delivery] = {}
+        # When each lease was first seen, and when each webhook had its last turn.
+        self.leases: dict[str, tuple[str, float]] = {}
+        self.turns: dict[str, float] = {}
+        self.counted = 0, 0.0
+        self.fault = ""
+
+    def start(self) -> None:
+        """Begin to send, once in each process."""
+        with self.change:
+            if self.thread is None and not self.is_stopping:
+                self.thread = threading.Thread(target=self.look_until_stopped, name="webhooks")
+                self.thread.start()
+
+    def stop(self) -> None:
+        """Stop sending: messages that are on their way have a few seconds."""
+        self.is_stopping = True
+        self.wake()
+        if self.thread:
+            self.thread.join()
+
+    def wake(self) -> None:
+        """Have the threads look at once."""
+        with self.change:
+            self.writes += 1
+            self.change.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> bool:
+        """Wait for more writes than were seen; tell whether there were any."""
+        with self.change:
+            has_more = self.change.wait_for(lambda: self.writes > seen, seconds) and not self.is_stopping
+        if has_more:
+            time.sleep(PAUSE_SECONDS)
+        return has_more
+
+    def note_response(self, response: Response) -> Response:
+        """Look at once after a request that wrote. The first request of any WSGI server starts the thread."""
+        if "has_written" in g:
+            self.wake()
+        if self.thread is None and "SERVER_SOFTWARE" in request.environ:
+            self.start()
+        return response
+
+    def look_until_stopped(self) -> None:
+        """Look each second, and after each write, until stop() or the end of the main thread."""
+        while not self.is_stopping and threading.main_thread().is_alive():
+            writes = self.writes
+            try:
+                self.look()
+            except Exception as error:
+                self.note_fault(error)
+            self.wait(writes, LOOK_SECONDS)
+            self.count_writes()
+        self.is_stopping = True
+        self.wake()
+        deadline = time.monotonic() + STOP_SECONDS
+        for delivery in list(self.running.values()):
+            delivery.join(max(0, deadline - time.monotonic()))
+            delivery.abort(late=False)
+            delivery.join(1)
+
+    def note_fault(self, error: Exception) -> None:
+        """Close connections that may be broken; log a fault once, until something can be sent again."""
+        with self.app.app_context():
+            discard_connections(error)
+        if self.fault != type(error).__name__:
+            self.fault = type(error).__name__
+            log.warning("Webhooks are not sent: %s", self.fault, exc_info=error)
+
+    def count_writes(self) -> None:
+        """Note whether many requests write."""
+        seconds = time.monotonic() - self.counted[1]
+        if seconds > 0.25:
+            self.is_busy = self.writes - self.counted[0] > BUSY_WRITES * seconds
+            self.counted = self.writes, time.monotonic()
+
+    def give_way(self) -> None:
+        """Wait for a moment while many requests write."""
+        if self.is_busy:
+            with self.turn:
+                time.sleep(BUSY_SECONDS)
+
+    def look(self) -> None:
+        """Start a delivery for each webhook that is due, up to a number; break off requests that take too long."""
+        for delivery in list(self.running.values()):
+            delivery.abort(late=True)
+        due = [each for each in self.find_due() if each.id not in self.running]
+        free = MAX_DELIVERIES - len(self.running)
+        self.has_waiting = len(due) > free
+        for each in due[:free]:
+            self.running[each.id] = Delivery(self, each)
+            self.running[each.id].start()
+
+    def end(self, delivery: Delivery) -> None:
+        """Note the end of a delivery."""
+        self.turns[delivery.due.id] = time.monotonic()
+        self.running.pop(delivery.due.id, None)
+        self.wake()
+
+    def find_due(self) -> list[Due]:
+        """Return the webhooks that may be sent to now, those first whose last turn was longest ago."""
+        with self.app.app_context():
+            found = find_due()
+        due = [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
+        return sorted(due, key=lambda each: self.turns.get(each.id, 0))
+
+    def is_leased(self, due: Due) -> bool:
+        """Tell whether another process sends: its lease changes. No clock but this process's own decides."""
+        lease, since = self.leases.get(due.id, (None, 0.0))
+        if lease != due.lease and due.lease:
+            self.leases[due.id], since = (due.lease, time.monotonic()), time.monotonic()
+        return due.lease is not None and time.monotonic() - since < LEASE_SECONDS
+
+
+def is_time(next_attempt_at: datetime | None) -> bool:
+    """Tell whether the time of the next try has come, or can't be right."""
+    now = steady_now()
+    return next_attempt_at is None or not now < next_attempt_at < now + MAX_DELAY
