@@ -208,7 +208,8 @@ def refuse_read_only(endpoint: Endpoint, values: Row, stored: JSONRow) -> None:
     for name, value in sent.items():
         current = stored.get(name)
         if value != current:
-            errors[name] = [f"Is read-only: leave it out{f', or send {current}' if current else ''}."]
+            hint = f", or send {current}" if current else ", or send matchOn=id" if name == "id" else ""
+            errors[name] = [f"Is read-only: leave it out{hint}."]
     if errors:
         raise ValidationError(errors)
 

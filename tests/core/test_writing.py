@@ -16,6 +16,7 @@ NOON = "2024-01-01T12:00:00Z"
 OLDER = "2023-12-31T12:00:00Z"
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 BLANK = "Must not be blank, nor have line feeds or other control characters."
+NO_ID = "Is read-only: leave it out, or send matchOn=id."
 MATCH_REQUIRED = "Is required, because rows are matched on it."
 
 
@@ -114,7 +115,7 @@ def test_a_write_that_changes_nothing_is_not_logged(
 @pytest.mark.parametrize(
     ("method", "path", "body", "pointer", "detail"),
     [
-        ("POST", "", {"name": "a", "id": "mine"}, "/id", "Is read-only: leave it out."),
+        ("POST", "", {"name": "a", "id": "mine"}, "/id", NO_ID),
         ("POST", "", {"name": "a", "createdAt": NOON}, "/createdAt", "Is read-only: leave it out."),
         ("POST", "", {"name": "a", "companyId": "nobody"}, "/companyId", "Is not the id of a company."),
         ("POST", "", {"nmae": "a", "name": "b"}, "/nmae", "Is not a known field. Did you mean name?"),
@@ -123,7 +124,7 @@ def test_a_write_that_changes_nothing_is_not_logged(
         ("POST", "", [{"name": "a"}] * 1001, "", "Must have 1 to 1000 members, not 1001."),
         ("POST", "", [{"name": "a"}, {"name": ""}], "/1/name", BLANK),
         ("POST", "", [{"name": "a"}, []], "/1", "Must be an object."),
-        ("POST", "", [{"name": "a"}, {"name": "b", "id": "x"}], "/1/id", "Is read-only: leave it out."),
+        ("POST", "", [{"name": "a"}, {"name": "b", "id": "x"}], "/1/id", NO_ID),
         ("POST", "", [{"name": "a", "companyId": "x"}], "/0/companyId", "Is not the id of a company."),
         ("POST", "?matchOn=email", {"name": "a"}, "/email", MATCH_REQUIRED),
         ("POST", "?matchOn=email", [{"name": "a", "email": None}], "/0/email", MATCH_REQUIRED),
