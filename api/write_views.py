@@ -69,7 +69,7 @@ def store_body(endpoint: Endpoint, body: Any, match_on: str) -> Response:
         return row_response(endpoint, row_id, is_new)
     if not 1 <= len(body) <= MAX_BATCH:
         raise ValidationError(f"Must have 1 to {MAX_BATCH} members, not {len(body)}.")
-    stored = list(collect_errors(body, lambda record: store_record(endpoint, record, match_on)))
+    stored = g.stored = list(collect_errors(body, lambda record: store_record(endpoint, record, match_on)))
     rows = [read_row(endpoint, row_id) or "" for row_id, _is_new in stored]
     set_version(*execute(version_query, False, False, endpoint.name).fetchone())
     return JSONResponse(f"[{','.join(rows)}]", 201 if any(is_new for _id, is_new in stored) else 200)

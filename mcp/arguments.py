@@ -1,34 +1,43 @@
 """The arguments of tools, checked by the JSON Schema that declares them."""
 
+from decimal import Decimal
 from typing import Any
+
+from marshmallow import ValidationError
 
 from formats.errors import suggest
 
 JSONSchema = dict[str, Any]
-TYPES: dict[str, tuple[Any, str]] = {
-    "string": (str, "a string"),
-    "integer": (int, "an integer"),
-    "boolean": (bool, "true or false"),
-    "array": (list, "an array"),
-    "object": (dict, "an object"),
-}
+TYPES: dict[str, Any] = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
 
 
-def errors_of(arguments: dict[str, Any], schema: JSONSchema) -> dict[str, list[str]]:
-    """Return the errors of arguments, by name. Many models send null for what they leave out."""
-    known, given = schema["properties"], {name: value for name, value in arguments.items() if value is not None}
-    found = {name: error_of(value, known[name]) for name, value in given.items() if name in known}
-    found |= {name: f"Is not known. {suggest(name, tuple(known))}" for name in arguments if name not in known}
-    found |= {name: "Is required." for name in schema["required"] if name not in given}
-    found |= dict.fromkeys(getattr(arguments, "duplicates", ()), "Must not appear twice.")
-    return {name: [error] for name, error in found.items() if error}
+def parse_arguments(arguments: dict[str, Any], schema: JSONSchema) -> dict[str, Any]:
+    """Return the arguments. Raises ValidationError. Null counts as left out: many models send it."""
+    known = schema["properties"]
+    values = {name: convert(value, known.get(name, {})) for name, value in arguments.items() if value is not None}
+    errors = {name: error_of(value, known[name]) for name, value in values.items() if name in known}
+    errors |= {name: f"Is not known. {suggest(name, tuple(known))}" for name in arguments if name not in known}
+    errors |= {name: "Is required." for name in schema["required"] if name not in values}
+    if any(errors.values()):
+        raise ValidationError({name: [error] for name, error in errors.items() if error})
+    return values
+
+
+def convert(value: Any, schema: JSONSchema) -> Any:
+    """Return 2.0 as 2 for an integer, and 406 as "406" for a string; any other value as it is."""
+    # The limit comes first: of 1e999999999, int() would never return.
+    if schema.get("type") == "integer" and isinstance(value, Decimal) and -(2**63) < value < 2**63:
+        return int(value) if value == int(value) else value
+    return str(value) if schema.get("type") == "string" and type(value) is int else value
 
 
 def error_of(value: Any, schema: JSONSchema) -> str:
-    """Return what is wrong with a value, or nothing. What arrays and objects hold is left to the API."""
-    kind, name = TYPES[schema["type"]]
+    """Return the error of a value, or "". The API checks the members of arrays and objects."""
+    kind = TYPES[schema["type"]]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        return f"Must be {name}."
+        return f"Must be of the type {schema['type']}."
+    if value == "" and "minLength" in schema:
+        return "Must not be empty."
     if value not in schema.get("enum", [value]):
         return f"Must be one of {', '.join(schema['enum'])}."
     if "maxItems" in schema and not schema["minItems"] <= len(value) <= schema["maxItems"]:

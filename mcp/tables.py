@@ -1,4 +1,4 @@
-"""What agents read: rows, changes and fields as tables in text."""
+"""Rows, changes and fields as tables in text, for agents."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,41 +8,47 @@ from marshmallow import validate
 from api.resources import Endpoint
 from api.write_views import READ_ONLY
 from formats import values
-from formats.errors import escape_control
+from formats.errors import HIDDEN
 from formats.json_text import encode_json
 
-# Characters of a cell; `get` shows all.
-MAX_CELL = 200
-TYPES = {
-    values.INTEGER: "integer",
-    values.BOOLEAN: "boolean",
-    values.AMOUNT: "number",
-    values.TIME: "time",
-    values.TAGS: "array of texts",
-}
+# Characters of a cell, of which `get` shows all, and of each text in an error.
+MAX_CELL, MAX_ERROR = 200, 500
+# Fields that the other columns of a change tell.
+NOT_SHOWN = ("id", "createdAt", "updatedAt")
+TYPES = {values.INTEGER: "integer", values.BOOLEAN: "boolean", values.AMOUNT: "number", values.TIME: "time"}
+TYPES |= {values.TAGS: "array of texts"}
 
 Rows = list[dict[str, Any]]
 
 
-def cell(value: Any, most: int | None = MAX_CELL) -> str:
-    """Return a value on one line, without the sign between cells; nothing for null."""
+def shorten(value: Any, max_length: int = MAX_CELL) -> Any:
+    """Return a value with each text in it cut to a length."""
+    if isinstance(value, dict):
+        return {name: shorten(each, max_length) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shorten(each, max_length) for each in value]
+    is_long = isinstance(value, str) and len(value) > max_length
+    return f"{value[:max_length]}… ({len(value)} characters)" if is_long else value
+
+
+def cell(value: Any, max_length: int | None = None) -> str:
+    """Return a value on one line, without the sign between cells, hidden characters escaped; nothing for null."""
     if value is None:
         return ""
     text = value if isinstance(value, str) and value else encode_json(value)
-    if most and len(text) > most:
-        text = f"{text[:most]}… ({len(text)} characters)"
-    return escape_control(text.replace("\\", "\\\\").replace("|", "\\|"))
+    text = shorten(text, max_length or len(text)).replace("\\", "\\\\").replace("|", "\\|")
+    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def table(rows: Rows, columns: Iterable[str] = ()) -> str:
     """Return a table with a line for each row: of the columns, or of those that are not null in every row."""
     names = [*columns] or [name for name in (rows or [{}])[0] if any(row[name] is not None for row in rows)]
-    return "\n".join([" | ".join(names), *(" | ".join(cell(row[name]) for name in names) for row in rows)])
+    return "\n".join([" | ".join(names), *(" | ".join(cell(row[name], MAX_CELL) for name in names) for row in rows)])
 
 
 def details(row: dict[str, Any]) -> str:
     """Return a whole row, a line for each field."""
-    return "\n".join(f"{name}: {'null' if value is None else cell(value, None)}" for name, value in row.items())
+    return "\n".join(f"{name}: {'null' if value is None else cell(value)}" for name, value in row.items())
 
 
 def changes_table(entries: Rows) -> str:
@@ -52,24 +58,25 @@ def changes_table(entries: Rows) -> str:
 
 
 def content_of(entry: dict[str, Any]) -> Any:
-    """Return what a change left or, with `net`, what differs, or the row that was deleted."""
+    """Return the values that a change left or, with `net`, that differ, or those of the row that was deleted."""
     before, after = entry.get("before"), entry["data"]
     if not (before and after):
-        return before or after
-    differing = [name for name in after if before[name] != after[name] and name != "updatedAt"]
+        values = (before or after or {}).items()
+        return {name: value for name, value in values if value is not None and name not in NOT_SHOWN} or None
+    differing = [name for name in after if before[name] != after[name] and name not in NOT_SHOWN]
     return "; ".join(f"{name}: {encode_json(before[name])} → {encode_json(after[name])}" for name in differing)
 
 
 def fields_of(endpoint: Endpoint) -> Rows:
-    """Return what an agent should know about each field of a resource."""
+    """Return the type, the limits and the meaning of each field of a resource."""
     rows: Rows = []
     for name, each in endpoint.schema.fields.items():
         field: Any = each
         choices = [choice for rule in field.validators if isinstance(rule, validate.OneOf) for choice in rule.choices]
-        about = {"field": field.data_key, "type": " or ".join(choices) or TYPES.get(field.format, "text")}
-        about |= {"maxLength": field.max_length, "null": field.allow_none, "readOnly": name in READ_ONLY}
-        about |= {"required": field.required and name not in READ_ONLY}
-        rows.append(about | {"description": field.metadata["description"]})
+        row = {"field": field.data_key, "type": " or ".join(choices) or TYPES.get(field.format, "text")}
+        row |= {"maxLength": field.max_length, "null": field.allow_none, "readOnly": name in READ_ONLY}
+        row |= {"required": field.required and name not in READ_ONLY}
+        rows.append(row | {"description": field.metadata["description"]})
     return rows
 
 

@@ -1,49 +1,42 @@
 """The tools of agents: each sends one request to a view of the API, and answers by text and the same as data."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from flask import current_app, g, request
-from marshmallow import ValidationError, validate
+from marshmallow import ValidationError
 
 from api.feed import FILTERS
 from api.resources import ENDPOINTS, Endpoint
 from api.revert import RevertSchema
 from formats.errors import suggest
+from formats.ids import new_id
 from formats.values import parse_version
-from mcp.arguments import JSONSchema, errors_of
-from mcp.tables import changes_table, details, fields_in_words, fields_of, table
+from mcp.arguments import JSONSchema, parse_arguments
+from mcp.tables import MAX_ERROR, Rows, changes_table, details, fields_in_words, fields_of, shorten, table
 from mcp.views import next_page, send
 from models import SCOPES
 
 # Rows of a page, at most and by default, and rows that one call changes.
 MAX_ROWS, DEFAULT_ROWS, MAX_WRITTEN = 50, 20, 100
 
-Arguments = dict[str, Any]
 # The text of an answer, and the same as data.
 Answer = tuple[str, dict[str, Any]]
-Run = Callable[[Arguments], Answer]
+Run = Callable[..., Answer]
 
-
-class Tool(NamedTuple):
-    """A tool: what it does, the scope that it needs, and its description in `tools/list`."""
-
-    run: Run
-    scope: str
-    about: JSONSchema
-
-
-TOOLS: dict[str, Tool] = {}
+# By name: the function, the scope that it needs, and its description in `tools/list`.
+TOOLS: dict[str, tuple[Run, str, JSONSchema]] = {}
 
 TEXT: JSONSchema = {"type": "string"}
+NOT_EMPTY: JSONSchema = TEXT | {"minLength": 1}
 FLAG: JSONSchema = {"type": "boolean"}
 VERSION: JSONSchema = {"type": "integer"}
 RESOURCE = {"resource": TEXT | {"enum": list(ENDPOINTS)}}
-ROW = RESOURCE | {"id": TEXT}
+ROW = RESOURCE | {"id": NOT_EMPTY}
 PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, "cursor": TEXT}
 AS_OF = {"asOf": TEXT | {"description": "A past version (number) or time (RFC 3339)."}}
 DRY_RUN = {"dryRun": FLAG | {"description": "Check and show, store nothing."}}
-IF_MATCH = {"ifMatch": TEXT | {"description": "The etag from get: fails if the row changed since."}}
+IF_MATCH = {"ifMatch": NOT_EMPTY | {"description": "The etag from get: fails if the row changed since."}}
 MATCH_ON = sorted({field for endpoint in ENDPOINTS.values() for field in endpoint.match_on})
 FILTERS_HELP = (
     'By field: {"status": "open", "dealValue[gte]": 5000}. An array matches any of its values, null none. '
@@ -51,16 +44,14 @@ FILTERS_HELP = (
 )
 
 
-def tool(
-    properties: JSONSchema, *required: str, scope: str = "read", is_repeatable: bool = True
-) -> Callable[[Run], Run]:
-    """Declare a function as a tool, with its name and docstring."""
+def tool(schemas: JSONSchema, *required: str, scope: str = "read", is_repeatable: bool = True) -> Callable[[Run], Run]:
+    """Declare a function as a tool, with its name, its docstring and the schemas of its arguments."""
 
     def declare(run: Run) -> Run:
-        schema = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+        schema = {"type": "object", "properties": schemas, "required": list(required), "additionalProperties": False}
         hints = {"readOnlyHint": scope == "read", "destructiveHint": scope != "read", "idempotentHint": is_repeatable}
-        about = {"name": run.__name__, "description": run.__doc__, "inputSchema": schema}
-        TOOLS[run.__name__] = Tool(run, scope, about | {"annotations": hints | {"openWorldHint": False}})
+        description = {"name": run.__name__, "description": run.__doc__, "inputSchema": schema}
+        TOOLS[run.__name__] = run, scope, description | {"annotations": hints | {"openWorldHint": False}}
         return run
 
     return declare
@@ -68,177 +59,163 @@ def tool(
 
 def allowed_tools() -> list[JSONSchema]:
     """Return the descriptions of the tools that the scope of the key allows, always in the same order."""
-    return [each.about for each in TOOLS.values() if SCOPES.index(each.scope) <= SCOPES.index(g.key.scope)]
+    allowed = SCOPES[: SCOPES.index(g.key.scope) + 1]
+    return [description for _run, scope, description in TOOLS.values() if scope in allowed]
 
 
-def call_tool(name: str, arguments: Arguments) -> dict[str, Any]:
+def call_tool(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the result of a tool: its answer, or a problem in words that say how to mend it."""
     g.log_path = f"{request.path}#{name}"
+    # The client may send the same X-Request-Id twice, and a revert takes back all changes of a request.
+    response_id, g.request_id = g.request_id, new_id() if "X-Request-Id" in request.headers else g.request_id
     try:
-        if errors := errors_of(arguments, TOOLS[name].about["inputSchema"]):
-            raise ValidationError(errors)
-        text, content = TOOLS[name].run({key: value for key, value in arguments.items() if value is not None})
-        is_error = False
+        run, _scope, description = TOOLS[name]
+        text, content = run(**parse_arguments(arguments, description["inputSchema"]))
+        is_error, lines = False, [text, content.get("note")]
         if "version" in g:
-            text, content = f"{text}\nVersion {g.version[1]}.", content | {"version": g.version[1]}
+            content["version"] = g.version[1]
+            lines.append(f"Version {g.version[1]}.")
     except Exception as error:
         response: Any = current_app.handle_user_exception(error)
-        is_error, content = True, response.json
-        faults = [f"{each['pointer']} {each['detail']}".lstrip() for each in content.get("errors", [])]
-        text = "\n".join([f"{content['status']} {content['title']}: {content['detail']}", *faults])
+        is_error, content = True, shorten(response.json, MAX_ERROR)
+        lines = [f"{content['status']} {content['title']}: {content['detail']}"]
+        lines += [f"{each['pointer']} {each['detail']}".lstrip() for each in content.get("errors", [])]
+    g.request_id = response_id
     # It belongs to a row or a list, not to this response.
     g.pop("etag", None)
+    text = "\n".join(filter(None, lines))
     return {"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": is_error}
 
 
 @tool(RESOURCE)
-def describe(given: Arguments) -> Answer:
+def describe(resource: str | None = None) -> Answer:
     """Fields of one or all resources: types, limits, meaning."""
-    chosen = [ENDPOINTS[name] for name in ENDPOINTS if name == given.get("resource", name)]
+    chosen = [ENDPOINTS[resource]] if resource else ENDPOINTS.values()
     heads = [f"{each.name}: {each.schema.__doc__} matchOn: {', '.join(each.match_on)}." for each in chosen]
     fields = {each.name: fields_of(each) for each in chosen}
     tables = map(table, fields.values())
     return "\n\n".join(map("\n".join, zip(heads, tables, strict=True))), {"resources": fields}
 
 
-@tool(
-    {
-        **RESOURCE,
-        "filters": {"type": "object", "description": FILTERS_HELP},
-        "q": TEXT | {"description": "Words to search for in all texts."},
-        "sort": TEXT | {"description": "As in -updatedAt,name."},
-        "fields": {"type": "array", "items": TEXT, "description": "Only these."},
-        **PAGE,
-        **AS_OF,
-    },
-    "resource",
-)
-def find(given: Arguments) -> Answer:
+FIND = RESOURCE | {"filters": {"type": "object", "description": FILTERS_HELP}}
+FIND |= {"q": TEXT | {"description": "Words to search for in all texts."}}
+FIND |= {"sort": TEXT | {"description": "As in -updatedAt,name."}}
+FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."}}
+
+
+@tool(FIND | PAGE | AS_OF, "resource")
+def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
     """List rows as a table, by default 20, oldest first, with all fields."""
-    endpoint, fields = ENDPOINTS[given["resource"]], [as_text(name) for name in given.get("fields", ())]
-    given = {"limit": DEFAULT_ROWS} | given | ({"fields": ",".join(fields)} if fields else {})
-    query = query_of(given, "q", "sort", "fields", "limit", "cursor", "asOf")
-    response = send("GET", endpoint.name, query=[*query, *filter_pairs(endpoint, given.get("filters", {}))])
+    check_filters(ENDPOINTS[resource], filters or {})
+    options = {"limit": DEFAULT_ROWS} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
+    response = send("GET", resource, options=options | (filters or {}))
     # As the API names and orders the fields.
     columns = [*(response.json or [dict.fromkeys(fields)])[0]] if fields else []
-    return page(response, given, table(response.json, columns), "rows")
+    return page(response, options, table(response.json, columns), "rows")
 
 
 @tool(ROW | AS_OF, "resource", "id")
-def get(given: Arguments) -> Answer:
+def get(resource: str, id: str, **options: Any) -> Answer:
     """One whole row, with its etag."""
-    row = send("GET", given["resource"], given["id"], query=query_of(given, "asOf")).json
+    row = send("GET", resource, id, options=options).json
     return details(row | {"etag": g.etag}), {"row": row, "etag": g.etag}
 
 
-@tool(
-    {
-        "since": VERSION | {"description": "After this version; answers name the newest."},
-        "until": VERSION,
-        **{name: RESOURCE.get(name, TEXT) for name in FILTERS},
-        "net": FLAG | {"description": "One entry a row: what differs between since and until."},
-        **PAGE,
-    }
-)
-def changes(given: Arguments) -> Answer:
-    """Who changed what, oldest first: history of a row, of a key, of a request."""
-    given = {"limit": DEFAULT_ROWS} | given
-    response = send("GET", "changes", query=query_of(given, *given))
-    return page(response, given, changes_table(response.json), "changes")
+RANGE = {"since": VERSION | {"description": "After this version; answers name the newest."}, "until": VERSION}
+NET = {"net": FLAG | {"description": "One entry a row: what differs between since and until."}}
 
 
-ROWS = {
-    "type": "array",
-    "items": {"type": "object"},
-    "minItems": 1,
-    "maxItems": MAX_WRITTEN,
-    "description": f"Texts unless noted. {'. '.join(map(fields_in_words, ENDPOINTS.values()))}",
-}
+@tool(RANGE | {name: RESOURCE.get(name, TEXT) for name in FILTERS} | NET | PAGE)
+def changes(**options: Any) -> Answer:
+    """Changes of a row, a key, a request or all, oldest first: the writer, and the row that each left."""
+    options = {"limit": DEFAULT_ROWS} | options
+    response = send("GET", "changes", options=options)
+    return page(response, options, changes_table(response.json), "changes")
+
+
+ROWS: JSONSchema = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_WRITTEN}
+ROWS |= {"description": f"Texts unless noted. {'. '.join(map(fields_in_words, ENDPOINTS.values()))}"}
 MATCH = TEXT | {"enum": MATCH_ON, "description": "Update the row that has the same value, if there is one."}
 
 
 @tool({**RESOURCE, "rows": ROWS, "matchOn": MATCH, **DRY_RUN}, "resource", "rows", scope="write", is_repeatable=False)
-def save(given: Arguments) -> Answer:
+def save(resource: str, rows: Rows, **options: Any) -> Answer:
     """Create rows, or update those that match: all or none."""
-    rows = send("POST", given["resource"], query=query_of(given, "matchOn", "dryRun"), body=given["rows"]).json
-    sent = {"id"}.union(*given["rows"])
-    return written(given, table(rows, [name for name in rows[0] if name in sent]), {"rows": rows})
+    stored = send("POST", resource, options=options, body=rows).json
+    sent = {"id"}.union(*rows)
+    saved = shorten([{name: value for name, value in row.items() if name in sent} for row in stored])
+    if "matchOn" in options:
+        actions = ["created" if is_new else "updated" for _id, is_new in g.stored]
+        saved = [row | {"action": action} for row, action in zip(saved, actions, strict=True)]
+    return written(options, table(saved, saved[0]), {"rows": saved})
 
 
 @tool({**ROW, "fields": {"type": "object"}, **IF_MATCH, **DRY_RUN}, "resource", "id", "fields", scope="write")
-def update(given: Arguments) -> Answer:
+def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> Answer:
     """Change some fields of a row; null empties one."""
-    path, if_match = (given["resource"], given["id"]), given.get("ifMatch", "")
-    row = send("PATCH", *path, query=query_of(given, "dryRun"), body=given["fields"], if_match=if_match).json
-    shown = {name: row[name] for name in row if name in {"id", "updatedAt", *given["fields"]}}
+    row = send("PATCH", resource, id, options=options, body=fields).json
+    row = shorten({name: row[name] for name in row if name in {"id", "updatedAt", *fields}})
     # A dry run has none.
     etag = {"etag": g.etag} if "etag" in g else {}
-    return written(given, details(shown | etag), {"row": row} | etag)
+    return written(options, details(row | etag), {"row": row} | etag)
 
 
 @tool(ROW | IF_MATCH | DRY_RUN, "resource", "id", scope="write")
-def delete(given: Arguments) -> Answer:
+def delete(resource: str, id: str, **options: Any) -> Answer:
     """Delete a row. Contacts and conversations of a company stay."""
-    path = given["resource"], given["id"]
-    send("DELETE", *path, query=query_of(given, "dryRun"), if_match=given.get("ifMatch", ""))
-    return written(given, f"Deleted {'/'.join(path)}.", {"deleted": "/".join(path)})
+    send("DELETE", resource, id, options=options)
+    if options.get("dryRun"):
+        return written(options, f"{resource}/{id} can be deleted.", {})
+    return written(options, f"Deleted {resource}/{id}.", {"deleted": f"{resource}/{id}"})
 
 
-def revert_properties() -> Iterator[tuple[str, JSONSchema]]:
-    """Yield the properties of a revert, as its schema declares them."""
-    for each in RevertSchema().fields.values():
-        field: Any = each
-        choices = [list(rule.choices) for rule in field.validators if isinstance(rule, validate.OneOf)]
-        value = VERSION if field.parse is parse_version else TEXT | ({"enum": choices[0]} if choices else {})
-        yield field.data_key, value | {"description": field.metadata["description"]}
+REVERT_FIELDS: Any = RevertSchema().fields.values()
+REVERT = {
+    each.data_key: (VERSION if each.parse is parse_version else TEXT) | {"description": each.metadata["description"]}
+    for each in REVERT_FIELDS
+}
+REVERT["conflicts"]["enum"] = ["skip", "overwrite"]
 
 
-@tool(dict(revert_properties()) | DRY_RUN, scope="write", is_repeatable=False)
-def revert(given: Arguments) -> Answer:
-    """Take changes back, by new ones: all or none, at most 100 rows."""
-    g.max_reverted = MAX_WRITTEN
-    body = {name: value for name, value in given.items() if name != "dryRun"}
-    entries = send("POST", "changes", "revert", query=query_of(given, "dryRun"), body=body).json
-    return written(given, changes_table(entries), {"changes": entries})
+@tool(REVERT | DRY_RUN, scope="write", is_repeatable=False)
+def revert(**body: Any) -> Answer:
+    """Take changes back, by new ones, all or none: those of a request, or of at most 100 rows."""
+    if "requestId" not in body:
+        g.max_reverted = MAX_WRITTEN
+    options = {"dryRun": body.pop("dryRun", False)}
+    entries = send("POST", "changes", "revert", options=options, body=body).json
+    shown = entries[:MAX_ROWS]
+    text = f"{changes_table(shown)}\n{len(entries)} changes, at most {MAX_ROWS} shown."
+    content = [{name: entry[name] for name in ("seq", "at", "action", "resource", "id")} for entry in shown]
+    return written(options, text, {"changes": content, "total": len(entries)})
 
 
-def as_text(value: Any) -> str:
-    """Return a value as the query string has it."""
-    return "null" if value is None else value if isinstance(value, str) else str(value).lower()
-
-
-def query_of(given: Arguments, *names: str) -> list[tuple[str, str]]:
-    """Return those of the named arguments that are given, as parameters of the query string."""
-    return [(name, as_text(given[name])) for name in names if name in given]
-
-
-def filter_pairs(endpoint: Endpoint, filters: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the filters as parameters of the query string. Raises ValidationError."""
-    pairs, errors = [], {}
+def check_filters(endpoint: Endpoint, filters: dict[str, Any]) -> None:
+    """Raise ValidationError for filters that are not on a field, or have no value of their own."""
+    errors = {}
     for name, value in filters.items():
-        each = value if isinstance(value, list) else [value]
-        if (field := name.partition("[")[0]) not in endpoint.attributes:
+        field, values = name.partition("[")[0], value if isinstance(value, list) else [value]
+        if field not in endpoint.attributes:
             errors[name] = [f"Is not a field. {suggest(field, tuple(endpoint.attributes))}"]
-        elif not each or any(isinstance(one, dict | list) for one in each):
+        elif not values or any(isinstance(each, dict | list) for each in values):
             errors[name] = [f"Must be a value or some values; a range is {field}[gte]."]
-        pairs += [(name, as_text(one)) for one in each]
     if errors:
         raise ValidationError({"filters": errors})
-    return pairs
 
 
-def page(response: Any, given: Arguments, text: str, name: str) -> Answer:
+def page(response: Any, options: dict[str, Any], text: str, name: str) -> Answer:
     """Return the answer with a page, and the arguments for the next one."""
-    text, content = f"{text}\n{len(response.json)} found.".lstrip(), {name: response.json}
-    if more := next_page(response, given):
-        text += f" More: the same with {', '.join(f'{key} {value}' for key, value in more.items())}"
+    count = len(response.json)
+    content = {name: response.json, "note": f"{count} {name if count != 1 else name[:-1]}."}
+    if more := next_page(response, options):
+        content["note"] += f" More: the same with {', '.join(f'{key} {value}' for key, value in more.items())}"
         content["more"] = more
     return text, content
 
 
-def written(given: Arguments, text: str, content: dict[str, Any]) -> Answer:
-    """Return the answer to a write, which says how to take it back."""
+def written(options: dict[str, Any], text: str, content: dict[str, Any]) -> Answer:
+    """Return the answer to a write, with its requestId and how to take it back if it was stored."""
+    if options.get("dryRun") or "has_written" not in g:
+        return text, content | {"note": "Dry run: nothing was stored." if options.get("dryRun") else "Nothing changed."}
     note = f'To take this back: revert {{"requestId": "{g.request_id}"}}'
-    if given.get("dryRun") or "has_written" not in g:
-        note = "Dry run: nothing was stored." if given.get("dryRun") else "Nothing changed."
-    return f"{text}\n{note}", content | {"requestId": g.request_id}
+    return text, content | {"note": note, "requestId": g.request_id}

@@ -26,7 +26,7 @@ ANSWERS = [
     ["update", True, "422 Unprocessable Entity: Some of the fields are not valid: see errors."],
     ["find", False, "name"],
     ["revert", False, "seq | at | action | resource | id | keyId | requestId | content"],
-    ["error", "Unknown tool: nope"],
+    ["error", "Unknown tool: nope. Known: describe, find, get, changes, save, update, delete, revert."],
 ]
 
 

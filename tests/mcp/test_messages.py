@@ -19,6 +19,14 @@ VERSIONS = [STATELESS, *LEGACY]
 OLD_META = {**ABOUT_CLIENT, f"{META}protocolVersion": "1900-01-01"}
 
 
+DUPLICATES = (
+    '"method": "ping"',
+    '"id": 2',
+    '"params": {"name": "find", "name": "describe"}',
+    '"params": {"name": "describe", "arguments": {"resource": "companies", "resource": "contacts"}}',
+    '"params": {"name": "find", "arguments": {"resource": "companies", "filters": {"name": "a", "name": "b"}}}',
+    '"params": {"name": "save", "arguments": {"resource": "companies", "rows": [{"name": "a", "name": "b"}]}}',
+)
 NO_REQUESTS: list[tuple[str | bytes, int]] = [
     ("", -32700),
     ('{"jsonrpc": "2.0", "id": 1', -32700),
@@ -36,6 +44,7 @@ NO_REQUESTS: list[tuple[str | bytes, int]] = [
     ('{"jsonrpc": "2.0", "id": true, "method": "ping"}', -32600),
     ('{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', -32600),
     ('{"jsonrpc": "2.0", "id": {}, "method": "ping"}', -32600),
+    *((f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", {part}}}', -32600) for part in DUPLICATES),
 ]
 
 
@@ -74,10 +83,26 @@ def test_errors_have_the_statuses_of_the_revision(reader: FlaskClient) -> None:
         message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
         legacy = reader.post("/mcp", json=message)
         assert (legacy.status_code, legacy.json["error"]["code"], legacy.json["id"]) == (200, code, 7)
+        status = 404 if code == -32601 else 400
+        by_header = reader.post("/mcp", json=message, headers={"MCP-Protocol-Version": STATELESS})
+        assert by_header.status_code == 400
         if isinstance(params, dict) and not isinstance(params.get("name"), list):
             stateless = post_stateless(reader, method, params)
-            status = 404 if code == -32601 else 400
             assert (stateless.status_code, stateless.json["error"]["code"]) == (status, code)
+
+
+def test_an_error_of_the_protocol_is_concise(reader: FlaskClient) -> None:
+    huge = "x" * 300_000
+    for method, params in (huge, {}), ("tools/call", {"name": huge}), ("tools/call", {"name": [huge]}):
+        assert len(post_message(reader, method, params).data) < 2000
+    meta = {**ABOUT_CLIENT, f"{META}protocolVersion": huge}
+    assert len(post_stateless(reader, "tools/list", meta=meta).data) < 2000
+
+
+def test_an_unknown_tool_is_answered_by_the_known_ones(reader: FlaskClient) -> None:
+    for name, hint in ("finds", "Did you mean find?"), ("nope", "Known: describe, find, get, changes, save, "):
+        error = post_message(reader, "tools/call", {"name": name}).json["error"]
+        assert error["message"].startswith(f"Unknown tool: {name}. {hint}")
 
 
 def test_a_notification_is_accepted_without_an_answer(reader: FlaskClient) -> None:

@@ -20,6 +20,10 @@ WRITING = ["save", "update", "delete", "revert"]
 Refuse = Callable[..., str]
 
 
+# A tag, a zero-width space, a right-to-left mark, a byte order mark.
+HIDDEN = 0xE0041, 0x200B, 0x200F, 0xFEFF
+
+
 def tools_of(client: FlaskClient) -> list[dict[str, Any]]:
     return list(post_message(client, "tools/list").json["result"]["tools"])
 
@@ -97,9 +101,10 @@ def test_find_returns_a_table_of_the_fields_page_by_page(call: Call, create_row:
         "Company 2 | 2000.5",
     ]
     assert first["rows"][0] == {"name": "Company 4", "dealValue": 4000.5}
-    assert f"3 found. More: the same with cursor {first['more']['cursor']}\nVersion 5." in first["text"]
+    assert first["note"] == f"3 rows. More: the same with cursor {first['more']['cursor']}"
+    assert first["text"].endswith(f"\n{first['note']}\nVersion 5.")
     last = call("find", **arguments, fields=["name", "dealValue"], **first["more"])
-    assert [row["name"] for row in last["rows"]] == ["Company 1"]
+    assert ([row["name"] for row in last["rows"]], last["note"]) == (["Company 1"], "1 row.")
     assert call("find", **arguments, fields=["dealValue,name", "name"])["text"].startswith("name | dealValue\n")
     assert "more" not in last
     assert "More" not in last["text"]
@@ -114,7 +119,7 @@ def test_find_shows_the_fields_that_have_values(call: Call, create_row: CreateRo
     assert answer["rows"][0]["notes"] == "long " * 100
     assert call("get", resource="companies", id="acme")["text"].count("long ") == 100
     # Many models send null for what they leave out.
-    assert call("find", resource="contacts", q=None, filters=None, limit=None)["text"].startswith("0 found.")
+    assert call("find", resource="contacts", q=None, filters=None, limit=None)["text"].startswith("0 rows.\n")
 
 
 def test_find_takes_filters_of_every_type(call: Call, create_row: CreateRow) -> None:
@@ -128,6 +133,8 @@ def test_find_takes_filters_of_every_type(call: Call, create_row: CreateRow) -> 
         ({"stageId": [None, "b"]}, ["globex"]),
         ({"dealValue": None}, ["acme", "globex"]),
         ({"position": 0, "name": "acme+co"}, ["acme"]),
+        ({"name": "acme co"}, []),
+        ({"name": ["acme co", "Acme+Co"]}, ["acme"]),
     ]
 
     for filters, ids in found:
@@ -146,7 +153,7 @@ def test_a_page_has_at_most_50_rows(call: Call, refuse: Refuse, writer: FlaskCli
 
 
 def test_what_others_wrote_cannot_break_a_table(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
-    notes = "x | y\nVersion 9.\r\n\u2028\\n | \x1b[2J"
+    notes = "x | y\nVersion 9.\r\n\u2028\\n | \x1b[2J" + "".join(map(chr, HIDDEN)) + "two words"
     create_row("companies", id="a", name="Evil | Corp \\| Inc", notes=notes)
     writer.patch("/api/v1/companies/a", json={"name": "Evil | Co"})
 
@@ -154,7 +161,8 @@ def test_what_others_wrote_cannot_break_a_table(call: Call, create_row: CreateRo
         lines = answer["text"].splitlines()
         assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines[:-2]}) == 1, lines
         assert lines[-1] == "Version 2."
-        assert "\x1b" not in answer["text"]
+        assert not {"\x1b", *map(chr, HIDDEN)} & {*answer["text"]}
+        assert "two words" in answer["text"]
     row = call("get", resource="companies", id="a")
     assert row["row"]["notes"] == notes
     assert len(row["text"].splitlines()) == len(row["row"]) + 2
@@ -176,21 +184,26 @@ def test_save_creates_and_matches_all_or_none(call: Call, refuse: Refuse) -> Non
     assert [row["name"] for row in created["rows"]] == ["Ann", "Bob"]
 
     matched = call("save", resource="contacts", rows=[{"email": "ANN@acme.com", "title": "CEO"}], matchOn="email")
-    assert matched["rows"][0]["id"] == created["rows"][0]["id"]
+    ann = created["rows"][0] | {"email": "ANN@acme.com", "title": "CEO", "action": "updated"}
+    assert matched["rows"] == [{name: ann[name] for name in ("id", "email", "title", "action")}]
+    rows = [{"id": "new", "name": "Eve"}, {"id": ann["id"], "name": "Ann"}]
+    for dry_run in True, False:
+        both = call("save", resource="contacts", rows=rows, matchOn="id", dryRun=dry_run)
+        assert [row["action"] for row in both["rows"]] == ["created", "updated"]
+    assert "new | Eve | created\n" in both["text"]
+    call("delete", resource="contacts", id="new")
     text = refuse("save", resource="contacts", rows=[{"name": "Cid"}, {"nmae": "Dan"}])
     assert text.splitlines()[1:] == ["/1/name Is required.", "/1/nmae Is not a known field. Did you mean name?"]
     assert len(call("find", resource="contacts")["rows"]) == 2
 
 
-def test_numbers_are_exact_and_names_appear_once(refuse: Refuse, writer: FlaskClient) -> None:
+def test_numbers_and_texts_are_exact(refuse: Refuse, writer: FlaskClient) -> None:
     assert "/0/dealValue Must have at most two decimals." in refuse(
         "save", resource="companies", rows=[{"name": "A", "dealValue": 1.005}]
     )
     for arguments in (
         '{"resource": "companies", "rows": [{"name": "A", "dealValue": 0.1000000000000000000001}]}',
         '{"resource": "companies", "rows": [{"name": "A", "dealValue": NaN}]}',
-        '{"resource": "companies", "rows": [{"name": "A", "name": "B"}]}',
-        '{"resource": "companies", "resource": "contacts", "rows": [{"name": "A"}]}',
         '{"resource": "companies", "rows": [{"name": "\\ud800"}]}',
         '{"resource": "companies", "rows": [5, null]}',
         '{"resource": "companies", "rows": [' + "[" * 500 + "]" * 500 + "]}",
@@ -213,7 +226,8 @@ def test_a_write_is_taken_back_by_its_request(call: Call, create_row: CreateRow,
     for name, arguments in writes:
         version = int(writer.get("/api/v1/keys/me").headers["Dataset-Version"])
         written = call(name, **arguments)
-        assert f'To take this back: revert {{"requestId": "{written["requestId"]}"}}' in written["text"]
+        assert written["note"] == f'To take this back: revert {{"requestId": "{written["requestId"]}"}}'
+        assert written["note"] in written["text"]
         entries = writer.get(f"/api/v1/changes?since={version}").json
         assert {entry["requestId"] for entry in entries} == {written["requestId"]}
         assert len({entry["keyId"] for entry in entries} - {None}) == 1
@@ -238,11 +252,15 @@ def test_a_dry_run_stores_nothing(call: Call, create_row: CreateRow, query: Call
     assert writes.keys() == set(WRITING)
     for name, arguments in writes.items():
         answer = call(name, **arguments, dryRun=True)
-        assert "Dry run: nothing was stored." in answer["text"]
-        assert "take this back" not in answer["text"]
+        assert answer["note"] == "Dry run: nothing was stored."
+        assert answer["note"] in answer["text"]
+        assert not re.search("take this back|Deleted", answer["text"])
+        assert {"requestId", "deleted"} & answer.keys() == set()
     assert query("SELECT count(*) FROM changes") == [(1,)]
     same = call("update", resource="companies", id="acme", fields={"name": "Acme"})
-    assert "Nothing changed." in same["text"]
+    assert same["note"] == "Nothing changed."
+    assert same["note"] in same["text"]
+    assert "requestId" not in same
 
 
 def test_a_write_can_require_the_row_as_it_was_read(call: Call, refuse: Refuse, create_row: CreateRow) -> None:
@@ -264,11 +282,24 @@ def test_one_call_changes_at_most_100_rows(call: Call, refuse: Refuse, writer: F
     assert "/rows Must have 1 to 100 members." in refuse("save", resource="companies", rows=[])
 
     writer.post("/api/v1/companies", json=rows, headers={"X-Request-Id": "many"})
-    assert "Must change at most 100 rows" in refuse("revert", requestId="many")
+    assert "Must change at most 100 rows: name a later version, revert request by request" in refuse("revert", to=0)
+    [key_id] = {entry["keyId"] for entry in writer.get("/api/v1/changes").json}
+    assert "Must change at most 100 rows" in refuse("revert", keyId=key_id, since=0)
     call("revert", to=1)
-    # The API itself has another limit.
-    writer.post("/api/v1/companies", json=rows, headers={"X-Request-Id": "again"})
-    assert len(writer.post("/api/v1/changes/revert", json={"requestId": "again"}).json) == 101
+
+
+def test_any_call_is_taken_back_by_one_call(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
+    create_row("companies", id="acme", name="Acme")
+    rows = [{"name": str(number), "companyId": "acme", "notes": "long " * 1000} for number in range(150)]
+    writer.post("/api/v1/contacts", json=rows)
+    deleted = call("delete", resource="companies", id="acme")
+
+    reverted = call("revert", requestId=deleted["requestId"])
+    assert (reverted["total"], len(reverted["changes"])) == (151, 50)
+    assert "\n151 changes, at most 50 shown.\n" in reverted["text"]
+    assert len(json.dumps(reverted)) < 50_000
+    assert len(writer.get("/api/v1/contacts?companyId=acme").json) == 150
+    assert call("revert", requestId=reverted["requestId"])["total"] == 151
 
 
 def test_changes_tell_who_changed_what(call: Call, create_row: CreateRow) -> None:
@@ -283,15 +314,65 @@ def test_changes_tell_who_changed_what(call: Call, create_row: CreateRow) -> Non
     assert net["text"].splitlines()[1].endswith(' | name: "Acme" → "Globex"')
     assert call("changes", requestId=written["requestId"], net=False)["changes"] == page["changes"]
     assert " | deleted | companies | acme | " in call("changes", net=True, since=2)["text"]
+    # Of the row, what the other columns don't tell.
+    assert (
+        call("changes", until=1)["text"].splitlines()[1].endswith('| {"name":"Acme","position":0,"isCustomer":false}')
+    )
+
+
+def test_numbers_of_either_form_are_accepted(call: Call, create_row: CreateRow) -> None:
+    create_row("companies", id="acme", name="Acme")
+
+    for as_of in 1, "1":
+        assert call("get", resource="companies", id="acme", asOf=as_of)["row"]["name"] == "Acme"
+        assert call("find", resource="companies", asOf=as_of, limit=2.0)["note"] == "1 row."
+    assert call("changes", since=0.0)["note"] == "1 change."
+
+
+def test_answers_and_errors_are_concise(call: Call, refuse: Refuse, create_row: CreateRow) -> None:
+    long = "long " * 2000
+    saved = call("save", resource="companies", rows=[{"name": "Acme", "notes": long}] * 100)
+    assert saved["rows"][0].keys() == {"id", "name", "notes"}
+    assert saved["rows"][0]["notes"] == f"{long[:200]}… (10000 characters)"
+    assert len(json.dumps(saved)) < 80_000
+    updated = call("update", resource="companies", id=saved["rows"][0]["id"], fields={"notes": long[1:]})
+    assert len(json.dumps(updated)) < 2000
+
+    huge = "x" * 300_000
+    for arguments in (
+        {"fields": [huge]},
+        {"sort": huge},
+        {"asOf": huge},
+        {"cursor": huge},
+        {"filters": {huge: 1}},
+        {"filters": {"name[gte]": huge}},
+        {huge: 1},
+        {"resource": huge},
+    ):
+        assert len(refuse("find", **{"resource": "companies", **arguments})) < 2000, arguments.keys()
+    assert len(refuse("get", resource="companies", id=huge)) < 2000
+
+
+def test_a_request_id_of_the_client_names_no_write(call: Call, writer: FlaskClient) -> None:
+    params = {"name": "save", "arguments": {"resource": "companies", "rows": [{"name": "Acme"}]}}
+    responses = [post_message(writer, "tools/call", params, **{"X-Request-Id": "same"}) for _turn in range(2)]
+    assert {response.headers["X-Request-Id"] for response in responses} == {"same"}
+    first, second = (response.json["result"]["structuredContent"] for response in responses)
+
+    response = post_message(writer, "tools/call", params)
+    assert response.json["result"]["structuredContent"]["requestId"] == response.headers["X-Request-Id"]
+    call("revert", requestId=response.headers["X-Request-Id"])
+    assert call("revert", requestId=second["requestId"])["total"] == 1
+    assert writer.get("/api/v1/companies").json[0]["id"] == first["rows"][0]["id"]
 
 
 MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     ("find", {}, "/resource Is required."),
     ("find", {"resource": None}, "/resource Is required."),
     ("find", {"resource": "company"}, "/resource Must be one of companies, contacts, conversations."),
-    ("find", {"resource": ["companies"]}, "/resource Must be a string."),
-    ("find", {"resource": "companies", "limit": "5"}, "/limit Must be an integer."),
-    ("find", {"resource": "companies", "limit": True}, "/limit Must be an integer."),
+    ("find", {"resource": ["companies"]}, "/resource Must be of the type string."),
+    ("find", {"resource": "companies", "limit": "5"}, "/limit Must be of the type integer."),
+    ("find", {"resource": "companies", "limit": True}, "/limit Must be of the type integer."),
     ("find", {"resource": "companies", "filter": {}}, "/filter Is not known. Did you mean filters?"),
     ("find", {"resource": "companies", "filters": {"nmae": "x"}}, "/filters/nmae Is not a field. Did you mean name?"),
     ("find", {"resource": "companies", "filters": {"limit": 500}}, "/filters/limit Is not a field. "),
@@ -300,33 +381,45 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     ("find", {"resource": "companies", "filters": {"name[gte]": "a"}}, "400 Bad Request: name has no operators"),
     ("find", {"resource": "companies", "filters": {"name": "\ud800"}}, "400 Bad Request: The query string must be"),
     ("find", {"resource": "companies", "fields": ["id", 5]}, "400 Bad Request: fields can't have '5'."),
-    ("find", {"resource": "companies", "fields": "id"}, "/fields Must be an array."),
+    ("find", {"resource": "companies", "fields": "id"}, "/fields Must be of the type array."),
     ("find", {"resource": "companies", "sort": "nmae"}, "400 Bad Request: "),
     ("find", {"resource": "companies", "cursor": "x"}, "400 Bad Request: "),
     ("find", {"resource": "companies", "asOf": "99"}, "400 Bad Request: "),
     ("get", {"resource": "companies", "id": "nope"}, "404 Not Found: There is no company with the id nope."),
     ("get", {"resource": "companies", "id": "a/forget"}, "404 Not Found: "),
-    ("get", {"resource": "companies", "id": ""}, "404 Not Found: "),
+    ("get", {"resource": "companies", "id": ""}, "/id Must not be empty."),
+    ("get", {"resource": "companies", "id": "Zoë & co?"}, "There is no company with the id Zoë & co?."),
+    ("get", {"resource": "companies", "id": 5}, "There is no company with the id 5."),
+    ("find", {"resource": "companies", "limit": 2.5}, "/limit Must be of the type integer."),
+    ("find", {"resource": "companies", "limit": 1e300}, "/limit Must be of the type integer."),
     ("get", {"resource": "companies", "id": "\ud800"}, "404 Not Found: "),
     ("changes", {"since": 99}, "410 Gone: "),
     ("changes", {"since": -1}, "400 Bad Request: since must be a whole number from 0"),
     ("changes", {"since": 10**30}, "400 Bad Request: since must be a whole number from 0"),
+    ("update", {"resource": "companies", "id": "acme", "fields": {}, "ifMatch": ""}, "/ifMatch Must not be empty."),
+    ("delete", {"resource": "companies", "id": "acme", "ifMatch": ""}, "/ifMatch Must not be empty."),
+    ("delete", {"resource": "companies", "id": "", "ifMatch": None}, "/id Must not be empty."),
+    (
+        "save",
+        {"resource": "companies", "rows": [{"id": "a", "name": "A"}]},
+        "/0/id Is read-only: leave it out, or send matchOn",
+    ),
     ("revert", {"to": -1}, "/to Must be the number of a change, or 0."),
-    ("save", {"resource": "companies", "rows": {}}, "/rows Must be an array."),
+    ("save", {"resource": "companies", "rows": {}}, "/rows Must be of the type array."),
     (
         "save",
         {"resource": "companies", "rows": [{}], "matchOn": "email"},
         "400 Bad Request: matchOn can't have 'email'.",
     ),
     ("update", {"resource": "companies", "id": "acme", "fields": {"id": "x"}}, "/id Is read-only"),
-    ("update", {"resource": "companies", "id": "acme", "fields": []}, "/fields Must be an object."),
+    ("update", {"resource": "companies", "id": "acme", "fields": []}, "/fields Must be of the type object."),
     (
         "update",
         {"resource": "companies", "id": "acme", "fields": {}, "ifMatch": 'a"b'},
         "400 Bad Request: If-Match must",
     ),
     ("delete", {"resource": "companies", "id": "nope"}, "404 Not Found: "),
-    ("delete", {"resource": "companies", "id": "acme", "dryRun": "true"}, "/dryRun Must be true or false."),
+    ("delete", {"resource": "companies", "id": "acme", "dryRun": "true"}, "/dryRun Must be of the type boolean."),
     ("revert", {}, "Must have exactly one of requestId, keyId and to."),
     ("revert", {"requestId": "x", "conflicts": "ask"}, "/conflicts Must be one of skip, overwrite."),
     ("revert", {"requestId": "nope"}, "404 Not Found: There are no changes by the request nope."),
@@ -363,7 +456,7 @@ def test_a_key_that_reads_cannot_write(reader: FlaskClient, create_row: CreateRo
         "revert": {"to": 0},
     }
 
-    assert [name for name, tool in TOOLS.items() if tool.scope != "read"] == list(arguments)
+    assert [name for name, (_run, scope, _description) in TOOLS.items() if scope != "read"] == list(arguments)
     for name, each in arguments.items():
         result = call_tool(reader, name, **each)
         assert result["isError"]
