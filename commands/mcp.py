@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import click
 
@@ -17,6 +17,10 @@ def mcp_command(url: str | None, **options: str | None) -> None:
     """Serve the Model Context Protocol on standard input and output, with the key in CARDFILE_KEY."""
     from mcp.stdio import PING, NoAnswer, relay, to_app, to_server
 
+    if url and options["database_url"]:
+        raise click.UsageError("Send messages to a server by --url, or open a database by --database, not both.")
+    if sys.stdin is None or sys.stdout is None:
+        raise click.ClickException("Standard input and output must be open: MCP clients write and read there.")
     key = os.environ.get("CARDFILE_KEY", "")
     if not is_well_formed(key):
         raise click.ClickException("CARDFILE_KEY must hold an API key, as `keys create NAME --scope write` prints it.")
@@ -32,4 +36,6 @@ def mcp_command(url: str | None, **options: str | None) -> None:
             send(PING, {})
         except NoAnswer as error:
             raise click.ClickException(str(error)) from None
-        relay(send, sys.stdin.buffer, sys.stdout.buffer)
+        # The end, if the client is gone.
+        with suppress(BrokenPipeError):
+            relay(send, sys.stdin.buffer, sys.stdout.buffer)

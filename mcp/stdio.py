@@ -23,34 +23,38 @@ class NoAnswer(Exception):
     """A message got no answer of the protocol; the message is one sentence."""
 
 
-def to_app(app: Flask, own: dict[str, str]) -> Send:
-    """Return a function that sends a message to the app, with headers of its own."""
+def to_app(app: Flask, headers: dict[str, str]) -> Send:
+    """Return a function that sends a message to the app, with these headers and others."""
 
-    def send(message: bytes, headers: dict[str, str]) -> bytes:
-        # A context of its own: that of the command would keep what one message leaves for the next.
+    def send(message: bytes, extra: dict[str, str]) -> bytes:
+        # A context of its own: that of the command would keep the state of one message for the next.
         with app.app_context():
-            response = app.test_client().post("/mcp", data=message, headers=headers | own)
+            response = app.test_client().post("/mcp", data=message, headers=extra | headers)
         return answer_in(response.status_code, response.data)
 
     return send
 
 
-def to_server(url: str, own: dict[str, str]) -> Send:
-    """Return a function that sends a message to a server, with headers of its own. Raises NoAnswer."""
+def to_server(url: str, headers: dict[str, str]) -> Send:
+    """Return a function that sends a message to a server, with these headers and others. Raises NoAnswer."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest:
         raise NoAnswer(f"{url} is not the address of a server, as in http://127.0.0.1:8000.")
 
-    def send(message: bytes, headers: dict[str, str]) -> bytes:
+    def send(message: bytes, extra: dict[str, str]) -> bytes:
+        fault = f"{url} can't be reached"
         try:
             parts = urlsplit(url)
+            path = f"{parts.path.rstrip('/').removesuffix('/mcp')}/mcp"
             connect = HTTPSConnection if scheme == "https" else HTTPConnection
             with closing(connect(parts.netloc, timeout=TIMEOUT_SECONDS)) as connection:
-                connection.request("POST", f"{parts.path.rstrip('/')}/mcp", message, headers | own)
+                connection.connect()
+                fault = f"{url} has not answered, but may have stored a write: look before you repeat it"
+                connection.request("POST", path, message, extra | headers)
                 response = connection.getresponse()
                 return answer_in(response.status, response.read())
         except (OSError, HTTPException, ValueError) as error:
-            raise NoAnswer(f"{url} can't be reached: {error or type(error).__name__}.") from None
+            raise NoAnswer(f"{fault}: {error or type(error).__name__}.") from None
 
     return send
 

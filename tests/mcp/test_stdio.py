@@ -2,6 +2,10 @@
 
 import http.client
 import json
+import os
+import shlex
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,6 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
+from tests.conftest import ROOT
 from tests.mcp.conftest import ABOUT_CLIENT, call_tool
 
 RunCommand = Callable[..., Result]
@@ -53,13 +58,14 @@ def serve_messages(
     key = new_key_with_scope("write")
 
     def run(target: str, text: str | bytes) -> Result:
-        options = {"database": ("--database", database), "server": ("--url", f"{served}/")}
+        urls = {"server": f"{served}/", "endpoint": f"{served}/mcp"}
+        options = {"database": ("--database", database)} | {name: ("--url", url) for name, url in urls.items()}
         return run_command("mcp", *options[target], input=text, env={"CARDFILE_KEY": key})
 
     return run
 
 
-@pytest.mark.parametrize("target", ["database", "server"])
+@pytest.mark.parametrize("target", ["database", "server", "endpoint"])
 def test_each_line_is_answered_on_a_line(serve_messages: Callable[..., Result], target: str) -> None:
     stateless = {"id": "a", "method": "tools/list", "params": {"_meta": ABOUT_CLIENT}}
     stateless_call = call_of("describe", "b")
@@ -85,7 +91,7 @@ def test_each_call_is_a_request_of_its_own(
     same = call_of("save", resource="contacts", rows=[{"id": "x", "name": "Ann"}], matchOn="id")
     text = lines_of(save, nothing, save, same, same)
     first, _nothing, second, _new, again = answers_of(serve_messages(target, text))
-    assert "Nothing changed." in again["result"]["content"][0]["text"]
+    assert again["result"]["structuredContent"]["note"] == "Nothing changed."
     ids = [answer["result"]["structuredContent"]["requestId"] for answer in (first, second)]
 
     assert len({*ids}) == 2
@@ -192,4 +198,32 @@ def test_a_server_that_ends_meanwhile_is_an_error_of_the_message(
     result = run_command("mcp", "--url", served, input=ping, env={"CARDFILE_KEY": new_key_with_scope("read")})
 
     [answer] = answers_of(result)
-    assert "can't be reached: [Errno 104] Connection reset by peer." in answer["error"]["message"]
+    assert "can't be reached" not in answer["error"]["message"]
+    assert "may have stored a write: look before you repeat it: [Errno 104] " in answer["error"]["message"]
+
+
+def test_both_targets_at_once_are_refused(run_command: RunCommand, database: str) -> None:
+    result = run_command("mcp", "--url", "http://127.0.0.1:1", "--database", database)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: Send messages to a server by --url, or open a database by --database, not both." in result.stderr
+
+
+@pytest.mark.tools
+def test_closed_streams_and_a_client_that_is_gone_leave_no_traceback(
+    database: str, new_key_with_scope: Callable[..., str]
+) -> None:
+    program = f"'{sys.executable}' '{ROOT}/service.py' mcp --database '{database}'"
+    environ = {**os.environ, "CARDFILE_KEY": new_key_with_scope("read")}
+    ping = shlex.quote(lines_of({"id": 5, "method": "ping"}) * 3)
+    sentence = "Error: Standard input and output must be open: MCP clients write and read there.\n"
+
+    def run(line: str) -> str:
+        command = ["/bin/sh", "-c", line]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=30).stderr
+
+    assert run(f"{program} <&-") == sentence
+    assert run(f"{program} </dev/null >&-") == sentence
+    assert [
+        line for line in run(f"printf %s {ping} | {program} | true").splitlines() if " POST /mcp " not in line
+    ] == []
