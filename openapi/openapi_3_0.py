@@ -14,6 +14,9 @@ def convert(part: Any) -> Any:
             return convert(merge(alternatives) | rest)
         case {"examples": [example], **rest}:
             return convert(rest | {"example": example})
+        case {"type": "array", "items": {"enum": _}, **rest}:
+            # The generator's Java for arrays of an enum doesn't compile.
+            return convert(rest | {"type": "array", "items": {"type": "string"}})
         case dict():
             # OpenAPI 3.0 has no webhooks, and so no use for their message.
             return {name: convert(value) for name, value in part.items() if name not in {"webhooks", "Message"}}
