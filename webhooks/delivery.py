@@ -87,18 +87,25 @@ class Delivery(threading.Thread):
         return keys
 
     def send_page(self, keys: list[str]) -> bool:
-        """Send the next messages; tell whether to go on."""
+        """Send the next messages as they are now; tell whether to go on."""
+        if self.is_unsaved() and not self.save():
+            return False
         writes = self.sender.writes
         with self.sender.app.app_context():
             messages, until = read_messages(self.claimed.events, self.progress["delivered"])
         for message in messages:
             self.sender.give_way()
-            is_late = time.monotonic() - self.saved > SAVE_SECONDS
-            if self.is_over() or (is_late and not self.save()) or not self.send(*message, keys):
+            if self.is_over() or not self.send(*message, keys):
                 return False
+            if self.is_unsaved():
+                return True
         has_moved = until > self.progress["delivered"] or bool(messages)
         self.progress["delivered"] = until
         return not self.is_over() and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
+
+    def is_unsaved(self) -> bool:
+        """Tell whether the progress has to be stored, and then messages read anew: they may have changed."""
+        return time.monotonic() - self.saved > SAVE_SECONDS
 
     def is_over(self) -> bool:
         """Tell whether the server stops, or other webhooks wait and this one had its turn."""

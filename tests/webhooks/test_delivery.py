@@ -392,6 +392,54 @@ def test_an_erasure_erases_what_receivers_said_of_the_row(
     assert (first["answer"], "Bob" in second["answer"]) == ("", True)
 
 
+@pytest.mark.databases("sqlite")
+def test_an_erasure_reaches_messages_that_would_be_sent_next(
+    admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(receiver.url)
+    for name in "ann", "bob":
+        admin.put(f"/api/v1/contacts/{name}", json={"name": name.title()})
+
+    def forget_meanwhile(handler: Any) -> None:
+        admin.post("/api/v1/contacts/bob/forget")
+        answer(204)(handler)
+
+    receiver.answer = forget_meanwhile
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
+    deliver()
+
+    # Its deletion is a change, too.
+    assert receiver.seqs == [1, 2, 3, 4]
+    assert b"Ann" in receiver.received[0].body
+    assert all(b"Bob" not in each.body for each in receiver.received)
+
+
+@pytest.mark.databases("sqlite")
+def test_the_number_moves_past_changes_that_nothing_is_sent_of_and_an_admin_can_change_the_webhook(
+    app: Flask,
+    admin: FlaskClient,
+    receiver: Receiver,
+    create_row: CreateRow,
+    add: Add,
+    deliver: Deliver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, seen = f"{URL}/{add(receiver.url, 'conversation.*')['id']}", []
+
+    def write_more(*_arguments: Any) -> bool:
+        seen.append(admin.get(path).json["delivered"])
+        create_row("companies")
+        if len(seen) == 4:
+            assert admin.patch(path, json={"active": False}).status_code == 200
+        return len(seen) < 9
+
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
+    monkeypatch.setattr(app.extensions["webhooks"], "wait", write_more)
+    create_row("companies")
+    deliver()
+    assert seen == [1, 2, 3, 4]
+
+
 def test_tries_are_deleted_after_a_week(
     app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
 ) -> None:
