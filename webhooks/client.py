@@ -7,8 +7,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from http.client import HTTPException
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from math import ceil
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -58,8 +58,6 @@ class Client:
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a message and return the answer. It never raises, and takes ANSWER_SECONDS where abort() is called."""
-        from urllib3.exceptions import HTTPError
-
         started = monotonic()
         self.deadline = started + ANSWER_SECONDS
         status, text, error, retry_after = None, "", None, 0
@@ -73,7 +71,7 @@ class Client:
                 error = error_of(status)
             if len(data) > MAX_ANSWER_BYTES or error:
                 self.close()
-        except (HTTPError, HTTPException, OSError, ValueError, PrivateAddress) as caught:
+        except Exception as caught:
             error = describe(caught)
             self.close()
         if monotonic() >= self.deadline:
@@ -166,11 +164,13 @@ def error_of(status: int) -> str | None:
 
 
 def describe(error: BaseException) -> str:
-    """Return why there was no answer."""
+    """Return why there was no answer, without what the receiver sent: it may be a row's data."""
     cause = error if isinstance(error, PrivateAddress) else error.__cause__ or error.__context__ or error
     if isinstance(cause, TimeoutError):
         return TIMEOUT
-    return f"{'' if cause is error else type(cause).__name__ + ': '}{cause}"[:SHOWN_CHARACTERS]
+    if isinstance(cause, PrivateAddress):
+        return str(cause)
+    return f"{type(cause).__name__}{f': {cause}' if isinstance(cause, OSError) else ''}"[:SHOWN_CHARACTERS]
 
 
 def parse_retry_after(text: str) -> int:
@@ -179,7 +179,7 @@ def parse_retry_after(text: str) -> int:
         return int(text[:9]) if int(text[:9]) < MAX_RETRY_SECONDS else MAX_RETRY_SECONDS
     try:
         time = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0
     seconds = (time.replace(tzinfo=time.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return int(min(max(seconds, 0), MAX_RETRY_SECONDS))
+    return ceil(min(max(seconds, 0), MAX_RETRY_SECONDS))

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from datetime import timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from database.columns import now
@@ -101,7 +102,8 @@ class Delivery(threading.Thread):
                 return True
         has_moved = until > self.progress["delivered"] or bool(messages)
         self.progress["delivered"] = until
-        return not self.is_over() and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
+        linger = 0 if self.sender.has_waiting else self.sender.linger_seconds
+        return not self.is_over() and (has_moved or self.sender.wait(writes, linger))
 
     def is_unsaved(self) -> bool:
         """Tell whether the progress has to be stored, and then messages read anew: they may have changed."""
@@ -135,8 +137,9 @@ class Delivery(threading.Thread):
         elif failures > len(DELAYS):
             self.switch_off(f"Change {seq} could not be sent in {failures} tries: {answer.error}")
         else:
-            delay = DELAYS[failures - 1] * random.uniform(1, 1 + MAX_JITTER)  # noqa: S311
-            self.progress["next_attempt_at"] = steady_now() + timedelta(seconds=max(delay, answer.retry_after))
+            delay = max(DELAYS[failures - 1] * random.uniform(1, 1 + MAX_JITTER), answer.retry_after)  # noqa: S311
+            # One second more, because steady_now() may be almost a second ago.
+            self.progress["next_attempt_at"] = steady_now() + timedelta(seconds=ceil(delay) + 1)
 
     def switch_off(self, reason: str) -> None:
         """Switch the webhook off."""

@@ -20,9 +20,10 @@ LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 0.02
 # While more requests write in a second, at most one message is sent in so many seconds: it costs them a turn of Python.
 BUSY_WRITES, BUSY_SECONDS = 100, 0.01
-STOP_SECONDS = 3.0
+# All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
+STOP_SECONDS, ABORT_SECONDS = 3.0, 1.0
 # No next try is later than this; if it is, the clock was wrong.
-MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 1)
+MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 2)
 
 log = logging.getLogger("cardfile")
 
@@ -97,19 +98,23 @@ class Sender:
             self.count_writes()
         self.is_stopping = True
         self.wake()
-        deadline = time.monotonic() + STOP_SECONDS
-        for delivery in list(self.running.values()):
-            delivery.join(max(0, deadline - time.monotonic()))
-            delivery.abort(late=False)
-            delivery.join(1)
+        deliveries = list(self.running.values())
+        for seconds in STOP_SECONDS, ABORT_SECONDS:
+            deadline = time.monotonic() + seconds
+            for delivery in deliveries:
+                delivery.join(max(0, deadline - time.monotonic()))
+            for delivery in deliveries:
+                delivery.abort(late=False)
 
     def note_fault(self, error: Exception) -> None:
-        """Close connections that may be broken; log a fault once, until something can be sent again."""
+        """Close connections that may be broken; log a fault once, until something can be sent again; pause."""
         with self.app.app_context():
             discard_connections(error)
         if self.fault != type(error).__name__:
             self.fault = type(error).__name__
             log.warning("Webhooks are not sent: %s", self.fault, exc_info=error)
+        with self.change:
+            self.change.wait_for(lambda: self.is_stopping, LOOK_SECONDS)
 
     def count_writes(self) -> None:
         """Note whether many requests write."""
@@ -132,8 +137,13 @@ class Sender:
         free = MAX_DELIVERIES - len(self.running)
         self.has_waiting = len(due) > free
         for each in due[:free]:
-            self.running[each.id] = Delivery(self, each)
-            self.running[each.id].start()
+            delivery = self.running[each.id] = Delivery(self, each)
+            try:
+                delivery.start()
+            except Exception:
+                # The system has no more threads.
+                del self.running[each.id]
+                raise
 
     def end(self, delivery: Delivery) -> None:
         """Note the end of a delivery."""

@@ -79,7 +79,9 @@ def test_more_receivers_than_threads_take_turns(
 ) -> None:
     monkeypatch.setattr("webhooks.sender.MAX_DELIVERIES", 2)
     sending.turn_seconds = 0.05
-    receivers = [Receiver() for _number in range(5)]
+    # While others wait, none of them waits for more changes.
+    sending.linger_seconds = 60
+    receivers = [Receiver() for _number in range(6)]
     for each in receivers:
         add(each.url)
     write(admin, 20)
@@ -87,6 +89,40 @@ def test_more_receivers_than_threads_take_turns(
         each.wait_for(20)
         assert each.seqs == [*range(1, 21)]
         each.close()
+
+
+def test_deliveries_that_hang_end_together_at_a_stop(
+    admin: FlaskClient, receiver: Receiver, add: Add, sending: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.sender.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks.sender.ABORT_SECONDS", 0.3)
+    blocked = threading.Event()
+    receiver.answer = lambda _handler: blocked.wait(20) and None
+    for _number in range(5):
+        add(receiver.url)
+    write(admin, 1)
+    receiver.wait_for(5)
+    # Their progress can't be stored.
+    with sending.writing:
+        started = time.monotonic()
+        sending.stop()
+        assert time.monotonic() - started < 1
+    blocked.set()
+
+
+def test_a_webhook_whose_thread_cannot_be_started_is_sent_to_later(
+    app: Flask, admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(receiver.url)
+    write(admin, 1)
+    sender: Sender = app.extensions["webhooks"]
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda _thread: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            sender.look()
+    sender.look()
+    receiver.wait_for(1)
+    sender.stop()
 
 
 def test_an_answer_that_does_not_end_is_broken_off_and_tried_again(
