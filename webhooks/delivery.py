@@ -5,15 +5,15 @@ import random
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from datetime import timedelta
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from api.problems import Conflict
 from database.columns import now
 from webhooks.client import ANSWER_SECONDS, Answer, Client
 from webhooks.outbox import Claim, Due, claim, read_messages, save, steady_now
-from webhooks.signing import UnreadableSecret, signed_headers
+from webhooks.signing import signed_headers
 
 if TYPE_CHECKING:
     from webhooks.sender import Sender
@@ -36,7 +36,7 @@ class Delivery(threading.Thread):
     """Sends in the log's order; progress is stored in batches, because each costs a write."""
 
     claimed: Claim
-    client: Client
+    client: Any = None
 
     def __init__(self, sender: "Sender", due: Due) -> None:
         super().__init__(name="webhook", daemon=True)
@@ -64,9 +64,10 @@ class Delivery(threading.Thread):
         self.client = Client(claimed.url, self.sender.settings)
         self.started = self.saved = time.monotonic()
         try:
-            while self.send_page(self.decrypt_keys()):
+            secrets = claimed.secret, claimed.previous_secret, claimed.previous_until
+            while self.send_page(self.sender.vault.decrypt_all(*secrets)):
                 pass
-        except UnreadableSecret as error:
+        except Conflict as error:
             self.switch_off(str(error))
         finally:
             self.client.close()
@@ -74,18 +75,8 @@ class Delivery(threading.Thread):
 
     def abort(self, late: bool) -> None:
         """Break off the request that is on its way, if it is late, from another thread."""
-        # AttributeError: there is none yet.
-        with suppress(AttributeError):
+        if self.client:
             self.client.abort(late)
-
-    def decrypt_keys(self) -> list[str]:
-        """Return the secrets to sign by: for a day after a rotation the old one, too."""
-        own, vault = self.claimed, self.sender.vault
-        keys = [vault.decrypt(own.secret)]
-        if own.previous_secret and own.previous_until and own.previous_until > now():
-            with suppress(UnreadableSecret):
-                keys.append(vault.decrypt(own.previous_secret))
-        return keys
 
     def send_page(self, keys: list[str]) -> bool:
         """Send the next messages as they are now; tell whether to go on."""

@@ -1,4 +1,4 @@
-"""The change log as an outbox: which webhooks are behind, who sends to them, the messages, and the progress."""
+"""The change log as an outbox: which webhooks are behind, their leases, the messages, and the progress."""
 
 import json
 from collections.abc import Iterable
@@ -23,6 +23,9 @@ MAX_RANGE = 10_000
 KEPT_DAYS, MAX_CLEANED = 7, 10_000
 COPIED = "The database was restored or copied: check what the receiver has, and switch the webhook on."
 
+# The Dataset-Id of a sandbox ends so.
+SANDBOX = "-sandbox"
+
 NEWEST = sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery()
 LAGS = sa.select(Webhook.id, NEWEST - Webhook.delivered, Webhook.failures).order_by(Webhook.number)
 OF_WEBHOOK = Webhook.id == sa.bindparam("webhook_id")
@@ -34,10 +37,11 @@ def typed(name: str, column: Any) -> sa.BindParameter[Any]:
 
 
 SEEN, NEXT = typed("seen", Webhook.lease), typed("new_lease", Webhook.lease)
+IS_SENDING = Dataset.id.not_like(sa.literal_column(f"'%{SANDBOX}'"))
 FIND_DUE = (
     sa.select(Webhook.id, Webhook.lease, Webhook.next_attempt_at, Webhook.dataset == Dataset.id)
     .join_from(Webhook, Dataset, sa.true())
-    .where(Webhook.active, sa.or_(Webhook.delivered < NEWEST, Webhook.dataset != Dataset.id))
+    .where(Webhook.active, sa.or_(sa.and_(Webhook.delivered < NEWEST, IS_SENDING), Webhook.dataset != Dataset.id))
 )
 IS_AS_SEEN = (
     Webhook.lease.is_not_distinct_from(SEEN),
@@ -52,7 +56,8 @@ SENT = sa.case(
     (Webhook.replays == sa.bindparam("seen_replays"), typed("sent", Webhook.delivered)), else_=Webhook.delivered
 )
 RELEASE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN).values(lease=sa.null(), delivered=SENT)
-LOSE_HISTORY = sa.update(Webhook).where(OF_WEBHOOK).values(active=sa.false(), reason=sa.bindparam("reason"))
+OF_ANOTHER = sa.and_(Webhook.active, Webhook.dataset != sa.select(Dataset.id).scalar_subquery())
+LOSE_HISTORY = sa.update(Webhook).where(OF_ANOTHER).values(active=sa.false(), reason=sa.bindparam("reason"))
 OLD = sa.select(WebhookAttempt.number).where(WebhookAttempt.at <= typed("until", WebhookAttempt.at))
 CLEAN = sa.delete(WebhookAttempt).where(WebhookAttempt.number.in_(OLD.limit(number(MAX_CLEANED)).offset(number(0))))
 
@@ -89,17 +94,16 @@ CLAIM_AND_READ = CLAIM.returning(*COLUMNS, sa.cast(Webhook.events, sa.Text()))
 
 
 def steady_now() -> datetime:
-    """Return the time since the start by the monotonic clock, in whole seconds: nobody sets it."""
+    """Return the time since the start by the monotonic clock, which can't be set, in whole seconds."""
     return clock.read()[1].replace(microsecond=0)
 
 
 def find_due() -> list[Due]:
     """Return the webhooks that are behind, whenever their next try is; switch those of another history off."""
     found = [Due(row[0], row[1], from_driver(row[2]), bool(row[3])) for row in execute(FIND_DUE).fetchall()]
-    for each in found:
-        if not each.is_own:
-            with write_transaction():
-                execute(LOSE_HISTORY, webhook_id=each.id, reason=COPIED)
+    if not all(each.is_own for each in found):
+        with write_transaction():
+            execute(LOSE_HISTORY, reason=COPIED)
     return [each for each in found if each.is_own]
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from api.changes import version_query
 from api.json_sql import json_object, json_value, number, schema_fields
 from api.problems import Conflict
 from api.rate_limits import TooManyRequests
-from database.columns import now
+from database.columns import from_driver, now
 from database.connection import execute, release_connection, write_transaction
 from database.slots import Slots
 from formats.ids import new_id
@@ -22,7 +22,7 @@ from formats.values import format_time
 from models import Webhook, WebhookAttempt, insert_statement
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
-from webhooks.outbox import OF_WEBHOOK, typed
+from webhooks.outbox import OF_WEBHOOK, SANDBOX, typed
 from webhooks.schema import schema
 from webhooks.signing import new_secret, signed_headers
 
@@ -33,7 +33,7 @@ ROTATION = timedelta(hours=24)
 TESTS = Slots(2, patience=1)
 
 COUNT = sa.select(sa.func.count()).select_from(Webhook)
-FIND_SECRET = sa.select(Webhook.url, Webhook.secret).where(OF_WEBHOOK)
+FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until, Webhook.url).where(OF_WEBHOOK)
 DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 
 
@@ -57,13 +57,16 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
     """Store a webhook, which gets the changes from now on; return it with its secret. Raises Conflict."""
     secret, webhook_id = new_secret(), new_id()
     with write_transaction():
-        if execute(COUNT).fetchone()[0] >= MAX_WEBHOOKS:
+        if (count := execute(COUNT).fetchone()[0]) >= MAX_WEBHOOKS:
             raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
         dataset, newest = execute(version_query).fetchone()
         state: dict[str, Any] = dict.fromkeys(column.name for column in Webhook.__table__.columns)
         state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0, "replays": 0}
         state |= dict.fromkeys(("created_at", "updated_at"), now())
-        state |= {**values, "id": webhook_id, "secret": current_app.extensions["webhooks"].vault.encrypt(secret)}
+        # A sandbox is a copy without the file of the key.
+        is_first = count == 0 or dataset.endswith(SANDBOX)
+        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first)
+        state |= {**values, "id": webhook_id, "secret": encrypted}
         execute(insert_statement, Webhook, **state)
     return find_webhook(webhook_id) | {"secret": secret}
 
@@ -83,13 +86,21 @@ def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def rotate_secret(webhook_id: str) -> dict[str, Any]:
-    """Store a new secret beside the old one; return the webhook with it."""
+    """Store a new secret beside the old one; return the webhook with it. Raises Conflict."""
     secret = new_secret()
     with write_transaction():
-        _url, previous = execute(FIND_SECRET, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
-        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret)
+        previous, _older, until, _url = find_secrets(webhook_id)
+        if until and until > now():
+            raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
+        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first=False)
         store(webhook_id, {"secret": encrypted, "previous_secret": previous, "previous_until": now() + ROTATION})
     return find_webhook(webhook_id) | {"secret": secret}
+
+
+def find_secrets(webhook_id: str) -> tuple[str, str | None, datetime | None, str]:
+    """Return the secrets of a webhook as they are stored, until when the old one signs, and the URL."""
+    secret, previous, until, url = execute(FIND_SECRETS, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
+    return secret, previous, from_driver(until), url
 
 
 def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> None:
@@ -106,13 +117,15 @@ def remove_webhook(webhook_id: str) -> None:
 
 
 def send_test(webhook_id: str) -> dict[str, Any]:
-    """Send a test message at once; return what came back. Raises TooManyRequests."""
+    """Send a test message at once; return what came back. Raises Conflict, and TooManyRequests."""
     sender = current_app.extensions["webhooks"]
-    url, secret = execute(FIND_SECRET, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
+    *secrets, url = find_secrets(webhook_id)
+    if execute(version_query).fetchone()[0].endswith(SANDBOX):
+        raise Conflict("A sandbox sends nothing: test the webhook where it is in use.")
     release_connection()
     message = {"type": "webhook.test", "timestamp": format_time(now()), "data": {"webhookId": webhook_id}}
     body = encode_json(message).encode()
-    headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, [sender.vault.decrypt(secret)])
+    headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, sender.vault.decrypt_all(*secrets))
     if not TESTS.acquire():
         raise TooManyRequests("tests of webhooks at once", 5)
     client = Client(url, sender.settings)

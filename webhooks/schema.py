@@ -14,7 +14,7 @@ SINGULARS = {each.singular: each.name for each in ENDPOINTS.values()}
 EVENTS = ("*", *(f"{singular}.{action}" for singular in SINGULARS for action in ("*", *ACTIONS)))
 
 
-def are_events(events: list[str]) -> None:
+def validate_events(events: list[str]) -> None:
     """Raise ValidationError unless each text is the name of an event, and there is one at least."""
     if not events:
         raise ValidationError('Must name at least one event; "*" is all of them.')
@@ -22,10 +22,10 @@ def are_events(events: list[str]) -> None:
         raise ValidationError([f"{event!r} is not an event. {suggest(event, EVENTS)}" for event in unknown])
 
 
-are_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}, "minItems": 1}  # type: ignore[attr-defined]
+validate_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}, "minItems": 1}  # type: ignore[attr-defined]
 
 
-def is_receiver(text: str) -> None:
+def validate_url(text: str) -> None:
     """Raise ValidationError for what a URL to send to can't have: credentials, a fragment, characters beyond ASCII."""
     if "@" in text.split("://", 1)[-1].replace("?", "/").split("/", 1)[0]:
         raise ValidationError("Must not have a user name or password: messages are signed instead.")
@@ -37,9 +37,12 @@ def is_receiver(text: str) -> None:
     from urllib3.util import parse_url
 
     try:
-        parse_url(text)
+        found = parse_url(text)
     except LocationParseError:
-        raise ValidationError("Must have a host and a port that can exist.") from None
+        found = None
+    labels = found.host.removesuffix(".").split(".") if found and found.host and found.port != 0 else [""]
+    if not all(0 < len(label) < 64 for label in labels):
+        raise ValidationError("Must have a host and a port that can exist.")
 
 
 class WebhookSchema(PublicSchema):
@@ -48,9 +51,9 @@ class WebhookSchema(PublicSchema):
     model = Webhook
 
     id = Value(ID, dump_only=True, about="Made by the server.", example="018ce0e9-3c98-7709-945c-d88ddcb9075f")
-    url = Value(URL, is_receiver, about="The http or https URL to send to.", example="https://hooks.example/cardfile")
+    url = Value(URL, validate_url, about="The http or https URL to send to.", example="https://hooks.example/cardfile")
     events = Value(
-        are_events,
+        validate_events,
         about="The changes to send, as in `contact.created`; `company.*` is all of companies, `*` all.",
         example=["contact.created", "company.*"],
     )

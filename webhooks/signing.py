@@ -1,24 +1,26 @@
 """Secrets of webhooks: how they are encrypted where they are stored, and how they sign (Standard Webhooks 1.0.0)."""
 
 import hmac
+import re
 import secrets
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from api.problems import Conflict
+from database.columns import now
 from database.new_file import new_file
 from settings import Settings
 
 PREFIX = "whsec_"
 NO_KEY = "Webhooks need the setting SECRET_KEY, which encrypts their secrets, on PostgreSQL: set it, and start again."
+NO_FILE = "{}, the key file of webhooks, is missing: restore it, or set SECRET_KEY and rotate their secrets."
+BAD_FILE = "{}, the key file of webhooks, does not have 64 hexadecimal digits: restore it."
 UNREADABLE = "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed. Rotate it."
-
-
-class UnreadableSecret(Conflict):
-    """The key that encrypted a secret is no longer there."""
 
 
 class Vault:
@@ -29,33 +31,51 @@ class Vault:
         url = settings.database_url
         self.path = Path(f"{url.database}.key") if url.get_backend_name() == "sqlite" else None
 
-    def encrypt(self, secret: str) -> str:
-        """Return the encrypted secret, by a new key if there is none. Raises Conflict where SECRET_KEY is needed."""
-        if not self.keys and self.path and not self.path.exists():
+    def encrypt(self, secret: str, is_first: bool) -> str:
+        """Return the encrypted secret, by a new key if it is the first one. Raises Conflict if there is no key."""
+        if not self.keys and self.path and is_first and not self.path.exists():
             with new_file(self.path) as part:
                 part.chmod(0o600)
                 part.write_text(secrets.token_hex(32))
         return str(self.fernet().encrypt(secret.encode()), "ascii")
 
     def decrypt(self, token: str) -> str:
-        """Return a secret. Raises UnreadableSecret."""
+        """Return a secret. Raises Conflict."""
         from cryptography.fernet import InvalidToken
 
         try:
             return str(self.fernet().decrypt(token), "ascii")
-        except (InvalidToken, Conflict) as error:
-            raise UnreadableSecret(UNREADABLE) from error
+        except InvalidToken as error:
+            raise Conflict(UNREADABLE) from error
+
+    def decrypt_all(self, secret: str, previous: str | None, previous_until: datetime | None) -> list[str]:
+        """Return the secrets to sign by: for a day after a rotation the old one, too. Raises Conflict."""
+        keys = [self.decrypt(secret)]
+        if previous and previous_until and previous_until > now():
+            with suppress(Conflict):
+                keys.append(self.decrypt(previous))
+        return keys
 
     def fernet(self) -> Any:
-        """Return the cipher: the first key encrypts, any of them decrypts."""
+        """Return the cipher: the first key encrypts, any of them decrypts. Raises Conflict if there is none."""
         # Imported here because most starts need no secret.
         from cryptography.fernet import Fernet, MultiFernet
 
-        in_file = [self.path.read_text("ascii")] if self.path and self.path.exists() else []
+        in_file = [read_key(self.path)] if self.path and self.path.exists() else []
         if not (texts := [*self.keys, *in_file]):
-            raise Conflict(NO_KEY)
+            raise Conflict(NO_FILE.format(self.path.name) if self.path else NO_KEY)
         # The texts are random, so that one round is enough.
         return MultiFernet([Fernet(urlsafe_b64encode(sha256(text.encode()).digest())) for text in texts])
+
+
+def read_key(path: Path) -> str:
+    """Return the key in a file. Raises Conflict unless it is whole."""
+    text = ""
+    with suppress(OSError, ValueError):
+        text = path.read_text("ascii").strip()
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise Conflict(BAD_FILE.format(path.name))
+    return text
 
 
 def new_secret() -> str:

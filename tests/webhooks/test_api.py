@@ -49,6 +49,9 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"url": "https://a.example/\n", "events": ["*"]}, "/url", "Must be an http or https URL."),
     ({"url": f"https://a.example/{'x' * 2048}", "events": ["*"]}, "/url", "Must have at most 2048 characters"),
     ({"url": "https://a.example:65536/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
+    ({"url": "https://a.example:0/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
+    ({"url": "https://a..example/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
+    ({"url": f"https://{'x' * 64}.example/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
     ({"url": ACME}, "/events", "Is required."),
     ({"url": ACME, "events": []}, "/events", "Must name at least one event"),
     ({"url": ACME, "events": "*"}, "/events", "Must be an array of texts."),
@@ -114,12 +117,54 @@ def test_a_new_secret_key_still_reads_what_an_older_one_encrypted(app: Flask) ->
     vault = app.extensions["webhooks"].vault
     old, new = "o" * 32, "n" * 32
     vault.keys = (old,)
-    token = vault.encrypt("whsec_x")
+    token = vault.encrypt("whsec_x", is_first=True)
     vault.keys = (new, old)
     assert vault.decrypt(token) == "whsec_x"
-    newer = vault.encrypt("whsec_y")
+    newer = vault.encrypt("whsec_y", is_first=False)
     vault.keys = (new,)
     assert vault.decrypt(newer) == "whsec_y"
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff" * 64, b"0" * 63, None])
+def test_without_the_whole_key_file_nothing_is_encrypted_or_sent(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, app: Flask, damaged: Any
+) -> None:
+    vault = app.extensions["webhooks"].vault
+    vault.keys = ()
+    hook = add(receiver.url)
+    key = vault.path.read_bytes()
+    vault.path.unlink()
+    if damaged is not None:
+        vault.path.write_bytes(damaged)
+    sentence = f"{vault.path.name}, the key file of webhooks, "
+    for path in "", f"/{hook['id']}/rotate", f"/{hook['id']}/test":
+        response = admin.post(f"{URL}{path}", json={"url": ACME, "events": ["*"]})
+        assert response.status_code == 409 and response.json["detail"].startswith(sentence), response.text
+    create_row("companies")
+    deliver()
+    assert admin.get(f"{URL}/{hook['id']}").json["reason"].startswith(sentence)
+    assert vault.path.exists() == (damaged is not None)
+    vault.path.write_bytes(key + b"\n")
+    admin.patch(f"{URL}/{hook['id']}", json={"active": True})
+    deliver()
+    assert receiver.seqs == [1]
+
+
+def test_a_sandbox_sends_nothing_whatever_is_asked(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+) -> None:
+    copied = add(receiver.url)
+    query("UPDATE dataset SET id = 'x-sandbox'")
+    new = add(receiver.url)
+    create_row("companies")
+    deliver()
+    assert admin.get(f"{URL}/{copied['id']}").json["active"] is False
+    for hook in copied, new:
+        assert admin.patch(f"{URL}/{hook['id']}", json={"active": True, "since": 0}).status_code == 200
+        test = admin.post(f"{URL}/{hook['id']}/test")
+        assert (test.status_code, test.json["detail"][:24]) == (409, "A sandbox sends nothing:")
+    deliver()
+    assert receiver.received == []
 
 
 def test_a_webhook_whose_secret_cannot_be_decrypted_is_switched_off(

@@ -285,6 +285,11 @@ def test_after_a_rotation_both_secrets_sign_for_a_day(
     rotated = admin.post(f"{URL}/{hook['id']}/rotate")
     assert rotated.json["secret"] != hook["secret"]
     assert rotated.headers["Cache-Control"] == "no-store"
+    again = admin.post(f"{URL}/{hook['id']}/rotate")
+    assert again.status_code == 409 and again.json["detail"].startswith("The secret before this one signs until")
+    assert admin.post(f"{URL}/{hook['id']}/test").json["status"] == 204
+    test = receiver.received.pop()
+    Webhook(hook["secret"]).verify(test.body.decode(), test.headers)
     create_row("companies")
     deliver()
     query("UPDATE webhooks SET previous_until = '2020-01-01T00:00:00Z'")
