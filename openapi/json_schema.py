@@ -183,7 +183,7 @@ def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
     return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {
         "CreatedWebhook": object_schema(created, created, "A webhook and its new secret."),
         "Attempt": object_schema(ATTEMPT, ATTEMPT, "A try to send a change."),
-        "TestResult": object_schema(result, result, "What came back from a test message."),
+        "TestResult": object_schema(result, result, "The answer to a test message."),
         "Message": object_schema(MESSAGE | {"data": ref("Change")}, [*MESSAGE, "data"], "The message on a change."),
     }
 

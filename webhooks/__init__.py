@@ -1,6 +1,5 @@
 """Webhooks: the change log, sent to URLs as signed messages (Standard Webhooks 1.0.0)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask
@@ -18,17 +17,16 @@ from webhooks.views import blueprint
 class Lags:
     """A collector of the changes that each webhook is behind, and of its failed tries."""
 
-    def collect(self) -> Iterator[Any]:
-        """Yield the metrics."""
-        from prometheus_client.core import GaugeMetricFamily
+    def collect(self) -> list[Any]:
+        """Return the metrics."""
+        from prometheus_client.core import GaugeMetricFamily as Gauge
 
-        rows = execute(LAGS).fetchall()
-        names = {"lag_changes": "Changes that the webhook is behind.", "failures": "Failed tries of its next message."}
-        for index, (name, about) in enumerate(names.items(), 1):
-            metric = GaugeMetricFamily(f"cardfile_webhook_{name}", about, labels=["webhook"])
-            for row in rows:
-                metric.add_metric([row[0]], row[index])
-            yield metric
+        lag = Gauge("cardfile_webhook_lag_changes", "Changes that the webhook is behind.", labels=["webhook"])
+        failures = Gauge("cardfile_webhook_failures", "Failed tries of its next message.", labels=["webhook"])
+        for webhook_id, behind, failed in execute(LAGS).fetchall():
+            lag.add_metric([webhook_id], behind)
+            failures.add_metric([webhook_id], failed)
+        return [lag, failures]
 
 
 def init_webhooks(app: Flask, settings: Settings) -> None:

@@ -28,7 +28,7 @@ class PrivateAddress(Exception):
 
 
 class Answer(NamedTuple):
-    """What came back: the status, or else the error; the milliseconds, the beginning of the body, Retry-After."""
+    """The status, or else the error; the milliseconds, the beginning of the body, and Retry-After in seconds."""
 
     status: int | None
     ms: int

@@ -44,7 +44,7 @@ class Delivery(threading.Thread):
         self.attempts = deque[dict[str, Any]](maxlen=KEPT_ATTEMPTS)
 
     def run(self) -> None:
-        """Send until nothing is left, a try fails, another webhook waits for its turn, or the lease is lost."""
+        """Send until nothing is left, a try fails, its time is over while other webhooks wait, or the lease is lost."""
         try:
             with self.sender.writing, self.sender.app.app_context():
                 claimed = claim(self.due)
@@ -86,7 +86,7 @@ class Delivery(threading.Thread):
         with self.sender.app.app_context():
             messages, until = read_messages(self.claimed.events, self.progress["delivered"])
         for message in messages:
-            self.sender.give_way()
+            self.sender.pause_if_busy()
             if self.is_over() or not self.send(*message, keys):
                 return False
             if self.is_unsaved():
@@ -101,9 +101,9 @@ class Delivery(threading.Thread):
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def is_over(self) -> bool:
-        """Tell whether the server stops, or other webhooks wait and this one had its turn."""
-        has_had_turn = time.monotonic() - self.started > self.sender.turn_seconds
-        return self.sender.is_stopping or (self.sender.has_waiting and has_had_turn)
+        """Tell whether the server stops, or other webhooks wait and this delivery has had its time."""
+        seconds = time.monotonic() - self.started
+        return self.sender.is_stopping or (self.sender.has_waiting and seconds > self.sender.max_seconds)
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
         """Send a message; tell whether it has arrived."""

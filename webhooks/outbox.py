@@ -1,6 +1,7 @@
 """The change log as an outbox: which webhooks are behind, their leases, the messages, and the progress."""
 
 import json
+from collections import namedtuple
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -71,25 +72,12 @@ class Due(NamedTuple):
     is_own: bool
 
 
-class Claim(NamedTuple):
-    """A webhook as it was when its lease began, and the lease."""
-
-    lease: str
-    id: str
-    url: str
-    number: int
-    dataset: str
-    delivered: int
-    failures: int
-    revision: int
-    replays: int
-    secret: str
-    previous_secret: str | None
-    previous_until: datetime | None
-    events: tuple[str, ...]
-
-
-COLUMNS = [getattr(Webhook, name) for name in Claim._fields[1:-1]]
+# A webhook as it was when its lease began, and the lease.
+Claim = namedtuple(
+    "Claim",
+    "id url number dataset delivered failures revision replays secret previous_secret previous_until events lease",
+)
+COLUMNS = [getattr(Webhook, name) for name in Claim._fields[:-2]]
 CLAIM_AND_READ = CLAIM.returning(*COLUMNS, sa.cast(Webhook.events, sa.Text()))
 
 
@@ -112,8 +100,7 @@ def claim(due: Due) -> Claim | None:
     lease, seen = new_id(), {"seen": due.lease, "seen_time": due.next_attempt_at}
     with write_transaction():
         row = execute(CLAIM_AND_READ, webhook_id=due.id, new_lease=lease, **seen).fetchone()
-    values: list[Any] = [lease, *row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1]))] if row else []
-    return Claim(*values) if row else None
+    return Claim._make([*row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1])), lease]) if row else None
 
 
 def save(claimed: Claim, lease: str, attempts: Iterable[dict[str, Any]], last: bool, progress: dict[str, Any]) -> str:

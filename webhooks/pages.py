@@ -12,9 +12,6 @@ from formats.errors import pointers
 from webhooks import records
 from webhooks.schema import EVENTS, patch_schema, schema
 
-# Of an answer.
-SHOWN_LINES = 3
-
 blueprint = Blueprint("webhook_pages", __name__, template_folder="templates")
 
 
@@ -58,8 +55,6 @@ def add_webhook() -> Any:
 def show_webhook(webhook_id: str, result: Any = None) -> str:
     """Show a webhook, its last tries with the first lines of the answers, and the result of a test."""
     attempts = records.find_attempts(webhook_id)
-    for each in attempts:
-        each["answer"] = "\n".join(each["answer"].splitlines()[:SHOWN_LINES])
     hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]
     return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, result=result)
 

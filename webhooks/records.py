@@ -117,7 +117,7 @@ def remove_webhook(webhook_id: str) -> None:
 
 
 def send_test(webhook_id: str) -> dict[str, Any]:
-    """Send a test message at once; return what came back. Raises Conflict, and TooManyRequests."""
+    """Send a test message at once; return the answer. Raises Conflict, and TooManyRequests."""
     sender = current_app.extensions["webhooks"]
     *secrets, url = find_secrets(webhook_id)
     if execute(version_query).fetchone()[0].endswith(SANDBOX):
@@ -162,8 +162,5 @@ def attempts_query() -> sa.Select[Any]:
 def update_statement(*names: str) -> sa.Update:
     """Return the statement that sets columns of a webhook."""
     columns = {name: typed(name, getattr(Webhook, name)) for name in names}
-    counts = {
-        "revision": Webhook.revision + 1,
-        "replays": Webhook.replays + sa.bindparam("more_replays", type_=sa.Integer()),
-    }
-    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, **counts)
+    replays = Webhook.replays + sa.bindparam("more_replays", type_=sa.Integer())
+    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, revision=Webhook.revision + 1, replays=replays)

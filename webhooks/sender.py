@@ -18,7 +18,7 @@ MAX_DELIVERIES = 16
 LOOK_SECONDS = 1.0
 # Between looks, however much is written.
 PAUSE_SECONDS = 0.02
-# While more requests write in a second, at most one message is sent in so many seconds: it costs them a turn of Python.
+# While more requests write in a second, at most one message is sent in so many seconds: it would slow them.
 BUSY_WRITES, BUSY_SECONDS = 100, 0.01
 # All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
 STOP_SECONDS, ABORT_SECONDS = 3.0, 1.0
@@ -31,9 +31,9 @@ log = logging.getLogger("cardfile")
 class Sender:
     """Sends each active webhook its messages, while the process serves."""
 
-    # A delivery waits so long for more changes before it ends, because that costs a write; and it gives way to
-    # webhooks that wait after so long.
-    linger_seconds, turn_seconds = 1.0, 2.0
+    # A delivery waits so long for more changes before it ends, because that costs a write. While other webhooks wait,
+    # it ends after so long.
+    linger_seconds, max_seconds = 1.0, 2.0
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.app, self.settings, self.vault = app, settings, Vault(settings)
@@ -42,11 +42,11 @@ class Sender:
         self.writing = threading.Lock()
         self.thread: threading.Thread | None = None
         self.is_stopping = self.has_waiting = self.is_busy = False
-        self.turn = threading.Lock()
+        self.pausing = threading.Lock()
         self.running: dict[str, Delivery] = {}
-        # When each lease was first seen, and when each webhook had its last turn.
+        # When each lease was first seen, and when each webhook's last delivery ended.
         self.leases: dict[str, tuple[str, float]] = {}
-        self.turns: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
         self.counted = 0, 0.0
         self.fault = ""
 
@@ -123,10 +123,10 @@ class Sender:
             self.is_busy = self.writes - self.counted[0] > BUSY_WRITES * seconds
             self.counted = self.writes, time.monotonic()
 
-    def give_way(self) -> None:
+    def pause_if_busy(self) -> None:
         """Wait for a moment while many requests write."""
         if self.is_busy:
-            with self.turn:
+            with self.pausing:
                 time.sleep(BUSY_SECONDS)
 
     def look(self) -> None:
@@ -147,19 +147,19 @@ class Sender:
 
     def end(self, delivery: Delivery) -> None:
         """Note the end of a delivery."""
-        self.turns[delivery.due.id] = time.monotonic()
+        self.ended[delivery.due.id] = time.monotonic()
         self.running.pop(delivery.due.id, None)
         self.wake()
 
     def find_due(self) -> list[Due]:
-        """Return the webhooks that may be sent to now, those first whose last turn was longest ago."""
+        """Return the webhooks that may be sent to now, those first whose last delivery ended longest ago."""
         with self.app.app_context():
             found = find_due()
         due = [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
-        return sorted(due, key=lambda each: self.turns.get(each.id, 0))
+        return sorted(due, key=lambda each: self.ended.get(each.id, 0))
 
     def is_leased(self, due: Due) -> bool:
-        """Tell whether another process sends: its lease changes. No clock but this process's own decides."""
+        """Tell whether another process sends: its lease changes, as measured by this process's monotonic clock."""
         lease, since = self.leases.get(due.id, (None, 0.0))
         if lease != due.lease and due.lease:
             self.leases[due.id], since = (due.lease, time.monotonic()), time.monotonic()

@@ -78,7 +78,7 @@ def test_more_receivers_than_threads_take_turns(
     admin: FlaskClient, add: Add, sending: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webhooks.sender.MAX_DELIVERIES", 2)
-    sending.turn_seconds = 0.05
+    sending.max_seconds = 0.05
     # While others wait, none of them waits for more changes.
     sending.linger_seconds = 60
     receivers = [Receiver() for _number in range(6)]
