@@ -60,23 +60,19 @@ class Client:
         """Send a message and return the answer. It never raises, and takes ANSWER_SECONDS where abort() is called."""
         started = monotonic()
         self.deadline = started + ANSWER_SECONDS
-        status, text, error, retry_after = None, "", None, 0
+        status, data, error, retry_after = None, b"", None, 0
         try:
             response = self.request(body, headers)
             retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
             data = response.read(MAX_ANSWER_BYTES + 1)
-            text = "".join(each for each in data[:4000].decode(errors="replace") if each.isprintable() or each == "\n")
-            if monotonic() < self.deadline:
-                status = response.status
-                error = error_of(status)
-            if len(data) > MAX_ANSWER_BYTES or error:
-                self.close()
+            status, error = response.status, error_of(response.status)
         except Exception as caught:
             error = describe(caught)
-            self.close()
         if monotonic() >= self.deadline:
             status, error = None, TIMEOUT
+        if len(data) > MAX_ANSWER_BYTES or error:
             self.close()
+        text = "".join(each for each in data[:4000].decode(errors="replace") if each.isprintable() or each == "\n")
         return Answer(status, round((monotonic() - started) * 1000), error, text[:SHOWN_CHARACTERS], retry_after)
 
     def request(self, body: bytes, headers: Mapping[str, str]) -> Any:

@@ -35,12 +35,10 @@ log = logging.getLogger("cardfile")
 class Delivery(threading.Thread):
     """Sends in the log's order; progress is stored in batches, because each costs a write."""
 
-    claimed: Claim
-    client: Any = None
-
     def __init__(self, sender: "Sender", due: Due) -> None:
         super().__init__(name="webhook", daemon=True)
         self.sender, self.due = sender, due
+        self.client: Any = None
         self.attempts = deque[dict[str, Any]](maxlen=KEPT_ATTEMPTS)
 
     def run(self) -> None:

@@ -4,7 +4,7 @@ import json
 from collections import namedtuple
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -63,15 +63,8 @@ OLD = sa.select(WebhookAttempt.number).where(WebhookAttempt.at <= typed("until",
 CLEAN = sa.delete(WebhookAttempt).where(WebhookAttempt.number.in_(OLD.limit(number(MAX_CLEANED)).offset(number(0))))
 
 
-class Due(NamedTuple):
-    """A webhook with changes to send; `is_own` unless it belongs to another history."""
-
-    id: str
-    lease: str | None
-    next_attempt_at: datetime | None
-    is_own: bool
-
-
+# A webhook with changes to send; `is_own` unless it belongs to another history.
+Due = namedtuple("Due", "id lease next_attempt_at is_own")
 # A webhook as it was when its lease began, and the lease.
 Claim = namedtuple(
     "Claim",

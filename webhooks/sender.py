@@ -38,17 +38,15 @@ class Sender:
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.app, self.settings, self.vault = app, settings, Vault(settings)
         self.change, self.writes = threading.Condition(), 0
-        # At most one thread of the sender waits to write.
-        self.writing = threading.Lock()
+        # At most one thread of the sender waits to write, and one pauses.
+        self.writing, self.pausing = threading.Lock(), threading.Lock()
         self.thread: threading.Thread | None = None
         self.is_stopping = self.has_waiting = self.is_busy = False
-        self.pausing = threading.Lock()
         self.running: dict[str, Delivery] = {}
         # When each lease was first seen, and when each webhook's last delivery ended.
         self.leases: dict[str, tuple[str, float]] = {}
         self.ended: dict[str, float] = {}
-        self.counted = 0, 0.0
-        self.fault = ""
+        self.counted, self.fault = (0, 0.0), ""
 
     def start(self) -> None:
         """Begin to send, once in each process."""

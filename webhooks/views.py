@@ -1,7 +1,5 @@
 """`/api/v1/webhooks`, for admin keys."""
 
-from typing import Any
-
 from flask import Blueprint, Response
 
 from api.parameters import Parameters, parse_body
@@ -24,21 +22,21 @@ def refuse_parameters() -> None:
 @requires("admin")
 def list_webhooks() -> Response:
     """Return all webhooks, oldest first."""
-    return respond(records.all_webhooks())
+    return JSONResponse(encode_json(records.all_webhooks()))
 
 
 @blueprint.get("/webhooks/<webhook_id>")
 @requires("admin")
 def get_webhook(webhook_id: str) -> Response:
     """Return one webhook."""
-    return respond(records.find_webhook(webhook_id))
+    return JSONResponse(encode_json(records.find_webhook(webhook_id)))
 
 
 @blueprint.post("/webhooks")
 @requires("admin")
 def create_webhook() -> Response:
     """Create a webhook, which gets the changes from now on. The response has its secret, which is shown only once."""
-    return respond(records.add_webhook(schema.load(parse_body())), 201, {"Cache-Control": "no-store"})
+    return JSONResponse(encode_json(records.add_webhook(schema.load(parse_body()))), 201, {"Cache-Control": "no-store"})
 
 
 @blueprint.patch("/webhooks/<webhook_id>")
@@ -46,7 +44,7 @@ def create_webhook() -> Response:
 def update_webhook(webhook_id: str) -> Response:
     """Change the sent fields of a webhook. `"active": true` goes on where it stopped, `since` from another change."""
     body = parse_body("application/merge-patch+json")
-    return respond(records.change_webhook(webhook_id, patch_schema.load(body, partial=True)))
+    return JSONResponse(encode_json(records.change_webhook(webhook_id, patch_schema.load(body, partial=True))))
 
 
 @blueprint.delete("/webhooks/<webhook_id>")
@@ -61,23 +59,18 @@ def delete_webhook(webhook_id: str) -> Response:
 @requires("admin")
 def rotate_webhook(webhook_id: str) -> Response:
     """Replace the secret by a new one, which is shown only once. The old one signs, too, for 24 hours."""
-    return respond(records.rotate_secret(webhook_id), 200, {"Cache-Control": "no-store"})
+    return JSONResponse(encode_json(records.rotate_secret(webhook_id)), 200, {"Cache-Control": "no-store"})
 
 
 @blueprint.post("/webhooks/<webhook_id>/test")
 @requires("admin")
 def test_webhook(webhook_id: str) -> Response:
     """Send a signed message of the type `webhook.test` at once. Return what comes back within 15 seconds."""
-    return respond(records.send_test(webhook_id))
+    return JSONResponse(encode_json(records.send_test(webhook_id)))
 
 
 @blueprint.get("/webhooks/<webhook_id>/attempts")
 @requires("admin")
 def list_attempts(webhook_id: str) -> Response:
     """Return the last 100 tries of a webhook, newest first. They are kept for seven days."""
-    return respond(records.find_attempts(webhook_id))
-
-
-def respond(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a value as JSON."""
-    return JSONResponse(encode_json(value), status, headers)
+    return JSONResponse(encode_json(records.find_attempts(webhook_id)))
