@@ -69,7 +69,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        if len(body := self.rfile.read(length)) < length:
+            # The sender was killed after it had sent the headers.
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(headers, body, self.client_address[1]))
         self.server.answer(self)

@@ -334,9 +334,11 @@ def kill_rounds(folder: Path, receiver: Receiver, rounds: int) -> None:
 
 def wait_until_delivered(server: LiveServer, webhook: str, count: int) -> None:
     deadline = time.monotonic() + 60
-    while json.loads(send_request(server, f"{URL}/{webhook}")[1])["delivered"] < count:
-        assert time.monotonic() < deadline
+    status, body = send_request(server, f"{URL}/{webhook}")
+    while status != 200 or json.loads(body)["delivered"] < count:
+        assert time.monotonic() < deadline, (status, body)
         time.sleep(0.1)
+        status, body = send_request(server, f"{URL}/{webhook}")
 
 
 def check_order(seqs: list[int], count: int, kills: int) -> None:
