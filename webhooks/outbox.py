@@ -23,7 +23,6 @@ PAGE_SIZE = 100
 MAX_RANGE = 10_000
 KEPT_DAYS, MAX_CLEANED = 7, 10_000
 COPIED = "The database was restored or copied: check what the receiver has, and switch the webhook on."
-
 # The Dataset-Id of a sandbox ends so.
 SANDBOX = "-sandbox"
 
@@ -93,7 +92,7 @@ def claim(due: Due) -> Claim | None:
     lease, seen = new_id(), {"seen": due.lease, "seen_time": due.next_attempt_at}
     with write_transaction():
         row = execute(CLAIM_AND_READ, webhook_id=due.id, new_lease=lease, **seen).fetchone()
-    return Claim._make([*row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1])), lease]) if row else None
+    return Claim(*[*row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1])), lease]) if row else None
 
 
 def save(claimed: Claim, lease: str, attempts: Iterable[dict[str, Any]], last: bool, progress: dict[str, Any]) -> str:
