@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from settings import VERSION, Settings
 
 ANSWER_SECONDS = 15
-MAX_ANSWER_BYTES = 64 * 1024
-# As much of an answer is kept.
-SHOWN_CHARACTERS = 500
+# Of an answer: as much is read, and kept.
+MAX_ANSWER_BYTES, SHOWN_CHARACTERS = 64 * 1024, 500
 MAX_RETRY_SECONDS = 24 * 3600
 NAT64, GLOBAL_UNICAST = ip_network("64:ff9b::/96"), ip_network("2000::/3")
 TIMEOUT = f"There was no whole answer within {ANSWER_SECONDS} seconds."

@@ -43,18 +43,15 @@ FIND_DUE = (
     .join_from(Webhook, Dataset, sa.true())
     .where(Webhook.active, sa.or_(sa.and_(Webhook.delivered < NEWEST, IS_SENDING), Webhook.dataset != Dataset.id))
 )
-IS_AS_SEEN = (
-    Webhook.lease.is_not_distinct_from(SEEN),
-    Webhook.next_attempt_at.is_not_distinct_from(typed("seen_time", Webhook.next_attempt_at)),
-)
+SEEN_TIME = typed("seen_time", Webhook.next_attempt_at)
+IS_AS_SEEN = Webhook.lease.is_not_distinct_from(SEEN), Webhook.next_attempt_at.is_not_distinct_from(SEEN_TIME)
 CLAIM = sa.update(Webhook).where(OF_WEBHOOK, Webhook.active, *IS_AS_SEEN).values(lease=NEXT)
 PROGRESS = ("delivered", "failures", "next_attempt_at", "active", "reason")
 SAVE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN, Webhook.revision == sa.bindparam("seen_revision"))
 SAVE = SAVE.values(lease=NEXT, **{name: typed(name, getattr(Webhook, name)) for name in PROGRESS})
 # After a change by an admin: unless they set the number, what was sent counts.
-SENT = sa.case(
-    (Webhook.replays == sa.bindparam("seen_replays"), typed("sent", Webhook.delivered)), else_=Webhook.delivered
-)
+IS_NO_REPLAY = Webhook.replays == sa.bindparam("seen_replays")
+SENT = sa.case((IS_NO_REPLAY, typed("sent", Webhook.delivered)), else_=Webhook.delivered)
 RELEASE = sa.update(Webhook).where(OF_WEBHOOK, Webhook.lease == SEEN).values(lease=sa.null(), delivered=SENT)
 OF_ANOTHER = sa.and_(Webhook.active, Webhook.dataset != sa.select(Dataset.id).scalar_subquery())
 LOSE_HISTORY = sa.update(Webhook).where(OF_ANOTHER).values(active=sa.false(), reason=sa.bindparam("reason"))

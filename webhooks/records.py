@@ -64,8 +64,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
         state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0, "replays": 0}
         state |= dict.fromkeys(("created_at", "updated_at"), now())
         # A sandbox is a copy without the file of the key.
-        is_first = count == 0 or dataset.endswith(SANDBOX)
-        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first)
+        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, count == 0 or dataset.endswith(SANDBOX))
         state |= {**values, "id": webhook_id, "secret": encrypted}
         execute(insert_statement, Webhook, **state)
     return find_webhook(webhook_id) | {"secret": secret}
@@ -147,8 +146,7 @@ def not_found(webhook_id: str) -> Any:
 
 def webhooks_query() -> sa.Select[Any]:
     """Return the query for all webhooks as JSON."""
-    table: Any = Webhook.__table__
-    return sa.select(json_object(schema_fields(schema, table))).order_by(table.c.number)
+    return sa.select(json_object(schema_fields(schema, Webhook.__table__))).order_by(Webhook.number)
 
 
 def attempts_query() -> sa.Select[Any]:

@@ -15,9 +15,8 @@ from webhooks.outbox import Due, find_due, steady_now
 from webhooks.signing import Vault
 
 MAX_DELIVERIES = 16
-LOOK_SECONDS = 1.0
-# Between looks, however much is written.
-PAUSE_SECONDS = 0.02
+# Between looks, at most, and at least however much is written.
+LOOK_SECONDS, PAUSE_SECONDS = 1.0, 0.02
 # While more requests write in a second, at most one message is sent in so many seconds: it would slow them.
 BUSY_WRITES, BUSY_SECONDS = 100, 0.01
 # All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
