@@ -20,9 +20,7 @@ def convert(part: Any) -> Any:
         case dict():
             # OpenAPI 3.0 has no webhooks, and so no use for their message.
             return {name: convert(value) for name, value in part.items() if name not in {"webhooks", "Message"}}
-        case list():
-            return [convert(each) for each in part]
-    return part
+    return [convert(each) for each in part] if isinstance(part, list) else part
 
 
 def merge(alternatives: list[JSONSchema]) -> JSONSchema:
