@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import click
 
@@ -36,6 +36,8 @@ def mcp_command(url: str | None, **options: str | None) -> None:
             send(PING, {})
         except NoAnswer as error:
             raise click.ClickException(str(error)) from None
-        # The end, if the client is gone.
-        with suppress(BrokenPipeError):
+        try:
             relay(send, sys.stdin.buffer, sys.stdout.buffer)
+        except BrokenPipeError:
+            # The client is gone. Python writes what is left once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
