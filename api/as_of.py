@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from flask import abort
 from marshmallow import ValidationError
 
+from api.changes import LAST_CHANGE
 from api.json_sql import Template, for_database
 from api.parameters import PLUS_HINT, Parameters
 from api.problems import InvalidQuery
@@ -23,7 +24,7 @@ UNFINISHED = sa.select(Write.first_seq).where(
     == sa.select(sa.func.max(Write.first_seq)).where(Write.first_seq <= sa.bindparam("seq")).scalar_subquery(),
     Write.last_seq > sa.bindparam("seq"),
 )
-VERSIONS = sa.select(sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery(), Dataset.oldest_version)
+VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
 # RFC 9111 §5.2.2 and RFC 8246: a version never changes.
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
 

@@ -13,6 +13,7 @@ from database.connection import execute
 from formats.ids import new_id
 from models import FORGOTTEN, Change, Dataset, Write
 
+LAST_CHANGE = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))
 # RFC 9110 §8.8.3; werkzeug accepts more.
 ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
 # What proxies that compress make of an ETag: nginx makes it weak, Apache and others append the encoding.
@@ -73,14 +74,13 @@ def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> 
     With of_row, the first resource's is the last change of the row with the id to bind; with as_of, they are those of
     the version to bind. They are read from the log's indexes: no row of a resource is read.
     """
-    newest = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))
-    until = newest.where(Change.seq <= sa.bindparam("as_of")) if as_of else newest
+    until = LAST_CHANGE.where(Change.seq <= sa.bindparam("as_of")) if as_of else LAST_CHANGE
     last = [until, *(until.where(Change.resource == resource) for resource in resources)]
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
     if as_of:
         # An erasure changes the past.
-        last.append(newest.where(FORGOTTEN))
+        last.append(LAST_CHANGE.where(FORGOTTEN))
     return [each.scalar_subquery() for each in (sa.select(Dataset.id), *last)]
 
 

@@ -137,7 +137,7 @@ def entry(change: Any, data: dict[str, Any]) -> Any:
     names = {"seq": change.seq, "resource": change.resource, "id": change.row_id, "action": change.action}
     fields = {name: json_value(column) for name, column in {**names, "at": change.at}.items()}
     writer = {name: json_value(writer_of(change, FILTERS[name])) for name in WRITER_FILTERS}
-    return json_object({**fields, **writer, **data}).label("o")
+    return json_object({**fields, **writer, **data})
 
 
 def writer_of(change: Any, column: Any) -> sa.ScalarSelect[Any]:

@@ -380,6 +380,16 @@ def send_request(server: LiveServer, path: str = "/api/v1/companies", body: obje
         return response.status, response.read()
 
 
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return one server for all tests of a file that do not change it."""
+    server = LiveServer(tmp_path_factory.mktemp("running"))
+    server.read_first_key()
+    yield server
+    server.stop(signal.SIGKILL)
+    server.close()
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., LiveServer]]:
     """Return a function that starts a server in a temporary folder; it is killed after the test."""

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from api.as_of import VERSIONS
+from api.changes import LAST_CHANGE
 from api.feed import bind, entry
 from api.json_sql import json_text, number
 from database.columns import clock, earliest_now, from_driver
@@ -26,7 +27,7 @@ COPIED = "The database was restored or copied: check what the receiver has, and 
 # The Dataset-Id of a sandbox ends so.
 SANDBOX = "-sandbox"
 
-NEWEST = sa.select(sa.func.coalesce(sa.func.max(Change.seq), 0)).scalar_subquery()
+NEWEST = LAST_CHANGE.scalar_subquery()
 LAGS = sa.select(Webhook.id, NEWEST - Webhook.delivered, Webhook.failures).order_by(Webhook.number)
 OF_WEBHOOK = Webhook.id == sa.bindparam("webhook_id")
 

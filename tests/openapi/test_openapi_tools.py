@@ -4,10 +4,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
 from importlib.resources import files
@@ -25,13 +24,9 @@ README = ROOT / "README.md"
 Tool = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    server = LiveServer(tmp_path_factory.mktemp("described"), "serve")
-    server.read_first_key()
-    yield server
-    server.stop(signal.SIGKILL)
-    server.close()
+@pytest.fixture
+def server(shared_server: LiveServer) -> LiveServer:
+    return shared_server
 
 
 @pytest.fixture

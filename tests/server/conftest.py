@@ -1,23 +1,12 @@
 """Helpers and fixtures for tests with a live server."""
 
 import resource
-import signal
 import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import LiveServer
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Return one server for all tests of a file that do not change it."""
-    server = LiveServer(tmp_path_factory.mktemp("running"))
-    server.read_first_key()
-    yield server
-    server.stop(signal.SIGKILL)
-    server.close()
 
 
 @pytest.fixture
