@@ -64,7 +64,13 @@ def compare_peers(folder: Path, database: Database, plan: Plan) -> Comparison:
 
 
 def measure_starts(peers: Sequence[Peer], rounds: int) -> tuple[float, dict[str, float]]:
-    """Return the medians of the seconds that importing Cardfile's packages takes, and each server's start."""
+    """Return the medians of the seconds that importing Cardfile's packages takes, and each server's start.
+
+    The first start of each, which compiles modules, doesn't count.
+    """
+    for peer in peers:
+        peer.start()
+        peer.stop()
     imports: list[float] = []
     starts: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for _round in range(rounds):

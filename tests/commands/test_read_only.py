@@ -81,7 +81,7 @@ def make_read_only(tmp_path: Path, run_command: Callable[..., Result]) -> Callab
         (["closed"], {}),
         pytest.param(["closed"], {"file_mode": 0o644}, marks=pytest.mark.tools),
         pytest.param(["closed"], {"folder_mode": 0o755}, marks=pytest.mark.tools),
-        (["closed", "-wal"], {}),
+        pytest.param(["closed", "-wal"], {}, marks=pytest.mark.tools),
         (["backup"], {}),
         pytest.param(["backup"], {"folder_mode": 0o755}, marks=pytest.mark.tools),
         (["open", "-wal", "-shm"], {}),

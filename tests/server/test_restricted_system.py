@@ -56,7 +56,7 @@ def test_a_server_needs_no_right_to_set_limits_affinity_or_owners(tmp_path: Path
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [pytest.param("waitress", marks=pytest.mark.tools), "granian"])
 def test_requests_are_answered_while_the_set_of_cores_shrinks(start_server: StartServer, name: str) -> None:
     server = start_server("serve", "--demo", "--server", name)
     server.read_first_key()
