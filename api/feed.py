@@ -105,8 +105,8 @@ def read_changes(
 ) -> tuple[Page, int]:
     """Return a page of the selected changes after the number `after`, and the version that it reflects.
 
-    Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data from before it
-    that is no longer kept.
+    Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data that is no longer
+    kept.
     """
     dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
@@ -115,11 +115,23 @@ def read_changes(
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
-    if selection.net and since < oldest:
-        abort(410, f"What was before change {since + 1} is no longer kept: send since={oldest} or later.")
+    if selection.net:
+        require_kept(selection.filters, oldest, **bound)
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(until, version)
     return Page(text or "", str(last) if has_more else ""), version
+
+
+def require_kept(filters: tuple[str, ...], oldest: int, **bound: Any) -> None:
+    """Respond 410 if what was before the selected changes is no longer kept: one of them superseded it too early."""
+    early = bound | {"until": min(oldest, bound["until"])}
+    if bound["since"] < oldest and (lost := execute(first_query, filters, **early).fetchone()):
+        abort(410, f"What was before change {lost[0]} is no longer kept: the oldest version is {oldest}.")
+
+
+def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for the number of the first selected change."""
+    return selected(sa.select(Change.seq), filters, "since").limit(number(1)).offset(number(0))
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:

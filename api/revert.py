@@ -20,6 +20,7 @@ from api.feed import (
     is_same_row,
     net_changes,
     read_changes,
+    require_kept,
     writer_of,
 )
 from api.idempotency import exclusive_key, replay_or_run
@@ -161,9 +162,9 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     if since > version:
         name = "to" if values["to"] is not None else "since"
         raise ValidationError({name: [f"Must not be after the last change, {version}."]})
-    if since < oldest:
-        abort(410, f"What was before change {since + 1} is no longer kept: the oldest version is {oldest}.")
-    return filters, bound | {"since": since, "after": since, "until": version}
+    bound |= {"since": since, "after": since, "until": version}
+    require_kept(filters, oldest, **bound)
+    return filters, bound
 
 
 def resolve_conflicts(steps: list[Step], conflicts: dict[Step, str], mode: str | None) -> list[Step]:

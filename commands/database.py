@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import g
 
 from api.resources import ENDPOINTS
 from commands.group import open_app, print_counts, setting_options, settings_of
@@ -86,6 +87,7 @@ def forget(resource: str, row_id: str, **options: str | None) -> None:
         if not forget_row(resource, row_id):
             noun = ENDPOINTS[resource].singular
             raise click.ClickException(f"There never was a {noun} with the id {row_id}.")
+        click.echo(f"Forgotten by the request {g.request_id}.", err=True)
 
 
 @click.command()

@@ -123,8 +123,13 @@ def test_versions_before_the_horizon_are_410_and_those_after_it_stay_the_same(
     reverts = [{"to": version} for version in range(5)] + [{"requestId": each} for each in requests]
     set_age(3, DAYS + 1)
     before = [get(url) for url in urls]
+    # Of the changes by one request alone.
+    nets = [f"changes?net=true&requestId={request_id}" for request_id in requests]
+    nets_before = [get(url) for url in nets]
     clean(app)
 
+    assert [get(url)[0] for url in nets[:3]] == [410] * 3
+    assert [get(url) for url in nets[3:]] == nets_before[3:]
     for url, (status, body) in zip(urls, before, strict=True):
         [version] = re.findall(r"(?:asOf|since)=(\d)", url)
         if int(version) < 3:

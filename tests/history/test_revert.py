@@ -448,7 +448,7 @@ def test_what_was_before_the_oldest_version_is_410(two_rows: None, writer: Flask
     for body in {"to": 2}, {"requestId": "batch"}, {"keyId": key_id(writer), "since": 0}:
         response = revert(writer, **body)
         assert (response.status_code, response.json["detail"]) == (
-            410, f"What was before change {1 if 'since' in body else 3} is no longer kept: the oldest version is 3.",
+            410, "What was before change 3 is no longer kept: the oldest version is 3.",
         )  # fmt: skip
     assert revert(writer, requestId="deletion").status_code == 200
 

@@ -215,8 +215,10 @@ def test_the_command_forgets_a_row(
     assert run_command("forget", "contacts", "nobody", "--database", database).stderr == (
         "Error: There never was a contact with the id nobody.\n"
     )
-    assert run_command("forget", "contacts", "x", "--database", database).exit_code == 0
-    assert "a secret" not in reader.get("/api/v1/changes").text
+    forgotten = run_command("forget", "contacts", "x", "--database", database)
+    feed = reader.get("/api/v1/changes")
+    assert (forgotten.exit_code, forgotten.stderr) == (0, f"Forgotten by the request {feed.json[-1]['requestId']}.\n")
+    assert "a secret" not in feed.text
     assert run_command("forget", "tasks", "x", "--database", database).exit_code == 2
 
 
