@@ -15,18 +15,19 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-import click
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
 from database import backend
+from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
+from database.log_dates import DAYS, date_back, log_step
 from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
+from formats.progress import progress_bar
 from models import Resource, insert_statement
 from schemas import RESOURCES
 
-UNTIL = "2026-01-01"
 TWO_YEARS = timedelta(days=730)
 ROWS_A_STEP = 2_000
 
@@ -34,6 +35,7 @@ ROWS_A_STEP = 2_000
 # thousands], posts with roles, topics with tags. Addresses are from RFC 5737 and RFC 3849: nobody has them.
 WORDS: dict[str, Any] = json.loads((Path(__file__).parent / "seed.json").read_text(encoding="utf-8"))
 STAGES = WORDS["stages"]
+NOT_LETTERS = re.compile("[^A-Za-z.]")
 
 Row = dict[str, Any]
 Group = list[tuple[str, Row]]
@@ -43,22 +45,17 @@ class InvalidData(Exception):
     """The data can't be loaded; the message names the record and field, or says what to do."""
 
 
-def letters(name: str) -> str:
-    """Return the ASCII letters of a name, for a domain or an e-mail address."""
-    return re.sub("[^A-Za-z]", "", name)
-
-
 class Demo:
-    """A generator of demo data: the same number and day give the same rows on any machine."""
+    """A generator of demo data: the same number and day give the same rows on any machine, another day other times."""
 
-    def __init__(self, number: int, until: str) -> None:
+    def __init__(self, number: int, until: str | None) -> None:
         # Imported here because only demo data needs it.
         from mimesis import Person
 
         try:
-            self.until = datetime.strptime(until, "%Y-%m-%d").replace(tzinfo=UTC)
+            self.until = datetime.strptime(until or f"{now():%Y-%m-%d}", "%Y-%m-%d").replace(tzinfo=UTC)
         except ValueError:
-            raise InvalidData(f"--until must be a day as in {UNTIL}, not {until!r}.") from None
+            raise InvalidData(f"--until must be a day as in 2026-01-01, not {until!r}.") from None
         if self.until.year < 1973:
             raise InvalidData("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
         self.random = Random(number)  # noqa: S311
@@ -116,8 +113,9 @@ class Demo:
     def company_name(self) -> tuple[str, str]:
         """Return an industry and a name in it that no other company has."""
         industry = self.random.choice(list(WORDS["industries"]))
-        names = [letters(self.random.choice(self.last_names)) for _name in range(self.random.choice((1, 1, 2)))]
-        name = f"{' & '.join(names)} {self.random.choice(WORDS['industries'][industry])}"
+        count = self.random.choice((1, 1, 2))
+        names = " & ".join(NOT_LETTERS.sub("", self.random.choice(self.last_names)) for _name in range(count))
+        name = f"{names} {self.random.choice(WORDS['industries'][industry])}"
         if name in self.names:
             return self.company_name()
         self.names.add(name)
@@ -127,8 +125,9 @@ class Demo:
         """Return a person whose address is at the company's domain; the first one is the primary contact."""
         first, last = self.random.choice(self.first_names), self.random.choice(self.last_names)
         title, role = self.random.choice(WORDS["posts"][1:]) if place else WORDS["posts"][0]
-        created = self.office_hour(company["created_at"], self.until) if place else company["created_at"]
-        mailbox = f"{letters(first)}.{letters(last)}".lower()
+        later = self.office_hour(company["created_at"], self.until)
+        created = later if place else company["created_at"]
+        mailbox = f"{NOT_LETTERS.sub('', first)}.{NOT_LETTERS.sub('', last)}".lower()
         return {
             "id": self.row_id(created),
             "company_id": company["id"],
@@ -151,6 +150,7 @@ class Demo:
         created = self.office_hour(visitor["created_at"], self.until)
         last = self.office_hour(created, min(created + timedelta(days=3), self.until))
         days = (self.until - last).days
+        assignee, was_read = self.random.choice(WORDS["team"]), self.random.random() < 0.5
         recent = self.random.choice(("open", "pending", "snoozed"))
         status = "closed" if days > 60 else "resolved" if days > 21 else recent
         page, tags = self.random.choice(WORDS["topics"])
@@ -164,8 +164,8 @@ class Demo:
             "referrer_url": self.random.choice(WORDS["referrers"]),
             "page_url": f"https://www.cardfile.example/{page}",
             "status": status,
-            "assigned_to_user_id": None if status == "open" else self.random.choice(WORDS["team"]),
-            "is_read": status != "open" or self.random.random() < 0.5,
+            "assigned_to_user_id": None if status == "open" else assignee,
+            "is_read": status != "open" or was_read,
             "trust_uploads": visitor["name"] is not None and self.random.random() < 0.2,
             "tags": tags,
             "last_message_at": last,
@@ -174,10 +174,10 @@ class Demo:
         }
 
     def office_hour(self, since: datetime, until: datetime) -> datetime:
-        """Return a time between the two, mostly on a working day between 8 and 18 o'clock."""
+        """Return a time between the two, mostly on a working day between 8 and 18 o'clock, by five draws on any day."""
         seconds = (until - since).total_seconds()
-        for _attempt in range(5):
-            time = since + timedelta(seconds=int(self.random.random() * seconds))
+        for share in [self.random.random() for _attempt in range(5)]:
+            time = since + timedelta(seconds=int(share * seconds))
             if time.weekday() < 5 and 8 <= time.hour < 18:
                 break
         return time
@@ -220,7 +220,7 @@ def delete_rows() -> None:
 
 
 def load_demo(
-    companies: int = 50, number: int = 42, until: str = UNTIL, reset: bool = False, only_if_empty: bool = False
+    companies: int = 50, number: int = 42, until: str | None = None, reset: bool = False, only_if_empty: bool = False
 ) -> dict[str, int]:
     """Load demo data in one transaction; return the number of rows of each resource.
 
@@ -238,16 +238,14 @@ def load_demo(
         with progress_bar("Loading", companies) as bar, ExitStack() as stack:
             for schema in RESOURCES.values():
                 stack.enter_context(backend().bulk_indexing(connection().execute, schema.model.__table__))
-            while step := list(islice(rows, ROWS_A_STEP)):
+            steps, size = [], min(ROWS_A_STEP, 8 * companies // DAYS + 1)
+            while step := list(islice(rows, size)):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])
                 bar.update(loaded["companies"] - bar.pos)
+                steps.append(log_step(len(step)))
+            date_back(steps)
     return loaded
-
-
-def progress_bar(label: str, length: int) -> Any:
-    """Return a progress bar that only a terminal shows."""
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
 
 
 def load_file(path: str, reset: bool = False) -> dict[str, int]:

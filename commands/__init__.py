@@ -10,7 +10,7 @@ from commands.group import CommandGroup
 from commands.history import revert_command
 from commands.keys import keys
 from commands.mcp import mcp_command
-from commands.seed import seed
+from commands.seed import demo, seed
 from commands.serve import serve
 from database import sqlite
 from settings import VERSION
@@ -27,6 +27,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(keys)
 cli.add_command(seed)
+cli.add_command(demo)
 cli.add_command(export_command)
 cli.add_command(import_command)
 cli.add_command(backup)

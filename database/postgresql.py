@@ -76,6 +76,14 @@ def bulk_indexing(_execute: Any, _table: Any) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def unguarded(execute: Any, table: str) -> Iterator[None]:
+    """Run the block, which may update rows of the change log's table; it runs inside a writing transaction."""
+    execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_keep_update")
+    yield
+    execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_keep_update")
+
+
 def erase_free_pages(_execute: Any, _resource: str) -> None:
     """Do nothing: PostgreSQL reuses the space of dead rows once autovacuum has freed it."""
 

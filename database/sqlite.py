@@ -167,6 +167,15 @@ def upgrading(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("PRAGMA foreign_keys = ON")
 
 
+@contextmanager
+def unguarded(execute: Callable[..., Any], table: str) -> Iterator[None]:
+    """Run the block, which may update rows of the change log's table; it runs inside a writing transaction."""
+    [trigger] = execute(f"SELECT sql FROM sqlite_master WHERE name = '{table}_keep_update'").fetchone()
+    execute(f"DROP TRIGGER {table}_keep_update")
+    yield
+    execute(trigger)
+
+
 def erase_free_pages(execute: Callable[..., Any], resource: str) -> None:
     """Remove what was deleted from the search index, the file's free pages and the WAL.
 

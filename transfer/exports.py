@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from api.json_sql import json_object, schema_fields
 from database import backend, db
 from database.new_file import new_file
+from formats.progress import progress_bar
 from schemas import RESOURCES, ResourceSchema
-from seed import count_statement, progress_bar
+from seed import count_statement
 from transfer.cells import format_cell
 
 ROWS_A_STEP = 1_000

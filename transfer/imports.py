@@ -19,9 +19,9 @@ from database.columns import now
 from database.connection import connection, execute_many, write_transaction
 from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, parse_json
+from formats.progress import progress_bar
 from models import insert_statement
 from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
-from seed import progress_bar
 from transfer.cells import cell_parser
 from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine, decode, read_rows
 

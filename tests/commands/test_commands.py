@@ -47,6 +47,7 @@ def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
     [
         "serve --port 0",
         "seed --reset --yes",
+        "demo reset --yes",
         "seed --from rows.json",
         "import contacts.ndjson",
         "export rows",
@@ -98,17 +99,18 @@ def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> 
     assert (again.returncode, again.stderr) == (1, sentence)
 
 
-def test_reset_asks_for_confirmation(run_command: RunCommand, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("seed", "--reset"), ("demo", "reset")])
+def test_reset_asks_for_confirmation(run_command: RunCommand, tmp_path: Path, command: tuple[str, ...]) -> None:
     run_command("seed", "--from", str(EXAMPLES))
 
-    refused = run_command("seed", "--reset", input="n\n")
+    refused = run_command(*command, input="n\n")
     assert refused.exit_code == 1
     assert "Delete 1 companies, 1 contacts, 1 conversations?" in refused.stdout
     with sqlite.connect(tmp_path / "cardfile.db") as connection:
         assert connection.execute("SELECT count(*) FROM companies").fetchone() == (1,)
     connection.close()
 
-    assert "Loaded 50 companies" in run_command("seed", "--reset", "--yes").stderr
+    assert "Loaded 50 companies" in run_command(*command, "--yes").stderr
 
 
 def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp_path: Path) -> None:

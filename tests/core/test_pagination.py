@@ -145,7 +145,7 @@ WHOLE_LISTS = (
 
 def test_a_streamed_list_is_complete(reader: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     with app.app_context():
-        load_demo(30)
+        load_demo(60)
     paths = [COMPANIES, *(f"{COMPANIES}?{query}" for query in WHOLE_LISTS)]
     whole = {path: reader.get(path).data for path in paths}
     monkeypatch.setattr("api.query.MAX_PAGE", 4)

@@ -12,12 +12,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from database.columns import now
+from formats.values import format_time
 from schemas import RESOURCES
-from seed import UNTIL, InvalidData, load_demo, load_file
+from seed import InvalidData, load_demo, load_file
 from tests.conftest import EXAMPLES, CreateRow, Query
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
+UNTIL = "2026-01-01"
 Rows = dict[str, list[dict[str, Any]]]
 # This conversation is later than the last contact with its company, and its visitor is not a contact.
 DOCUMENTED_CONVERSATION = "conv-123"
@@ -30,17 +33,17 @@ def read_all(client: FlaskClient) -> dict[str, bytes]:
 @pytest.fixture
 def demo(app: Flask, reader: FlaskClient) -> Rows:
     with app.app_context():
-        load_demo(companies=200)
+        load_demo(companies=200, until=UNTIL)
     return {name: json.loads(text) for name, text in read_all(reader).items()}
 
 
 def test_demo_data_is_the_same_on_every_machine(app: Flask, reader: FlaskClient) -> None:
     with app.app_context():
-        loaded = load_demo()
+        loaded = load_demo(until=UNTIL)
 
     digests = {name: sha256(text).hexdigest()[:12] for name, text in read_all(reader).items()}
-    assert loaded == {"companies": 50, "contacts": 246, "conversations": 112}
-    assert digests == {"companies": "f3f51054de89", "contacts": "3b9e93d966e4", "conversations": "124ff225608c"}
+    assert loaded == {"companies": 50, "contacts": 261, "conversations": 97}
+    assert digests == {"companies": "3a2d0d88cb6b", "contacts": "f38306082851", "conversations": "f3961e02a31a"}
 
 
 @pytest.mark.parametrize("until", [UNTIL, "2025-03-01", "2000-01-01"])
@@ -78,6 +81,59 @@ def test_until_sets_the_last_day(app: Flask, reader: FlaskClient) -> None:
 
     times = [row["updatedAt"] for text in read_all(reader).values() for row in json.loads(text)]
     assert "2029-12" < max(times) <= "2030-03-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("day", ["2026-01-02", "2026-01-04", "2031-07-31"])
+def test_another_day_changes_the_times_alone(app: Flask, reader: FlaskClient, day: str) -> None:
+    names = []
+    for until in UNTIL, day:
+        with app.app_context():
+            load_demo(until=until, reset=True)
+        rows = [row for text in read_all(reader).values() for row in json.loads(text)]
+        names.append(Counter((row.get("name"), row.get("email"), row.get("visitorIp")) for row in rows))
+
+    assert names[0] == names[1]
+
+
+def test_demo_data_ends_today(app: Flask, reader: FlaskClient) -> None:
+    with app.app_context():
+        load_demo()
+
+    times = [row["updatedAt"] for text in read_all(reader).values() for row in json.loads(text)]
+    assert format_time(now() - timedelta(days=7)) < max(times) < format_time(now())
+
+
+@pytest.mark.parametrize("companies", [1, 50, 1_000])
+def test_the_log_shows_demo_data_as_if_it_had_come_in_the_last_30_days(
+    app: Flask, reader: FlaskClient, query: Query, companies: int
+) -> None:
+    with app.app_context():
+        load_demo(companies)
+
+    changes = query("SELECT seq, at FROM changes ORDER BY seq")
+    times = [datetime.fromisoformat(str(at)) for _seq, at in changes]
+    assert times == sorted(times)
+    assert timedelta(days=29) < now() - times[0] <= timedelta(days=30, minutes=1)
+    assert now() - times[-1] < timedelta(days=2) or companies == 1
+    writes = query("SELECT first_seq, last_seq, at, request_id FROM writes ORDER BY first_seq")
+    assert [row[0] for row in writes] == [1, *(row[1] + 1 for row in writes[:-1])]
+    assert (writes[-1][1], len({row[3] for row in writes})) == (len(changes), 1)
+    assert {row[:1] + row[2:3] for row in writes} <= {*changes}
+    past = reader.get(f"/api/v1/companies?asOf={format_time(now() - timedelta(days=15))}").json
+    assert 0.4 * companies < len(past) <= 0.6 * companies or companies == 1
+    with pytest.raises(Exception, match="the change log is only ever added to"):
+        query("UPDATE changes SET at = '2020-01-01T00:00:00Z'")
+
+
+def test_no_change_of_demo_data_is_dated_before_an_earlier_change(
+    app: Flask, create_row: CreateRow, query: Query
+) -> None:
+    create_row("contacts")
+    with app.app_context():
+        load_demo(reset=True)
+
+    times = [str(at) for [at] in query("SELECT at FROM changes ORDER BY seq")]
+    assert times == sorted(times)
 
 
 def test_every_demo_row_is_valid_in_the_api(demo: Rows) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.soak.conftest import times
 
 # The command file of each room, the lines in other files that import or call the room, and what it answers.
 ROOMS = {
@@ -91,6 +92,14 @@ def test_a_room_can_be_taken_away(project_copy: Path, room: str) -> None:
     answers = [answer for _commands, _lines, answer in ROOMS.values()]
     found = run_command(project_copy, sys.executable, "-c", FIND_ROOMS, "GET /api/v1/contacts", *answers)
     assert found.splitlines() == ["GET /api/v1/contacts", *(each for each in answers if each != ROOMS[room][2])]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("room", [*ROOMS][: times(len(ROOMS))])
+def test_the_core_works_without_a_room(project_copy: Path, room: str) -> None:
+    remove_rooms(project_copy, room)
+
+    assert " passed" in run_tests(project_copy, "tests/core")
 
 
 @pytest.mark.tools

@@ -15,8 +15,8 @@ from tests.conftest import LiveServer, send_request
 pytestmark = [pytest.mark.databases("sqlite", "postgresql"), pytest.mark.tools]
 
 WRITERS = 8
-INCREMENTS = 50
-ROWS = 50
+INCREMENTS = 20
+ROWS = 20
 
 
 class Client:
@@ -46,7 +46,7 @@ def increment(client: Client, path: str) -> None:
 
 
 def write(client: Client, number: int, counter: str) -> list[int]:
-    """Make 250 writes: create, update and delete contacts, and increment the position of a shared company."""
+    """Make 100 writes: create, update and delete contacts, and increment the position of a shared company."""
     for turn in range(ROWS):
         row, tag = client.request("POST", "contacts", {"name": f"writer {number}", "companyId": counter})
         path = f"contacts/{row['id']}"

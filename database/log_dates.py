@@ -1,0 +1,52 @@
+"""Demo data in the change log: as if it had come in the last days."""
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from database import backend
+from database.columns import Time, from_driver, now
+from database.connection import LAST_SEQ, connection, connections, execute, execute_many
+
+DAYS = 30
+# The tables of the log, each with the column of its numbers.
+TABLES = {"changes": "seq", "writes": "first_seq"}
+
+
+def log_step(size: int) -> tuple[int, int]:
+    """Log the newest changes as those of a transaction of their own; return the first and the last number."""
+    [last] = connection().execute(LAST_SEQ).fetchone()
+    connections().before_commit(last - size + 1)
+    return last - size + 1, last
+
+
+def date_back(steps: list[tuple[int, int]]) -> None:
+    """Date the changes of the steps over the last days, but none before the change that precedes them."""
+    before = execute(time_query, first=min(steps, default=(0,))[0]).fetchone()
+    earlier = (before and from_driver(before[0])) or now() - timedelta(DAYS)
+    start, end = max(now() - timedelta(DAYS), earlier), max(now(), earlier)
+    rows = [
+        {"first": first, "last": last, "time": start + (end - start) * index / len(steps)}
+        for index, (first, last) in enumerate(steps)
+    ]
+    for table, number in TABLES.items():
+        with backend().unguarded(connection().execute, table):
+            execute_many(date_statement, table, number, rows=rows)
+
+
+def time_query() -> sa.Select[Any]:
+    """Return the query for the time of the change before a number."""
+    return (
+        sa.select(sa.column("at", Time()))
+        .select_from(sa.table("changes"))
+        .where(sa.column("seq", sa.Integer()) == sa.bindparam("first") - 1)
+    )
+
+
+def date_statement(table: str, number: str) -> sa.Update:
+    """Return the statement that sets the time of the rows whose numbers are in a range."""
+    is_in = sa.column(number).between(sa.bindparam("first"), sa.bindparam("last"))
+    return (
+        sa.update(sa.table(table, sa.column("at", Time()))).where(is_in).values(at=sa.bindparam("time", type_=Time()))
+    )
