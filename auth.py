@@ -1,14 +1,9 @@
 """API keys: their format, lookup and scopes, and the before_request hook that checks them."""
 
-import logging
 import re
 import secrets
 import string
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -17,10 +12,11 @@ from zlib import crc32
 import sqlalchemy as sa
 from flask import Flask, current_app, g, request
 
-from database.columns import earliest_now, from_driver, now
-from database.connection import discard_connections, execute, write_transaction
+from database.columns import from_driver, now
+from database.connection import execute
+from database.statement import insert_statement
 from formats.ids import new_id
-from models import SCOPES, ApiKey, Replay, RolledKey, Session, insert_statement
+from models import SCOPES, ApiKey, RolledKey
 
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 API = "/api/v1"
@@ -28,11 +24,6 @@ KEY = re.compile("cfk_[0-9A-Za-z]{36}")
 
 # How long a key stays valid after it was rolled.
 ROLL_LIFETIME = timedelta(hours=1)
-# The times from which rows expire, and after how long.
-EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta())
-EXPIRING |= {Replay.created_at: timedelta(hours=24)}
-CLEANING_SECONDS = 3600
-
 KEY_COLUMNS = sa.select(ApiKey.id, ApiKey.scope, ApiKey.expires_at)
 FIND_KEY = KEY_COLUMNS.where(ApiKey.sha256 == sa.bindparam("sha256"))
 MAX_TIME = datetime.max.replace(tzinfo=UTC, microsecond=0)
@@ -51,11 +42,6 @@ SET_DIGEST = (
     .where(ApiKey.id == sa.bindparam("key_id"))
     .values(sha256=sa.bindparam("sha256"), prefix=sa.bindparam("prefix"))
 )
-MINUTE = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
-IS_EARLIER = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < MINUTE)
-SET_LAST_USE = sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), IS_EARLIER).values(last_used_at=MINUTE)
-
-log = logging.getLogger("cardfile")
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -207,74 +193,8 @@ def required_scope(view: Any, method: str) -> str:
     return str(getattr(view, "scope", "read" if method in {"GET", "HEAD"} else "write"))
 
 
-def delete_expired(column: Any) -> None:
-    """Delete the rows of a table that have expired by a column of EXPIRING, inside a writing transaction."""
-    execute(expired_statement, column, until=earliest_now() - EXPIRING[column])
-
-
-def expired_statement(column: Any) -> sa.Delete:
-    """Return the statement that deletes the rows whose time in a column is not after the one to bind."""
-    return sa.delete(column.class_).where(column <= sa.bindparam("until", type_=column.type))
-
-
-class LastUse:
-    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it.
-
-    Once an hour, the same transaction deletes what has expired.
-    """
-
-    def __init__(self, app: Flask) -> None:
-        self.app = app
-        self.noted: dict[str, int] = {}
-        self.next_cleaning = 0.0
-        # Each deletes some of what is too old, inside a writing transaction, and tells whether more is left.
-        self.cleanings: list[Callable[[], bool]] = []
-        self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
-
-    def note(self, key_id: str) -> None:
-        """Store the current minute, unless it is stored already."""
-        minute = int(time.time()) // 60
-        if self.noted.get(key_id) != minute:
-            self.noted[key_id] = minute
-            self.writer.submit(self.write, key_id, datetime.fromtimestamp(minute * 60, UTC))
-
-    def write(self, key_id: str, minute: datetime) -> None:
-        """Store one key's last use; if the database is locked or gone, only log it."""
-        with self.app.app_context():
-            try:
-                with write_transaction():
-                    execute(SET_LAST_USE, key_id=key_id, minute=minute)
-                    if time.monotonic() >= self.next_cleaning:
-                        self.next_cleaning = time.monotonic() + CLEANING_SECONDS
-                        for column in EXPIRING:
-                            delete_expired(column)
-                        if any(clean() for clean in self.cleanings):
-                            self.next_cleaning = 0.0
-                            # RuntimeError: after stop(), the rest is left to the next start.
-                            with suppress(RuntimeError):
-                                self.writer.submit(self.write, key_id, minute)
-            except Exception as error:
-                discard_connections(error)
-                log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
-
-    def start(self) -> None:
-        """Clean now, and then about hourly, also without requests."""
-        # No key has this id.
-        self.note("")
-        timer = threading.Timer(CLEANING_SECONDS + 60, self.start)
-        timer.daemon = True
-        timer.start()
-
-    def stop(self) -> None:
-        """Wait until all noted minutes are stored."""
-        self.writer.shutdown()
-
-
 def init_auth(app: Flask) -> None:
     """Check the API key before every request of the app."""
-    last_use = app.extensions["last_use"] = LastUse(app)
-    # What servers start in each process that answers requests, and stop at its end.
-    app.extensions["background"] = [last_use]
     app.before_request(require_key)
 
 

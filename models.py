@@ -176,6 +176,17 @@ class RolledKey(Base):
     expires_at: Mapped[datetime] = mapped_column(Time())
 
 
+class KeyUse(Base):
+    """The number of requests with an API key in an hour, and of those whose status was 400 or above."""
+
+    __tablename__ = "key_uses"
+
+    api_key_id: Mapped[str] = mapped_column(sa.ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(Time(), primary_key=True)
+    requests: Mapped[int] = mapped_column(sa.Integer())
+    errors: Mapped[int] = mapped_column(sa.Integer())
+
+
 class Dataset(Base):
     """One row: the id of the history that the numbers of the change log belong to, and since when it is complete."""
 
@@ -208,14 +219,13 @@ class Change(Base):
 
 
 class Write(Base):
-    """A transaction that wrote: the range of its changes, and the request that made them, with its key."""
+    """A transaction that wrote: the range of its changes, its request, and its key, which may be deleted since."""
 
     __tablename__ = "writes"
     __table_args__ = (sa.Index(None, "key_id", "last_seq"), sa.Index(None, "request_id", "last_seq"))
 
     first_seq: Mapped[int] = serial(autoincrement=False)
     last_seq: Mapped[int] = mapped_column(big_integer())
-    # Not a foreign key: the log keeps the ids of deleted keys.
     key_id: Mapped[str | None] = mapped_column(string(64))
     request_id: Mapped[str] = mapped_column(string(128))
     at: Mapped[datetime] = mapped_column(Time())
@@ -288,10 +298,3 @@ class WebhookAttempt(Base):
     ms: Mapped[int] = mapped_column(sa.Integer())
     error: Mapped[str | None] = mapped_column(sa.Text())
     answer: Mapped[str] = mapped_column(sa.Text())
-
-
-def insert_statement(model: type[Base], insert: Any = sa.insert) -> Any:
-    """Return the statement that inserts a row with a value for each column, except the number."""
-    table: Any = model.__table__
-    columns = [column for column in table.c if column.name != "number"]
-    return insert(table).values({column.name: sa.bindparam(column.name, type_=column.type) for column in columns})

@@ -22,10 +22,11 @@ from database import backend
 from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
 from database.log_dates import DAYS, date_back, log_step
+from database.statement import insert_statement
 from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
 from formats.progress import progress_bar
-from models import Resource, insert_statement
+from models import Resource
 from schemas import RESOURCES
 
 TWO_YEARS = timedelta(days=730)
@@ -238,8 +239,9 @@ def load_demo(
         with progress_bar("Loading", companies) as bar, ExitStack() as stack:
             for schema in RESOURCES.values():
                 stack.enter_context(backend().bulk_indexing(connection().execute, schema.model.__table__))
-            steps, size = [], min(ROWS_A_STEP, 8 * companies // DAYS + 1)
-            while step := list(islice(rows, size)):
+            steps, sizes = [], Random(number)  # noqa: S311
+            most = min(ROWS_A_STEP, 16 * companies // DAYS + 1)
+            while step := list(islice(rows, sizes.randint(1, most))):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])
                 bar.update(loaded["companies"] - bar.pos)

@@ -7,6 +7,7 @@ from flask import Flask
 
 from api import create_api
 from api.changes import init_changes
+from api.key_uses import init_key_uses
 from api.problems import init_problems
 from api.protocol import init_protocol
 from auth import API, init_auth
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_protocol(app)
     init_changes(app)
     init_auth(app)
+    init_key_uses(app)
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)

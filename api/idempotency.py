@@ -10,12 +10,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from flask import Response, abort, g, request
 
+from api.key_uses import delete_expired
 from api.problems import Conflict
 from api.responses import JSONResponse
-from auth import delete_expired
 from database.columns import now
 from database.connection import execute
-from models import Replay, insert_statement
+from database.statement import insert_statement
+from models import Replay
 
 running: set[tuple[str, str]] = set()
 running_lock = threading.Lock()

@@ -21,8 +21,8 @@ from api.resources import ENDPOINTS, Endpoint
 from api.responses import JSONResponse
 from database.columns import now
 from database.connection import execute, write_transaction
+from database.statement import insert_statement
 from formats.errors import MAX_ERRORS
-from models import insert_statement
 
 MAX_BATCH = 1_000
 CHANGED_ETAG = (

@@ -28,7 +28,7 @@ def date_back(steps: list[tuple[int, int]]) -> None:
     start, end = max(now() - timedelta(DAYS), earlier), max(now(), earlier)
     rows = [
         {"first": first, "last": last, "time": start + (end - start) * index / len(steps)}
-        for index, (first, last) in enumerate(steps)
+        for index, (first, last) in enumerate(steps, 1)
     ]
     for table, number in TABLES.items():
         with backend().unguarded(connection().execute, table):

@@ -32,3 +32,10 @@ class Statement:
         for name, process in self.processors.items():
             bound[name] = process(bound[name])
         return bound if self.names is None else [bound[name] for name in self.names]
+
+
+def insert_statement(model: Any, insert: Any = sa.insert) -> Any:
+    """Return the statement that inserts a row with a value for each column, except the number."""
+    columns = [column for column in model.__table__.c if column.name != "number"]
+    values = {column.name: sa.bindparam(column.name, type_=column.type) for column in columns}
+    return insert(model.__table__).values(values)

@@ -1,5 +1,6 @@
 """The pages: their blueprints, templates and static files, and the headers that all pages share."""
 
+from datetime import datetime
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
@@ -7,9 +8,12 @@ from flask import Blueprint, Flask, Response, render_template, request, send_fro
 from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
 from auth import API, public
-from pages import activity, developer, docs, sign_in
+from database.columns import now
+from pages import activity, developer, docs, overview, sign_in
 from pages.sessions import HOME, add_token, require_session
 
+# The units of ages, from how many on they are used, and their lengths in seconds.
+UNITS = {"year": (2, 31_536_000), "month": (4, 2_592_000), "day": (1, 86_400), "hour": (1, 3_600), "minute": (1, 60)}
 STATIC = Path(__file__).parent / "static"
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self';"
@@ -23,9 +27,11 @@ def init_pages(app: Flask) -> None:
     pages.register_blueprint(docs.blueprint)
     pages.register_blueprint(sign_in.blueprint, url_prefix=HOME)
     pages.register_blueprint(developer.blueprint, url_prefix=HOME)
+    pages.register_blueprint(overview.blueprint, url_prefix="/settings/overview")
     pages.register_blueprint(activity.blueprint, url_prefix="/settings/activity")
     pages.add_url_rule("/static/<path:name>", "static", send_static)
     pages.add_app_template_filter(format_time, "moment")
+    pages.add_app_template_filter(format_age, "ago")
     pages.add_app_template_filter(docs.read_markdown, "markdown")
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
@@ -34,6 +40,7 @@ def init_pages(app: Flask) -> None:
     app.extensions["require_session"] = require_session
     app.extensions["settings_pages"] = {
         "settings": ("Settings → Developer", "pages.developer.show_keys"),
+        "overview": ("Settings → Overview", "pages.overview.show_overview"),
         "activity": ("Settings → Activity", "pages.activity.show_writes"),
     }
     app.context_processor(lambda: {"settings_pages": app.extensions["settings_pages"]})
@@ -54,6 +61,17 @@ def send_static(name: str) -> Response:
 def format_time(time: str) -> str:
     """Return a time of the API as pages show it, as in `2024-01-15 10:30`."""
     return time[:16].replace("T", " ")
+
+
+def format_age(time: str) -> str:
+    """Return how far a time of the API is from now, in words: `2 hours ago`, `in 30 days`."""
+    seconds = round((datetime.fromisoformat(time) - now()).total_seconds())
+    for unit, (least, length) in UNITS.items():
+        if abs(seconds) >= least * length:
+            count = round(abs(seconds) / length)
+            words = f"{count} {unit}{'s' if count > 1 else ''}"
+            return f"in {words}" if seconds > 0 else f"{words} ago"
+    return "now"
 
 
 def finish_page(response: Response) -> Response:

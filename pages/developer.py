@@ -1,9 +1,10 @@
-"""Settings → Developer: the API keys, below an overview of the data."""
+"""Settings → Developer: the API keys, how they are used, and their creation, rolling and deletion."""
 
 import re
 from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
 from marshmallow import ValidationError
 
@@ -12,14 +13,21 @@ from api.keys import all_records, find_record
 from api.protocol import base_url
 from auth import API, public
 from database.columns import now
-from database.connection import write_transaction
+from database.connection import execute, write_transaction
 from formats.values import format_time
-from models import SCOPES
-from pages.overview import overview
+from models import SCOPES, KeyUse
+from pages.overview import has_rows
 from pages.sessions import COOKIE, remove_token, require_session
 from schemas import KeySchema
 
 MAX_DAYS = 36_500
+LIFETIMES = {"30": "30 days", "90": "90 days", "365": "a year", "": "never"}
+LAST_DAY = sa.bindparam("since", type_=KeyUse.hour.type)
+COUNT_USES = (
+    sa.select(KeyUse.api_key_id, sa.func.sum(KeyUse.requests), sa.func.sum(KeyUse.errors))
+    .where(KeyUse.hour > LAST_DAY)
+    .group_by(KeyUse.api_key_id)
+)
 NOT_FOUND = "This key does not exist. It may have been deleted already."
 
 blueprint = Blueprint("developer", __name__)
@@ -30,15 +38,27 @@ schema = KeySchema()
 @blueprint.get("")
 @public
 def show_keys() -> str:
-    """Show the overview and all keys, newest first."""
-    return render_template("developer.html", keys=all_records()[::-1], now=format_time(now()), **overview())
+    """Show the keys, newest first; with `q` and `scope`, those whose names have the text, and that have the scope."""
+    keys, q, scope = with_uses(all_records())[::-1], request.args.get("q", ""), request.args.get("scope", "")
+    found = [key for key in keys if q.casefold() in key["name"].casefold() and scope in {"", key["scope"]}]
+    shown = {"keys": found, "count": len(keys), "q": q, "scope": scope, "now": format_time(now())}
+    return render_template("developer.html", **shown, scopes=SCOPES, is_empty=not has_rows())
+
+
+def with_uses(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of keys with the `requests` and `errors` of the last 24 hours, as far as they are stored."""
+    uses = {key_id: counts for key_id, *counts in execute(COUNT_USES, since=now() - timedelta(hours=24))}
+    for record in records:
+        record["requests"], record["errors"] = uses.get(record["id"], (0, 0))
+    return records
 
 
 @blueprint.get("/keys/new")
 @public
 def show_form() -> str:
     """Show the form for a new key."""
-    return render_template("new_key.html", scopes=SCOPES, form={"scope": "read"}, errors={})
+    form = {"scope": "read", "days": "90"}
+    return render_template("new_key.html", scopes=SCOPES, lifetimes=LIFETIMES, form=form, errors={})
 
 
 @blueprint.post("/keys/new")
@@ -49,11 +69,17 @@ def add_key() -> Any:
     try:
         values = read_form(form)
     except ValidationError as error:
-        return render_template("new_key.html", scopes=SCOPES, form=form, errors=error.messages), 422
+        shown = {"scopes": SCOPES, "lifetimes": LIFETIMES, "form": form, "errors": error.messages}
+        return render_template("new_key.html", **shown), 422
     with write_transaction():
         key_id, key = auth.create_key(**values)
-        page = render_template("created_key.html", record=find_record(key_id), key=key, url=f"{base_url()}{API}")
-    return page, 201
+        return show_new_key(key_id, key), 201
+
+
+def show_new_key(key_id: str, key: str, is_rolled: bool = False) -> str:
+    """Show a key once."""
+    shown = {"record": find_record(key_id), "key": key, "url": f"{base_url()}{API}", "is_rolled": is_rolled}
+    return render_template("created_key.html", **shown)
 
 
 def read_form(form: dict[str, str]) -> dict[str, Any]:
@@ -72,14 +98,25 @@ def read_form(form: dict[str, str]) -> dict[str, Any]:
     return dict(schema.load(body))
 
 
-@blueprint.get("/keys/<key_id>/delete")
+@blueprint.get("/keys/<key_id>")
 @public
-def confirm_deletion(key_id: str) -> str:
-    """Ask for confirmation before a key is deleted."""
+def show_key(key_id: str) -> str:
+    """Show a key, with the buttons that roll and delete it."""
     record = find_record(key_id)
     if record is None:
         abort(404, NOT_FOUND)
-    return render_template("delete_key.html", record=record)
+    return render_template("key.html", record=with_uses([record])[0])
+
+
+@blueprint.post("/keys/<key_id>/roll")
+@public
+def roll_key(key_id: str) -> str:
+    """Replace a key and show the new one once. The old one stays valid for an hour."""
+    with write_transaction():
+        key = auth.roll_key(key_id)
+        if key is None:
+            abort(404, NOT_FOUND)
+        return show_new_key(key_id, key, is_rolled=True)
 
 
 @blueprint.post("/keys/<key_id>/delete")

@@ -1,18 +1,28 @@
-"""The overview of the data: four statements, of which only the one about deals scans a table."""
+"""Settings → Overview: numbers and charts by four statements, of which only the one about deals scans a table."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from flask import Blueprint, g, redirect, render_template, url_for
 
 from api.json_sql import number
+from auth import KeyHolder, public
 from database.connection import begin_snapshot, execute
 from models import STATUSES, Change, Company, Contact, Conversation
+from pages.sessions import require_session
+from seed import STAGES, load_demo
 
 DAYS = 30
 MAX_STAGES = 8
+PIPELINE = [f"stage-{name}" for name in STAGES]
 COUNT_STATUSES = sa.select(Conversation.status, sa.func.count()).group_by(Conversation.status)
 COUNT_CONTACTS = sa.select(sa.func.count()).select_from(Contact)
+
+
+blueprint = Blueprint("overview", __name__)
+blueprint.before_request(require_session)
 
 
 class Bar(NamedTuple):
@@ -24,33 +34,85 @@ class Bar(NamedTuple):
     length: float = 0
 
 
+@blueprint.get("")
+@public
+def show_overview() -> str:
+    """Show the numbers and charts."""
+    return render_template("overview.html", **overview())
+
+
+@blueprint.post("/demo")
+@public
+def add_demo() -> Any:
+    """Load demo data, if there are no rows."""
+    if g.signed_in.key_id:
+        # The changes are logged as by the key of the session, which is an admin key.
+        g.key = KeyHolder(g.signed_in.key_id, "admin")
+    load_demo(only_if_empty=True)
+    return redirect(url_for("pages.overview.show_overview"), 303)
+
+
+def has_rows() -> bool:
+    """Tell whether there is a company, contact or conversation."""
+    return any(execute(first_row, model).fetchone() for model in (Company, Contact, Conversation))
+
+
+def first_row(model: Any) -> sa.Select[Any]:
+    """Return the query for any row of a model."""
+    return sa.select(model.number).limit(number(1)).offset(number(0))
+
+
 def overview() -> dict[str, Any]:
-    """Return the bars of the charts: resources, stages, statuses and days, from one snapshot."""
+    """Return the tiles, and the bars of the charts: stages, statuses and days, from one snapshot."""
     begin_snapshot()
     counts = dict.fromkeys(STATUSES, 0) | dict(execute(COUNT_STATUSES).fetchall())
     stages, companies = read_stages()
     [contacts] = execute(COUNT_CONTACTS).fetchone()
-    resources = {"Companies": companies, "Contacts": contacts, "Conversations": sum(counts.values())}
+    days, conversations = read_days(), sum(counts.values())
+    top = round_up(max(day.number for day in days))
+    tiles = {"Companies": companies, "Contacts": contacts, "Conversations": conversations}
     return {
-        "resources": scale([Bar(name, count) for name, count in resources.items()], "number"),
+        "tiles": {**tiles, "Deals": sum(stage.amount for stage in stages), "Changes": sum(day.number for day in days)},
         "stages": scale(stages, "amount"),
         "statuses": scale([Bar(name.capitalize(), count) for name, count in counts.items()], "number"),
-        "days": scale(read_days(), "number"),
+        "days": scale(days, "number", top),
+        "top": top,
+        "is_empty": not (companies or contacts or conversations),
     }
 
 
-def scale(bars: list[Bar], measure: str) -> list[Bar]:
+def scale(bars: list[Bar], measure: str, longest: float = 0) -> list[Bar]:
     """Return the bars with their lengths in percent of the longest, by number or amount."""
-    longest = max((getattr(bar, measure) for bar in bars), default=0) or 1
+    longest = longest or max((getattr(bar, measure) for bar in bars), default=0) or 1
     return [bar._replace(length=round(100 * getattr(bar, measure) / longest, 2)) for bar in bars]
 
 
+def round_up(count: int) -> int:
+    """Return the end of a scale, which has a whole half: the next of 2, 4, 6, 8, 10, 20, 30, 40, 60, 80, 100, …"""
+    power: int = 10 ** (len(str(count)) - 1)
+    steps = (1, 2, 4, 6, 8, 10) if power == 1 else (1, 2, 3, 4, 6, 8, 10)
+    return max(2, next(step * power for step in steps if step * power >= count))
+
+
+def stage_name(stage: str | None) -> str:
+    """Return a stage's name for people: words from an id like `stage-closed_won`, other ids as they are."""
+    if stage is None:
+        return "No stage"
+    words = re.fullmatch("(?:stage[-_])?([a-z]+(?:[-_][a-z]+)*)", stage)
+    return re.sub("[-_]", " ", words[1]).capitalize() if words else stage or "“”"
+
+
 def read_stages() -> tuple[list[Bar], int]:
-    """Return the stages with the largest deals, one bar for all other stages, and the number of companies."""
+    """Return the stages with the largest deals, one bar for all other stages, and the number of companies.
+
+    Those of demo data come in the order of a sale, others by amount.
+    """
     rows = execute(stages_query).fetchall()
     if not rows:
         return [], 0
-    bars = [Bar("No stage" if name is None else name or "“”", count, float(amount)) for name, count, amount, *_ in rows]
+    ranks = {name: rank for rank, name in enumerate(PIPELINE)}
+    ordered = sorted(rows, key=lambda row: ranks.get(row[0], len(ranks)))
+    bars = [Bar(stage_name(name), count, float(amount)) for name, count, amount, *_totals in ordered]
     stages, companies, amount = rows[0][3:]
     if stages > len(bars):
         others = f"{stages - len(bars):,} others"

@@ -13,7 +13,8 @@ from api.problems import problem
 from auth import digest, is_expired
 from database.columns import from_driver, now
 from database.connection import execute
-from models import ApiKey, Session, insert_statement
+from database.statement import insert_statement
+from models import ApiKey, Session
 
 HOME = "/settings/developer"
 COOKIE = "cardfile_session"

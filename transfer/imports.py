@@ -17,10 +17,10 @@ from api.write_views import find_matches
 from database import backend
 from database.columns import now
 from database.connection import connection, execute_many, write_transaction
+from database.statement import insert_statement
 from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, parse_json
 from formats.progress import progress_bar
-from models import insert_statement
 from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
 from transfer.cells import cell_parser
 from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine, decode, read_rows

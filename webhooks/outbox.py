@@ -14,9 +14,10 @@ from api.feed import bind, entry
 from api.json_sql import json_text, number
 from database.columns import clock, earliest_now, from_driver
 from database.connection import execute, execute_many, write_transaction
+from database.statement import insert_statement
 from formats.ids import new_id
 from formats.values import format_time
-from models import Change, Dataset, Webhook, WebhookAttempt, insert_statement
+from models import Change, Dataset, Webhook, WebhookAttempt
 from webhooks.schema import SINGULARS
 
 PAGE_SIZE = 100

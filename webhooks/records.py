@@ -16,10 +16,11 @@ from api.rate_limits import TooManyRequests
 from database.columns import from_driver, now
 from database.connection import execute, release_connection, write_transaction
 from database.slots import Slots
+from database.statement import insert_statement
 from formats.ids import new_id
 from formats.json_text import encode_json, parse_json
 from formats.values import format_time
-from models import Webhook, WebhookAttempt, insert_statement
+from models import Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
 from webhooks.outbox import OF_WEBHOOK, SANDBOX, typed

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from auth import CLEANING_SECONDS
+from api.key_uses import CLEANING_SECONDS
 from database.columns import now
 from formats.values import format_time
 from tests.conftest import Query
@@ -52,7 +52,7 @@ def test_expired_rows_are_deleted_in_the_hour_after_a_request(
     add_rows(query)
     for seconds, left in (CLEANING_SECONDS - 10, valid | expired), (CLEANING_SECONDS, valid):
         time = last_use.next_cleaning - CLEANING_SECONDS + seconds
-        monkeypatch.setattr("auth.time.monotonic", lambda time=time: time)
+        monkeypatch.setattr("api.key_uses.time.monotonic", lambda time=time: time)
         last_use.noted.clear()
         reader.get("/api/v1/companies")
         last_use.writer.submit(bool).result()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from database.columns import Time
 from database.connection import execute, write_transaction
+from database.statement import insert_statement
 from formats.ids import new_id
 from formats.values import MAX_AMOUNT, MAX_INTEGER
-from models import STATUSES, insert_statement
+from models import STATUSES
 from schemas import RESOURCES, ResourceSchema
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from auth import LastUse
+from api.key_uses import LastUse
 from database import close_database
 from database.schema import UnusableDatabase
 from operate import copy

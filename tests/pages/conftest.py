@@ -1,6 +1,7 @@
 """Fixtures for the pages: a client that is signed in, and a sign-in link."""
 
 import re
+from html import unescape
 
 import pytest
 from flask import Flask
@@ -56,3 +57,12 @@ def session_token(client: FlaskClient) -> str:
     cookie = client.get_cookie("cardfile_session", path="/settings")
     assert cookie
     return cookie.value
+
+
+def table_rows(page: str, caption: str) -> list[list[str]]:
+    """Return the texts of the cells of the table that contains a caption, row by row."""
+    [table] = [each for each in re.findall("<table.*?</table>", page, re.S) if caption in each]
+    rows = re.findall("<tr>.*?</tr>", table.split("<tbody>")[1], re.S)
+    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.S) for row in rows]
+    texts = [[unescape(" ".join(re.sub("<[^>]+>", " ", cell).split())) for cell in row] for row in cells]
+    return [[text for text in row if text] for row in texts]

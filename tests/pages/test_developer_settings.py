@@ -1,6 +1,7 @@
-"""Developer settings: the HTML of the keys and the overview, without a browser."""
+"""Settings → Developer: the HTML of the keys, without a browser."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -8,21 +9,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from pages import overview
+from api.key_uses import LastUse
+from database.columns import now
+from formats.values import format_time
 from pages.sessions import COOKIE, HOME
-from tests.conftest import CreateRow, ExecutedStatement, Query, client_with_key
-from tests.pages.conftest import form_token, session_token
+from tests.conftest import Query, client_with_key
+from tests.pages.conftest import form_token, session_token, table_rows
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
-
-
-def table_rows(page: str, caption: str) -> list[list[str]]:
-    """Return the texts of the cells of the table that contains a caption, row by row."""
-    [table] = [each for each in re.findall("<table.*?</table>", page, re.S) if caption in each]
-    rows = re.findall("<tr>.*?</tr>", table.split("<tbody>")[1], re.S)
-    cells = [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row, re.S) for row in rows]
-    texts = [[unescape(" ".join(re.sub("<[^>]+>", " ", cell).split())) for cell in row] for row in cells]
-    return [[text for text in row if text] for row in texts]
 
 
 def post_form(signed_in_client: FlaskClient, path: str, **form: str):
@@ -31,24 +25,73 @@ def post_form(signed_in_client: FlaskClient, path: str, **form: str):
 
 def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Query) -> None:
     post_form(signed_in_client, "/keys/new", name="<b>Newsletter</b>", scope="write", days="7")
-    query(
-        "UPDATE api_keys SET last_used_at = '2024-05-06T07:08:00Z', expires_at = '2024-05-07T00:00:00Z'"
-        " WHERE scope = 'write'"
-    )
+    used, expired = (format_time(now() - timedelta(**age)) for age in ({"minutes": 5}, {"days": 400}))
+    query(f"UPDATE api_keys SET last_used_at = '{used}', expires_at = '{expired}' WHERE scope = 'write'")
     query("UPDATE api_keys SET created_at = '2024-01-02T03:04:05Z', last_used_at = NULL WHERE scope = 'admin'")
 
-    today, prefixes = (
-        f"{datetime.now(UTC):%Y-%m-%d}",
-        [row[0] for row in query("SELECT prefix FROM api_keys ORDER BY number")],
-    )
     newer, older = table_rows(signed_in_client.get(HOME).text, "Last used")
-    assert newer[:3] == ["<b>Newsletter</b>", f"{prefixes[1]}…", "write"]
-    assert newer[3].startswith(today)
-    assert newer[4:] == ["2024-05-06 07:08", "2024-05-07 00:00 expired", "Delete"]
-    assert older == [
-        "the admin client's this session", f"{prefixes[0]}…", "admin", "2024-01-02 03:04", "never", "never",
-        "Delete",
-    ]  # fmt: skip
+    assert newer == ["<b>Newsletter</b>", "write", "5 minutes ago", "0", "0", "expired 13 months ago"]
+    assert older == ["the admin client's this session", "admin", "never", "0", "0", "never"]
+
+
+def test_a_key_has_the_requests_and_errors_of_the_last_day(
+    app: Flask, signed_in_client: FlaskClient, new_key_with_scope: Callable[[str], str], query: Query
+) -> None:
+    client = client_with_key(app, new_key_with_scope("read"))
+    for path in "contacts", "contacts", "contacts/nobody", "keys", "companies?x=1":
+        client.get(f"/api/v1/{path}")
+    client.post("/api/v1/contacts", json={"name": "Ann"})
+    app.extensions["last_use"].stop()
+
+    [[key_id, requests, errors]] = query("SELECT api_key_id, requests, errors FROM key_uses")
+    assert (requests, errors) == (6, 4)
+    page = signed_in_client.get(f"{HOME}/keys/{key_id}").text
+    assert "6 requests, 4 errors" in page
+    assert table_rows(signed_in_client.get(HOME).text, "Last used")[0][3:5] == ["6", "4"]
+    for hours, shown in (23, "6"), (25, "0"):
+        query(f"UPDATE key_uses SET hour = '{format_time(now() - timedelta(hours=hours))}'")
+        assert table_rows(signed_in_client.get(HOME).text, "Last used")[0][3] == shown
+
+
+def test_uses_of_several_processes_are_added_up_and_those_of_a_deleted_key_dropped(
+    app: Flask, new_key_with_scope: Callable[[str], str], query: Query
+) -> None:
+    new_key_with_scope("read")
+    [[key_id]] = query("SELECT id FROM api_keys")
+    for uses in [key_id] * 3, [key_id, "deleted"]:
+        last_use = LastUse(app)
+        last_use.uses.extend(uses)
+        last_use.stop()
+
+    assert query("SELECT api_key_id, requests, errors FROM key_uses") == [(key_id, 4, 0)]
+
+
+def test_keys_are_filtered_by_name_and_scope(signed_in_client: FlaskClient) -> None:
+    for name, scope in ("Newsletter sync", "read"), ("NEWS", "write"), ("Chat", "write"):
+        post_form(signed_in_client, "/keys/new", name=name, scope=scope)
+
+    def found(query_string: str) -> list[str]:
+        return [row[0] for row in table_rows(signed_in_client.get(f"{HOME}?{query_string}").text, "Last used")]
+
+    assert found("q=news") == ["NEWS", "Newsletter sync"]
+    assert found("scope=write") == ["Chat", "NEWS"]
+    assert found("q=s&scope=read") == ["Newsletter sync"]
+    page = signed_in_client.get(f"{HOME}?q=%3Cb%3E").text
+    assert "No key matches the filter." in page and "&lt;b&gt;" in page
+
+
+def test_a_rolled_key_is_shown_once_and_the_old_one_works_for_an_hour(
+    app: Flask, signed_in_client: FlaskClient, new_key_with_scope: Callable[[str], str], query: Query
+) -> None:
+    old = new_key_with_scope("read")
+    [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'read'")
+    response = post_form(signed_in_client, f"/keys/{key_id}/roll")
+    [key] = re.findall('<code id="key">(.*?)</code>', response.text)
+
+    assert "stays valid for an hour" in response.text
+    assert [client_with_key(app, each).get("/api/v1/contacts").status_code for each in (old, key)] == [200, 200]
+    assert query("SELECT count(*) FROM api_keys") == [(2,)]
+    assert post_form(signed_in_client, "/keys/nobody/roll").status_code == 404
 
 
 def test_a_created_key_is_shown_once_and_works(app: Flask, signed_in_client: FlaskClient, query: Query) -> None:
@@ -108,7 +151,7 @@ def test_a_key_without_days_does_not_expire(signed_in_client: FlaskClient, query
 def test_an_invalid_field_has_its_error_beside_it(
     signed_in_client: FlaskClient, query: Query, form: dict[str, str], errors: dict[str, str]
 ) -> None:
-    typed = {"name": "CI", "scope": "write", "days": "7"} | form
+    typed = {"name": "CI", "scope": "write", "days": "30"} | form
     response = post_form(signed_in_client, "/keys/new", **typed)
 
     assert response.status_code == 422
@@ -116,25 +159,26 @@ def test_an_invalid_field_has_its_error_beside_it(
     assert shown.keys() == errors.keys()
     assert all(error in shown[field] for field, error in errors.items())
     kept = dict(re.findall(r'<input id="(\w+)" name="\w+" value="(.*?)"', response.text))
-    assert {name: unescape(value) for name, value in kept.items()} == {name: typed[name] for name in ("name", "days")}
-    assert ("checked" in response.text) is (typed["scope"] == "write")
+    assert {name: unescape(value) for name, value in kept.items()} == {"name": typed["name"]}
+    checked = re.findall('name="(scope|days)" value="(.*?)" checked', response.text)
+    assert dict(checked) == {name: typed[name] for name in ("scope", "days") if name not in errors}
     assert query("SELECT count(*) FROM api_keys") == [(1,)]
 
 
-def test_a_deletion_needs_a_confirmation(
+def test_a_key_is_deleted_on_its_page(
     app: Flask, signed_in_client: FlaskClient, new_key_with_scope, query: Query
 ) -> None:
     key = new_key_with_scope("read")
     [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'read'")
 
-    page = signed_in_client.get(f"{HOME}/keys/{key_id}/delete")
+    page = signed_in_client.get(f"{HOME}/keys/{key_id}")
     assert "the read client&#39;s" in page.text and "signs you out" not in page.text
     assert client_with_key(app, key).get("/api/v1/companies").status_code == 200
 
     assert post_form(signed_in_client, f"/keys/{key_id}/delete").headers["Location"] == HOME
     assert client_with_key(app, key).get("/api/v1/companies").status_code == 401
     for response in (
-        signed_in_client.get(f"{HOME}/keys/{key_id}/delete"),
+        signed_in_client.get(f"{HOME}/keys/{key_id}"),
         post_form(signed_in_client, f"/keys/{key_id}/delete"),
     ):
         assert (response.status_code, "may have been deleted already" in response.text) == (404, True)
@@ -142,7 +186,7 @@ def test_a_deletion_needs_a_confirmation(
 
 def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: FlaskClient, query: Query) -> None:
     [[key_id]] = query("SELECT id FROM api_keys")
-    assert "Deleting it signs you out" in signed_in_client.get(f"{HOME}/keys/{key_id}/delete").text
+    assert "Deleting it signs you out" in signed_in_client.get(f"{HOME}/keys/{key_id}").text
 
     refused = post_form(signed_in_client, f"/keys/{key_id}/delete")
     assert (refused.status_code, "No other admin key lasts as long as this one: create one first." in refused.text) == (
@@ -153,92 +197,6 @@ def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: F
     assert post_form(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
     assert signed_in_client.get(HOME).headers["Location"] == f"{HOME}/sign-in"
     assert query("SELECT * FROM sessions") == []
-
-
-def test_the_overview_counts_rows_deals_and_statuses(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
-    for stage, value in ("won", 1999.5), ("won", 50_000), ("lead", None), (None, 7), ("", 100_000):
-        create_row("companies", stageId=stage, dealValue=value)
-    for status in "open", "closed", "closed":
-        create_row("conversations", status=status)
-    create_row("contacts")
-    page = signed_in_client.get(HOME).text
-
-    assert table_rows(page, "Rows") == [["Companies", "5"], ["Contacts", "1"], ["Conversations", "3"]]
-    assert table_rows(page, "Deals by stage") == [
-        ["“”", "1", "100,000"],
-        ["won", "2", "52,000"],
-        ["No stage", "1", "7"],
-        ["lead", "1", "0"],
-    ]
-    assert table_rows(page, "Conversations by status") == [
-        ["Open", "1"], ["Pending", "0"], ["Snoozed", "0"], ["Resolved", "0"], ["Closed", "2"],
-    ]  # fmt: skip
-    bars = re.findall('<rect width="([0-9.]+)" height="10"/>', page)
-    assert [float(bar) for bar in bars] == [100, 20, 60, 50, 0, 0, 0, 100, 100, 52, 0.01, 0]
-
-
-def test_the_overview_sums_up_stages_after_the_first_eight(
-    signed_in_client: FlaskClient, create_row: CreateRow
-) -> None:
-    for number in range(1, 12):
-        create_row("companies", stageId=f"stage-{number}", dealValue=number)
-    found = table_rows(signed_in_client.get(HOME).text, "Deals by stage")
-
-    assert found[0] == ["stage-11", "1", "11"]
-    assert found[8:] == [["3 others", "3", "6"]]
-
-
-def test_the_overview_counts_changes_by_day(signed_in_client: FlaskClient, query: Query) -> None:
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    days_ago = [45, 31, 30, 30, 29, 10, 10, 10, 1, 0, 0]
-    for seq, days in enumerate(days_ago, 1):
-        # The first and the last second of a day belong to that day.
-        at = today - timedelta(days=days) + timedelta(seconds=86_399 if days == 30 and seq % 2 else 0)
-        query(
-            "INSERT INTO changes (seq, resource, row_id, action, at)"
-            f" VALUES ({seq}, 'contacts', 'x', 'deleted', '{at:%Y-%m-%dT%H:%M:%SZ}')"
-        )
-    page = signed_in_client.get(HOME).text
-
-    found = {
-        (today - datetime.fromisoformat(f"{day}T00:00:00Z")).days: int(n) for day, n in table_rows(page, "Day (UTC)")
-    }
-    assert list(found) == list(range(30))
-    assert {days: number for days, number in found.items() if number} == {29: 1, 10: 3, 1: 1, 0: 2}
-    assert "7 in total; most on" in page
-
-
-def test_the_overview_works_on_an_empty_database(signed_in_client: FlaskClient) -> None:
-    page = signed_in_client.get(HOME).text
-
-    assert "There are no companies yet." in page and "No changes yet." in page
-    assert {number for _day, number in table_rows(page, "Day (UTC)")} == {"0"}
-
-
-def test_the_overview_reads_one_snapshot(
-    signed_in_client: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read_stages = overview.read_stages
-
-    def write_meanwhile() -> object:
-        create_row("contacts")
-        return read_stages()
-
-    monkeypatch.setattr("pages.overview.read_stages", write_meanwhile)
-    assert table_rows(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "0"]
-    assert table_rows(signed_in_client.get(HOME).text, "Rows")[1] == ["Contacts", "1"]
-
-
-def test_the_overview_takes_six_statements_for_any_number_of_rows(
-    signed_in_client: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement]
-) -> None:
-    for _number in range(20):
-        create_row("companies", stageId="won")
-    statements.clear()
-    signed_in_client.get(HOME)
-
-    reads = [each.verb for each in statements if each.verb in {"SELECT", "WITH"}]
-    assert reads == [*["SELECT"] * 5, "WITH"]
 
 
 @pytest.mark.databases("sqlite")

@@ -33,7 +33,7 @@ def test_every_page_except_sign_in_needs_a_session(app: Flask, anonymous: FlaskC
         ("", "GET, HEAD, OPTIONS"),
         ("/sign-in", "GET, HEAD, OPTIONS, POST"),
         ("/link", "GET, HEAD, OPTIONS, POST"),
-        ("/keys/x/delete", "GET, HEAD, OPTIONS, POST"),
+        ("/keys/x/delete", "OPTIONS, POST"),
         ("/sign-out", "OPTIONS, POST"),
     ],
 )
@@ -100,7 +100,7 @@ PAGES = [
     pytest.param("GET", HOME, 200, id="keys"),
     pytest.param("GET", f"{HOME}/keys/new", 200, id="form"),
     pytest.param("POST", f"{HOME}/keys/new", 403, id="forged"),
-    pytest.param("GET", f"{HOME}/keys/nobody/delete", 404, id="no-key"),
+    pytest.param("GET", f"{HOME}/keys/nobody", 404, id="no-key"),
     pytest.param("GET", f"{HOME}/nothing", 404, id="nothing"),
     pytest.param("GET", "/settings", 404, id="above"),
     pytest.param("PUT", HOME, 405, id="method"),
@@ -131,7 +131,7 @@ def test_an_unexpected_exception_is_a_500_page_without_its_message(
     signed_in_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pages.overview.scale", lambda *_bars: {}["the secret"])
-    response = signed_in_client.get(HOME)
+    response = signed_in_client.get("/settings/overview")
 
     assert (response.status_code, response.mimetype) == (500, "text/html")
     assert response.headers["X-Request-Id"] in response.text

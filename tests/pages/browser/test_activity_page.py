@@ -44,7 +44,7 @@ def test_a_request_is_found_by_its_key_read_and_reverted(
         check_layout(checked, f"activity-{name}-{scheme}-{width}")
 
     sign_in(page, demo)
-    page.get_by_role("link", name="Settings → Activity").click()
+    page.get_by_role("link", name="Activity").click()
     check("list")
     page.get_by_label("Key").select_option(index=2)
     page.get_by_role("button", name="Show").click()
@@ -72,5 +72,5 @@ def test_a_request_is_found_by_its_key_read_and_reverted(
     check("nothing")
     page.get_by_role("link", name="Cancel").click()
     page.get_by_role("link", name="All requests").click()
-    page.get_by_role("link", name="Settings → Developer").click()
+    page.get_by_role("link", name="Developer").click()
     expect(page.get_by_role("heading", name="API keys")).to_be_visible()

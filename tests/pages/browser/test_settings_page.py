@@ -15,7 +15,7 @@ import pytest
 from database.columns import now
 from formats.values import format_time
 from tests.conftest import LiveServer, run_external_sql, send_request
-from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import PHONE, WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -44,9 +44,9 @@ def create_key(page: Page, name: str, scope: str = "read") -> str:
     return page.locator("#key").inner_text()
 
 
-def submit_key_form(page: Page, name: str, days: str) -> None:
+def submit_key_form(page: Page, name: str, lifetime: str) -> None:
     page.get_by_label("Name").fill(name)
-    page.get_by_label("Expires after").fill(days)
+    page.get_by_label(lifetime).check()
     page.get_by_role("button", name="Create").click()
 
 
@@ -77,10 +77,15 @@ def test_a_key_is_created_copied_used_and_deleted(open_page: OpenPage, demo: Liv
 
     page.get_by_role("link", name="Done").click()
     expect(page.locator("body")).not_to_contain_text(key)
-    page.get_by_role("link", name="Delete Newsletter sync").click()
-    expect(page.get_by_role("definition").first).to_have_text("Newsletter sync")
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("link", name="Newsletter sync").click()
+    page.get_by_role("button", name="Roll key").click()
+    demo.key = page.locator("#key").inner_text()
+    assert send_request(demo)[0] == 200
+    page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Newsletter sync").click()
+    page.get_by_role("button", name="Delete key").click()
     expect(page.get_by_role("rowheader", name="Newsletter sync")).to_have_count(0)
+    assert send_request(demo)[0] == 401
     demo.key = key
     assert send_request(demo)[0] == 401
 
@@ -127,9 +132,9 @@ def test_the_link_printed_by_serve_signs_in_once(
 def test_deleting_the_key_of_the_session_signs_out(page: Page, demo: LiveServer) -> None:
     send_request(demo, "/api/v1/keys", {"name": "another", "scope": "admin"})
     sign_in(page, demo)
-    page.get_by_role("row", name="this session").get_by_role("link", name="Delete").click()
+    page.get_by_role("row", name="this session").get_by_role("link").click()
     expect(page.locator(".fault")).to_have_text("You are signed in with this key. Deleting it signs you out.")
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete key").click()
 
     expect(page).to_have_url(settings_url(demo, "/sign-in"))
 
@@ -140,8 +145,8 @@ def test_the_pages_work_without_javascript_except_for_copying(open_page: OpenPag
     create_key(page, "No script")
     expect(page.get_by_role("button", name="Copy key")).to_be_hidden()
     page.get_by_role("link", name="Done").click()
-    page.get_by_role("link", name="Delete No script").click()
-    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("link", name="No script").click()
+    page.get_by_role("button", name="Delete key").click()
 
     expect(page.get_by_role("rowheader")).to_contain_text(["first start"])
 
@@ -185,18 +190,20 @@ def test_every_page_fits_and_is_accessible(open_page: OpenPage, demo: LiveServer
     add_three_keys(demo)
     sign_in(page, demo)
     check("demo", page.get_by_role("rowheader", name="Newsletter sync"))
+    page.get_by_role("link", name="Overview").click()
     page.get_by_text("Day by day").click()
-    check("days", page.locator("details[open]"))
+    check("overview", page.locator("details[open]"))
+    page.get_by_role("link", name="Developer").click()
     page.get_by_role("link", name="Create a key").click()
-    check("new", page.get_by_label("Expires after"))
-    submit_key_form(page, "x" * 300, "soon")
+    check("new", page.get_by_role("group", name="Expires after"))
+    submit_key_form(page, "x" * 300, "never")
     check("new-refused", page.get_by_role("alert"))
     expect(page.get_by_label("Name")).to_have_value("x" * 300)
-    submit_key_form(page, LONG_NAME, "90")
+    submit_key_form(page, LONG_NAME, "90 days")
     check("created", page.get_by_role("heading", name="Key created"))
     page.get_by_role("link", name="Done").click()
-    page.get_by_role("link", name=re.compile("^Delete Nightly")).click()
-    check("delete", page.get_by_role("button", name="Delete"))
+    page.get_by_role("link", name=re.compile("^Nightly")).click()
+    check("key", page.get_by_role("button", name="Delete key"))
     page.goto(settings_url(demo, "/nowhere"))
     check("not-found", page.get_by_role("heading"))
 
@@ -222,8 +229,18 @@ def test_forty_keys_and_stages_with_long_names_fit(
     page = open_page(width, scheme)
     sign_in(page, demo)
 
-    expect(page.get_by_role("link", name=re.compile("^Delete "))).to_have_count(41)
+    expect(page.get_by_role("rowheader")).to_have_count(41)
     check_layout(page, f"settings-forty-{scheme}-{width}")
+    assert width != PHONE or page.evaluate("document.documentElement.scrollHeight") <= 2000
+    page.get_by_label("Filter by name").fill("integration 1")
+    page.get_by_label("Scope").select_option("write")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("rowheader")).to_have_text(
+        ["Integration 19", "Integration 16", "Integration 13", "Integration 10"]
+    )
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("rowheader", name="11 others")).to_be_visible()
+    check_layout(page, f"settings-stages-{scheme}-{width}")
 
 
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
@@ -242,3 +259,5 @@ def test_the_pages_of_an_empty_database_fit_and_are_accessible(
 
     expect(page.get_by_text("There are no API keys yet")).to_be_visible()
     check_layout(page, f"settings-empty-{scheme}-{width}")
+    page.get_by_role("button", name="Load demo data").click()
+    expect(page.get_by_role("definition").first).to_have_text("50")

@@ -26,7 +26,7 @@ def test_a_webhook_is_created_tested_and_deleted(
         check_layout(checked, f"webhooks-{name}-{scheme}-{width}")
 
     sign_in(page, demo)
-    page.get_by_role("link", name="Settings → Webhooks").click()
+    page.get_by_role("link", name="Webhooks").click()
     check("none")
     page.get_by_label("URL").fill("ftp://127.0.0.1")
     page.get_by_role("button", name="Create").click()

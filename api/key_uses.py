@@ -1,0 +1,143 @@
+"""When and how often API keys are used, stored off the path of requests; and the deletion of what has expired."""
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from flask import Flask, Response, current_app, g
+
+from database import backend
+from database.columns import earliest_now, now
+from database.connection import discard_connections, execute, execute_many, write_transaction
+from models import ApiKey, KeyUse, Replay, RolledKey, Session
+
+# The times from which rows expire, and after how long.
+EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta())
+EXPIRING |= {Replay.created_at: timedelta(hours=24), KeyUse.hour: timedelta(hours=25)}
+CLEANING_SECONDS = 3600
+COUNTING_SECONDS = 60
+MINUTE = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
+IS_EARLIER = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < MINUTE)
+SET_LAST_USE = sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), IS_EARLIER).values(last_used_at=MINUTE)
+
+log = logging.getLogger("cardfile")
+
+
+def init_key_uses(app: Flask) -> None:
+    """Count the requests of the app by their keys."""
+    last_use = app.extensions["last_use"] = LastUse(app)
+    # What servers start in each process that answers requests, and stop at its end.
+    app.extensions["background"] = [last_use]
+    app.after_request(count_use)
+
+
+def count_use(response: Response) -> Response:
+    """Count the request as one of its key."""
+    if "key" in g:
+        last_use = current_app.extensions["last_use"]
+        last_use.uses.append(g.key.id)
+        if response.status_code >= 400:
+            last_use.errors.append(g.key.id)
+    return response
+
+
+class LastUse:
+    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it.
+
+    Each minute, the thread stores how often keys were used. Once an hour, it deletes what has expired.
+    """
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.noted: dict[str, int] = {}
+        # The ids of the keys of requests, and of those that got an error; they are counted when they are stored.
+        self.uses, self.errors = deque[str](), deque[str]()
+        self.next_cleaning = 0.0
+        # Each deletes some of what is too old, inside a writing transaction, and tells whether more is left.
+        self.cleanings: list[Callable[[], bool]] = []
+        self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
+
+    def note(self, key_id: str) -> None:
+        """Store the current minute, unless it is stored already."""
+        minute = int(time.time()) // 60
+        if self.noted.get(key_id) != minute:
+            self.noted[key_id] = minute
+            self.writer.submit(self.write, key_id, datetime.fromtimestamp(minute * 60, UTC))
+
+    def write(self, key_id: str, minute: datetime) -> None:
+        """Store one key's last use; if the database is locked or gone, only log it."""
+        with self.app.app_context():
+            try:
+                with write_transaction():
+                    execute(SET_LAST_USE, key_id=key_id, minute=minute)
+                    if time.monotonic() >= self.next_cleaning:
+                        self.next_cleaning = time.monotonic() + CLEANING_SECONDS
+                        for column in EXPIRING:
+                            delete_expired(column)
+                        if any(clean() for clean in self.cleanings):
+                            self.next_cleaning = 0.0
+                            # RuntimeError: after stop(), the rest is left to the next start.
+                            with suppress(RuntimeError):
+                                self.writer.submit(self.write, key_id, minute)
+            except Exception as error:
+                discard_connections(error)
+                log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
+
+    def start(self) -> None:
+        """Clean now and then about hourly, also without requests; store each minute how often keys were used."""
+        if time.monotonic() >= self.next_cleaning:
+            # No key has this id.
+            self.note("")
+        # RuntimeError: after stop().
+        with suppress(RuntimeError):
+            self.writer.submit(self.write_uses)
+        timer = threading.Timer(COUNTING_SECONDS, self.start)
+        timer.daemon = True
+        timer.start()
+
+    def write_uses(self) -> None:
+        """Add the uses of keys since the last time to those of the hour, if there are any."""
+        uses, errors = (Counter(each.popleft() for _use in range(len(each))) for each in (self.uses, self.errors))
+        hour = now().replace(minute=0, second=0)
+        rows = [{"id": key, "hour": hour, "requests": uses[key], "errors": errors[key]} for key in uses]
+        with self.app.app_context():
+            try:
+                if rows:
+                    with write_transaction():
+                        execute_many(add_uses, rows=rows)
+            except Exception as error:
+                discard_connections(error)
+                log.warning("The uses of %s keys were not counted: %s", len(rows), type(error).__name__)
+
+    def stop(self) -> None:
+        """Wait until all noted minutes and uses are stored."""
+        with suppress(RuntimeError):
+            self.writer.submit(self.write_uses)
+        self.writer.shutdown()
+
+
+def add_uses() -> Any:
+    """Return the statement that adds to the uses of a key in an hour, if the key still exists."""
+    hour = sa.bindparam("hour", type_=KeyUse.hour.type)
+    counts = [sa.bindparam(name, type_=sa.Integer()) for name in ("requests", "errors")]
+    added = sa.select(ApiKey.id, hour, *counts).where(ApiKey.id == sa.bindparam("id"))
+    insert: Any = backend().insert(KeyUse).from_select([column.name for column in KeyUse.__table__.columns], added)
+    total = {name: getattr(KeyUse, name) + insert.excluded[name] for name in ("requests", "errors")}
+    return insert.on_conflict_do_update(index_elements=["api_key_id", "hour"], set_=total)
+
+
+def delete_expired(column: Any) -> None:
+    """Delete the rows of a table that have expired by a column of EXPIRING, inside a writing transaction."""
+    execute(expired_statement, column, until=earliest_now() - EXPIRING[column])
+
+
+def expired_statement(column: Any) -> sa.Delete:
+    """Return the statement that deletes the rows whose time in a column is not after the one to bind."""
+    return sa.delete(column.class_).where(column <= sa.bindparam("until", type_=column.type))
