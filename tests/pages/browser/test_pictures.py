@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT, LiveServer
-from tests.pages.browser.conftest import SCREENSHOTS, OpenPage
+from tests.pages.browser.conftest import SCREENSHOTS, OpenPage, expect
 from tests.pages.browser.test_settings_page import create_key, sign_in
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def show_settings(page: Page, server: LiveServer) -> None:
     for name, scope in ("Newsletter sync", "read"), ("Website chat", "write"), ("Reporting", "read"):
         create_key(page, name, scope)
         page.get_by_role("link", name="Done").click()
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
 @pytest.mark.parametrize("show", [show_docs, show_settings], ids=["docs", "settings"])
