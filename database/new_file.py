@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from database.write_lock import WriteLockTimeout, lock_file
@@ -30,6 +31,11 @@ def new_file(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
             raise
     sync_folder(path.parent)
+
+
+def file_time() -> str:
+    """Return the time for the name of a file: to the microsecond, so that two files of a second don't share a name."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sqlalchemy import URL, Connection, Engine, inspect
 from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
-from database.new_file import new_file
+from database.new_file import file_time, new_file
 from database.sqlite import TABLES, begin_history, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -111,7 +110,7 @@ def keep_copy(engine: Engine, current: str) -> Path | None:
         # Of upgrades that were killed: only one runs at a time.
         for part in path.parent.glob(f"{escape(path.name)}.[0-9][0-9][0-9][0-9]-*.bak.part*"):
             part.unlink()
-        copy = Path(f"{path}.{current}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
+        copy = Path(f"{path}.{current}-{file_time()}.bak")
         copy_to(str(copy), engine)
         note = f"the old file is kept as {copy}"
     log.warning("Upgrading the schema from %s to %s; %s", current, revisions()[-1], note)

@@ -1,6 +1,5 @@
 """`restore`: the database becomes a copy of a backup."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
@@ -10,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError
 
 from database.connection import connections, execute, write_transaction
-from database.new_file import sync_folder
+from database.new_file import file_time, sync_folder
 from database.record import Record
 from database.schema import ForeignDatabase, UnusableDatabase, copy_to, revision, upgrade
 from database.sqlite import begin_history, copy_pages, driver, engine_of
@@ -78,7 +77,7 @@ def find_keys(connection: Connection) -> list[Key]:
 
 def set_aside(target: Path) -> tuple[Path, set[Key]]:
     """Copy the database beside itself, or move it there if it is damaged; return the path, and its keys."""
-    old = Path(f"{target}.{datetime.now(UTC):%Y%m%dT%H%M%SZ}.bak")
+    old = Path(f"{target}.{file_time()}.bak")
     engine = engine_of(target)
     try:
         with engine.connect() as connection:

@@ -71,6 +71,13 @@ def test_every_copy_has_a_dataset_id_of_its_own(run_command: RunCommand, tmp_pat
     assert len(ids) == 4
 
 
+def test_a_second_restore_within_a_second_keeps_a_second_copy(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--companies", "1")
+    run_command("backup", "b.db")
+    assert [run_command("restore", "b.db").exit_code for _time in range(5)] == [0] * 5
+    assert len(list(tmp_path.glob("cardfile.db.*.bak"))) == 5
+
+
 def test_restore_lists_the_keys_that_are_valid_again(run_command: RunCommand) -> None:
     run_command("keys", "create", "Old partner", "--scope", "write")
     run_command("keys", "create", "Reporting")
