@@ -23,6 +23,7 @@ EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta()
 EXPIRING |= {Replay.created_at: timedelta(hours=24), KeyUse.hour: timedelta(hours=25)}
 CLEANING_SECONDS = 3600
 COUNTING_SECONDS = 60
+EPOCH = datetime.fromtimestamp(0, UTC)
 MINUTE = sa.bindparam("minute", type_=ApiKey.last_used_at.type)
 IS_EARLIER = sa.or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < MINUTE)
 SET_LAST_USE = sa.update(ApiKey).where(ApiKey.id == sa.bindparam("key_id"), IS_EARLIER).values(last_used_at=MINUTE)
@@ -59,6 +60,7 @@ class LastUse:
         self.noted: dict[str, int] = {}
         # The ids of the keys of requests, and of those that got an error; they are counted when they are stored.
         self.uses, self.errors = deque[str](), deque[str]()
+        self.is_stopped = threading.Event()
         self.next_cleaning = 0.0
         # Each deletes some of what is too old, inside a writing transaction, and tells whether more is left.
         self.cleanings: list[Callable[[], bool]] = []
@@ -71,12 +73,13 @@ class LastUse:
             self.noted[key_id] = minute
             self.writer.submit(self.write, key_id, datetime.fromtimestamp(minute * 60, UTC))
 
-    def write(self, key_id: str, minute: datetime) -> None:
-        """Store one key's last use; if the database is locked or gone, only log it."""
+    def write(self, key_id: str = "", minute: datetime = EPOCH) -> None:
+        """Store one key's last use, and the uses of all keys; if the database is locked or gone, only log it."""
         with self.app.app_context():
             try:
                 with write_transaction():
                     execute(SET_LAST_USE, key_id=key_id, minute=minute)
+                    execute_many(add_uses, rows=self.take_uses())
                     if time.monotonic() >= self.next_cleaning:
                         self.next_cleaning = time.monotonic() + CLEANING_SECONDS
                         for column in EXPIRING:
@@ -85,41 +88,36 @@ class LastUse:
                             self.next_cleaning = 0.0
                             # RuntimeError: after stop(), the rest is left to the next start.
                             with suppress(RuntimeError):
-                                self.writer.submit(self.write, key_id, minute)
+                                self.writer.submit(self.write)
             except Exception as error:
                 discard_connections(error)
                 log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
-    def start(self) -> None:
-        """Clean now and then about hourly, also without requests; store each minute how often keys were used."""
-        if time.monotonic() >= self.next_cleaning:
-            # No key has this id.
-            self.note("")
-        # RuntimeError: after stop().
-        with suppress(RuntimeError):
-            self.writer.submit(self.write_uses)
-        timer = threading.Timer(COUNTING_SECONDS, self.start)
-        timer.daemon = True
-        timer.start()
-
-    def write_uses(self) -> None:
-        """Add the uses of keys since the last time to those of the hour, if there are any."""
+    def take_uses(self) -> list[dict[str, Any]]:
+        """Return how often each key was used since the last time, as rows for add_uses()."""
         uses, errors = (Counter(each.popleft() for _use in range(len(each))) for each in (self.uses, self.errors))
         hour = now().replace(minute=0, second=0)
-        rows = [{"id": key, "hour": hour, "requests": uses[key], "errors": errors[key]} for key in uses]
-        with self.app.app_context():
-            try:
-                if rows:
-                    with write_transaction():
-                        execute_many(add_uses, rows=rows)
-            except Exception as error:
-                discard_connections(error)
-                log.warning("The uses of %s keys were not counted: %s", len(rows), type(error).__name__)
+        return [{"id": key, "hour": hour, "requests": uses[key], "errors": errors[key]} for key in uses]
+
+    def start(self) -> None:
+        """Clean now and then about hourly, also without requests; store each minute how often keys were used."""
+        self.writer.submit(self.write)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self) -> None:
+        """Give the writer its work, until stop()."""
+        while not self.is_stopped.wait(COUNTING_SECONDS):
+            if self.uses or time.monotonic() >= self.next_cleaning:
+                # RuntimeError: after stop().
+                with suppress(RuntimeError):
+                    self.writer.submit(self.write)
 
     def stop(self) -> None:
         """Wait until all noted minutes and uses are stored."""
-        with suppress(RuntimeError):
-            self.writer.submit(self.write_uses)
+        self.is_stopped.set()
+        if self.uses:
+            with suppress(RuntimeError):
+                self.writer.submit(self.write)
         self.writer.shutdown()
 
 

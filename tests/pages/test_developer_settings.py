@@ -1,6 +1,7 @@
 """Settings → Developer: the HTML of the keys, without a browser."""
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -64,6 +65,21 @@ def test_uses_of_several_processes_are_added_up_and_those_of_a_deleted_key_dropp
         last_use.stop()
 
     assert query("SELECT api_key_id, requests, errors FROM key_uses") == [(key_id, 4, 0)]
+
+
+@pytest.mark.databases("sqlite")
+def test_uses_are_stored_while_no_more_requests_come(
+    app: Flask, new_key_with_scope: Callable[[str], str], query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_with_key(app, new_key_with_scope("read"))
+    monkeypatch.setattr("api.key_uses.COUNTING_SECONDS", 0.05)
+    app.extensions["last_use"].start()
+    for _time in range(3):
+        client.get("/api/v1/contacts")
+    until = time.monotonic() + 5
+    while query("SELECT sum(requests) FROM key_uses") != [(3,)]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_keys_are_filtered_by_name_and_scope(signed_in_client: FlaskClient) -> None:
