@@ -65,8 +65,16 @@ def host_name(text: str) -> str:
     return text
 
 
+def is_path(text: str) -> bool:
+    """Tell whether a text is a path: it begins like one, or has a dot or slash, and nothing of a URL or a password."""
+    begins_like_one = Path(text).is_absolute() or text.startswith(("./", "../"))
+    return begins_like_one or (bool(set("./") & set(text)) and not set(":@?=") & set(text))
+
+
 def database_url(text: str) -> URL:
     """Return the URL of a SQLite file, a relative path being one in the current folder, or of a PostgreSQL database."""
+    if is_path(text):
+        return URL.create("sqlite", database=str(Path(text).absolute()))
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -77,7 +85,7 @@ def database_url(text: str) -> URL:
             raise ValueError("must have an @ of the password percent-encoded, as %40")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or url.query:
-        raise ValueError("must name a file, as in sqlite:///cardfile.db, or a PostgreSQL database")
+        raise ValueError("must name a file, as in ./cardfile.db or sqlite:///cardfile.db, or a PostgreSQL database")
     return URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
 
 
@@ -124,7 +132,7 @@ class Settings:
         "sqlite:///cardfile.db",
         "--database",
         database_url,
-        "The database: sqlite:/// and a file's path, or postgresql+psycopg://user:password@host/name.",
+        "The database: a file's path, also behind sqlite:///, or postgresql+psycopg://user:password@host/name.",
     )
     host: str = setting("127.0.0.1", "--host", host_name, "The address to listen on.")
     port: int = setting("8000", "--port", whole_number(0, 65535), "The port to listen on; 0 takes any free one.")

@@ -18,7 +18,7 @@ from database.sqlite import begin_history, copy_pages, driver, engine_of
 
 @contextmanager
 def temporary_copy(url: URL) -> Iterator[str]:
-    """Run the block with the URL of a copy of a SQLite file, in a folder that is removed at the block's end.
+    """Run the block with the path of a copy of a SQLite file, in a folder that is removed at the block's end.
 
     The file may be served and written meanwhile; without one, the copy has no rows. Raises UnusableDatabase.
     """
@@ -43,4 +43,4 @@ def temporary_copy(url: URL) -> Iterator[str]:
             begin_history(copy, "-sandbox")
         except (DatabaseError, driver.Error) as error:
             raise UnusableDatabase(f"{source} can't be copied: {getattr(error, 'orig', error)}.") from error
-        yield f"sqlite:///{copy}"
+        yield str(copy)

@@ -18,7 +18,7 @@ from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 
 RunCommand = Callable[..., Result]
 
-NAME_A_DATABASE = "name a file, as in sqlite:///cardfile.db, or a PostgreSQL database"
+NAME_A_DATABASE = "name a file, as in ./cardfile.db or sqlite:///cardfile.db, or a PostgreSQL database"
 NAME_ORIGINS = "be none, *, or origins as in https://app.example,http://localhost:5173"
 LIMIT_REQUESTS = "be off, or requests per second, minute, hour or day, as in 100/minute"
 
@@ -155,7 +155,11 @@ def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp
         (["--cors-origins", ""], {}, f"--cors-origins must {NAME_ORIGINS}, not ''."),
         ([], {"LOG_FORMAT": "xml"}, "LOG_FORMAT must be text or json, not 'xml'."),
         (["--host", "a b"], {}, "--host must be a host name or an IP address, without a port, not 'a b'."),
-        ([], {"DATABASE_URL": "a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'a.db'."),
+        ([], {"DATABASE_URL": "cardfile"}, f"DATABASE_URL must {NAME_A_DATABASE}, not 'cardfile'."),
+        ([], {"DATABASE_URL": "a.db?mode=ro"}, f"DATABASE_URL must {NAME_A_DATABASE}, not '***'."),
+        ([], {"DATABASE_URL": "file:a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not '***'."),
+        (["--database", ":memory:"], {}, f"--database must {NAME_A_DATABASE}, not '***'."),
+        (["--database", ""], {}, f"--database must {NAME_A_DATABASE}, not ''."),
         (["--database", "sqlite://"], {}, f"--database must {NAME_A_DATABASE}, not 'sqlite://'."),
     ],
 )  # fmt: skip
@@ -231,6 +235,25 @@ def test_a_file_that_exists_keeps_its_mode(run_command: RunCommand, tmp_path: Pa
     run_command("seed")
 
     assert oct(path.stat().st_mode & 0o777) == "0o640"
+
+
+@pytest.mark.parametrize(
+    "path", ["x.db", "./x", "../x", "folder/x", "{folder}/x", "{folder}/me@work: x?", "./a=b", "ä ö.db", "a%20b.db"]
+)
+def test_a_database_can_be_named_by_its_path(run_command: RunCommand, tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path = path.format(folder=tmp_path)
+    run_command("keys", "create", "a", "--database", path)
+
+    assert (tmp_path / path).is_file()
+    assert " a\n" in run_command("keys", "list", env={"DATABASE_URL": path}).stdout
+
+
+def test_a_path_in_a_folder_that_is_missing_is_an_error_of_one_line(run_command: RunCommand, tmp_path: Path) -> None:
+    refused = run_command("keys", "create", "a", "--database", "localhost/cardfile")
+
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"Error: {tmp_path}/localhost/cardfile ") and refused.stderr.count("\n") == 1
 
 
 def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_a_copy_gives_the_same_responses_to_the_same_keys_in_a_history_of_its_ow
         ("other", "sqlite:///t.db", "This database has tables but is not Cardfile's: name another."),
         ("garbage", "sqlite:///t.db", "Nothing was copied to {folder}/t.db: file is not a database."),
         ("", "sqlite:///none/t.db", "Nothing was copied to {folder}/none/t.db: unable to open database file."),
-        ("", "sqlite://", "Invalid value for '--to': It must name a file, as in sqlite:///cardfile.db"),
+        ("", "sqlite://", "Invalid value for '--to': It must name a file, as in ./cardfile.db"),
         ("", "mysql://me:secret@host/db", "Invalid value for '--to': It must name a file"),
     ],
 )
