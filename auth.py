@@ -111,9 +111,9 @@ def redact(text: str) -> str:
     return re.sub("cfk_[0-9A-Za-z]+", "cfk_[redacted]", text) if "cfk_" in text else text
 
 
-def create_key(name: str, scope: str, expires_at: datetime | None = None) -> tuple[str, str]:
-    """Store a new key, inside a writing transaction; return its id and the key itself, which isn't stored."""
-    key, key_id = new_key(), new_id()
+def create_key(name: str, scope: str, expires_at: datetime | None = None, key: str = "") -> tuple[str, str]:
+    """Store a key, by default a new one, inside a writing transaction; return its id and the key itself."""
+    key, key_id = key or new_key(), new_id()
     values = {"name": name, "scope": scope, "prefix": key[:8], "sha256": digest(key)}
     execute(insert_statement, ApiKey, id=key_id, created_at=now(), expires_at=expires_at, last_used_at=None, **values)
     return key_id, key

@@ -7,6 +7,7 @@ from flask import Flask
 
 from api import create_api
 from api.changes import init_changes
+from api.first_key import prepare_start
 from api.key_uses import init_key_uses
 from api.problems import init_problems
 from api.protocol import init_protocol
@@ -24,10 +25,11 @@ from webhooks import init_webhooks
 def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     """Return the WSGI app, its database opened and its schema upgraded.
 
-    With writes=False, for commands that only read, the database may be a file that can't be written.
+    Without settings, as gunicorn and Flask call it, they are from the environment, and the log says how to create the
+    first API key. With writes=False, for commands that only read, the database may be a file that can't be written.
     Raises InvalidSetting or UnusableDatabase.
     """
-    settings = settings or load_settings({}, os.environ)
+    given, settings = settings, settings or load_settings({}, os.environ)
     app = Flask("cardfile", static_folder=None)
     # The only limit of a body: a 413 would not mention Flask's lower limits for the parts of a form.
     app.config.update(MAX_CONTENT_LENGTH=1024 * 1024, MAX_FORM_MEMORY_SIZE=None, MAX_FORM_PARTS=None)
@@ -46,6 +48,8 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_mcp(app)
     init_operation(app, settings)
     init_webhooks(app, settings)
+    if given is None:
+        prepare_start(app, settings)
     return app
 
 

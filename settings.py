@@ -11,6 +11,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 VERSION = "0.1.0"
+# Settings that may also be in a file, which a variable with _FILE behind the name names.
+SECRETS = {"cardfile_admin_key", "secret_key"}
 
 
 class InvalidSetting(Exception):
@@ -157,6 +159,12 @@ class Settings:
     secret_key: tuple[str, ...] = setting(
         "none", "--secret-key", secret_keys, "Secret that encrypts those of webhooks; older ones follow, by commas."
     )
+    cardfile_admin_key: str | None = setting(
+        "none",
+        "--admin-key",
+        lambda text: None if text == "none" else text,
+        "First key of scope admin, while there is none.",
+    )
     webhook_networks: str = setting(
         "public",
         "--webhook-networks",
@@ -169,6 +177,16 @@ class Settings:
     log_format: str = setting("text", "--log-format", one_of("text", "json"), "Format of the log: text or json.")
 
 
+def read_secret(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return what is in the file that an environment variable names, or None without it. Raises InvalidSetting."""
+    path = environment.get(name)
+    try:
+        return Path(path).read_text("utf-8").strip() if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "") or "It is not UTF-8"
+        raise InvalidSetting(f"{name} must name a file that can be read, not {path!r}: {reason}.") from None
+
+
 def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
     """Return the settings: flags override the environment, which overrides the defaults.
 
@@ -176,17 +194,17 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
     """
     values = {}
     for row in fields(Settings):
-        sources = {
-            row.metadata["flag"]: flags.get(row.name),
-            row.name.upper(): environment.get(row.name.upper()) or None,
-        }
+        name = row.name.upper()
+        sources = {row.metadata["flag"]: flags.get(row.name), name: environment.get(name) or None}
+        if row.name in SECRETS:
+            sources[f"{name}_FILE"] = read_secret(f"{name}_FILE", environment)
         for source, text in sources.items():
             if text is not None:
                 try:
                     values[row.name] = row.metadata["parse"](text)
                 except ValueError as error:
                     shown = without_password(text) if row.name == "database_url" else text
-                    shown = "***" if row.name == "secret_key" else shown
+                    shown = "***" if row.name in SECRETS else shown
                     raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
                 break
     # Resolved now, not at import: the current folder may have changed.

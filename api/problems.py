@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
+from api.first_key import NO_KEYS, has_keys
 from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
 from auth import LastAdminKey, Unauthenticated, redact
@@ -116,7 +117,8 @@ def unauthenticated(error: Unauthenticated) -> Response:
     """Return 401 or 403 with a challenge (RFC 6750 §3)."""
     parameters = {"realm": "cardfile"} | error.challenge
     challenge = ", ".join(f'{name}="{value}"' for name, value in parameters.items())
-    return problem(error.status, error.detail, headers={"WWW-Authenticate": f"Bearer {challenge}"})
+    detail = error.detail if error.status == 403 or has_keys() else NO_KEYS
+    return problem(error.status, detail, headers={"WWW-Authenticate": f"Bearer {challenge}"})
 
 
 def validation_error(error: ValidationError) -> Response:

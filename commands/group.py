@@ -70,7 +70,8 @@ def setting_options(*names: str) -> Callable[[Any], Any]:
 
 def settings_of(options: Mapping[str, str | None]) -> Settings:
     """Return the settings that a command has options for, from them or the environment; the others are defaults."""
-    return load_settings(options, {name: text for name, text in os.environ.items() if name.lower() in options})
+    names = {name: name.lower().removesuffix("_file") for name in os.environ}
+    return load_settings(options, {name: os.environ[name] for name in names if names[name] in options})
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`keys create`, `keys list` and `keys delete`."""
+"""`keys create`, `keys generate`, `keys list` and `keys delete`."""
 
 from datetime import timedelta
 
@@ -34,6 +34,12 @@ def create_key(name: str, scope: str, expires: int | None, **options: str | None
     with open_app(options), write_transaction():
         _key_id, key = auth.create_key(name, scope, now() + timedelta(days=expires) if expires else None)
     click.echo(key)
+
+
+@keys.command("generate")
+def generate_key() -> None:
+    """Print a new key that is stored nowhere, for CARDFILE_ADMIN_KEY."""
+    click.echo(auth.new_key())
 
 
 @keys.command("list")

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 import seed
+from api.first_key import store_admin_key
 from auth import create_key
 from database import backend, close_database
 from database.backend import display_name
@@ -29,6 +30,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         name, other = ("WORKERS", "SERVER=granian") if "WORKERS" in variables else ("--workers", "--server granian")
         raise InvalidSetting(f"{name} needs a server with several processes: add {other}.")
     set_up_logging(settings.log_format)
+    store_admin_key(settings.cardfile_admin_key)
     return_freed_memory()
     server: Any
     if settings.server == "granian":

@@ -23,6 +23,13 @@ NAME_ORIGINS = "be none, *, or origins as in https://app.example,http://localhos
 LIMIT_REQUESTS = "be off, or requests per second, minute, hour or day, as in 100/minute"
 
 
+def test_a_generated_key_is_whole_and_stored_nowhere(run_command: RunCommand, tmp_path: Path) -> None:
+    keys = {run_command("keys", "generate").stdout for _time in range(3)}
+
+    assert len(keys) == 3 and all(is_well_formed(key.removesuffix("\n")) for key in keys)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_keys_are_created_listed_and_deleted(run_command: RunCommand) -> None:
     created = run_command("keys", "create", "Nightly sync", "--scope", "write", "--expires", "30")
     assert is_well_formed(created.stdout.removesuffix("\n"))

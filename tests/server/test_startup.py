@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
+from auth import new_key
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 from tests.core.test_migrations import OPEN_DATABASE
 
@@ -86,6 +87,24 @@ def test_the_greeting_has_an_address_that_works_and_a_sign_in_link_only_if_the_h
     assert server.process.stdout.read().startswith(f"\n{line}" if is_local else "\n") is True
     sessions = run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT kind FROM sessions")
     assert sessions == [("link",)] * is_local
+
+
+def test_a_first_key_of_the_environment_is_stored_and_not_printed(start_server: StartServer) -> None:
+    key = new_key()
+    server = start_server("serve", CARDFILE_ADMIN_KEY=key)
+    server.key = key
+    assert json.loads(send_request(server, "/api/v1/keys/me")[1])["scope"] == "admin"
+    assert server.stop(signal.SIGTERM) == 0
+
+    assert server.process.stdout
+    assert "cfk_" not in server.process.stdout.read() + server.log
+
+
+def test_a_first_key_that_is_not_whole_stops_the_start(run_command: Callable[..., Result]) -> None:
+    refused = run_command("serve", "--port", "0", env={"CARDFILE_ADMIN_KEY": new_key()[:-1]})
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == "Error: CARDFILE_ADMIN_KEY must be a whole API key, as `keys generate` prints it.\n"
 
 
 def test_serve_is_the_default_command(start_server: StartServer) -> None:

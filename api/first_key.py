@@ -1,0 +1,70 @@
+"""The first API key: stored from CARDFILE_ADMIN_KEY, and how to create one, while there is none."""
+
+import logging
+from contextlib import suppress
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+from auth import FIND_KEY, create_key, digest, is_well_formed
+from database import close_database
+from database.connection import execute, write_transaction
+from models import ApiKey
+from settings import InvalidSetting, Settings
+
+ANY_KEY = sa.select(ApiKey.id).limit(1)
+# Expired ones, too: a key that was deleted must not come back with the next start.
+ANY_ADMIN = ANY_KEY.where(ApiKey.scope == "admin")
+NO_KEYS = "There is no API key yet: on the server, the command `keys create NAME --scope admin` creates one."
+NOT_USED = (
+    "CARDFILE_ADMIN_KEY is not used: the database has another admin key, or this key with another scope."
+    " `keys list` shows them."
+)
+
+log = logging.getLogger("cardfile")
+
+
+def has_keys() -> bool:
+    """Tell whether there is an API key; once there is one, the database isn't asked again."""
+    found = current_app.extensions
+    # Without a key, a request is refused whether or not the database can be read.
+    with suppress(Exception):
+        found["has_keys"] = found.get("has_keys") or execute(ANY_KEY).fetchone() is not None
+    return bool(found.get("has_keys", True))
+
+
+def store_admin_key(key: str | None) -> None:
+    """Store the key of CARDFILE_ADMIN_KEY, if it is set and no key has the scope admin.
+
+    Raises InvalidSetting.
+    """
+    if key is None:
+        return
+    if not is_well_formed(key):
+        raise InvalidSetting("CARDFILE_ADMIN_KEY must be a whole API key, as `keys generate` prints it.")
+    if find_scope(key) == "admin":
+        return
+    with write_transaction():
+        # Several processes may start at once.
+        if not find_scope(key) and not execute(ANY_ADMIN).fetchone():
+            create_key("CARDFILE_ADMIN_KEY", "admin", key=key)
+        elif find_scope(key) != "admin":
+            log.warning(NOT_USED)
+
+
+def find_scope(key: str) -> str | None:
+    """Return the scope of a stored key."""
+    row = execute(FIND_KEY, sha256=digest(key)).fetchone()
+    return row and str(row[1])
+
+
+def prepare_start(app: Flask, settings: Settings) -> None:
+    """Store the key of CARDFILE_ADMIN_KEY; log how to create a key if there is none."""
+    with app.app_context():
+        try:
+            store_admin_key(settings.cardfile_admin_key)
+            if not has_keys():
+                log.warning(NO_KEYS)
+        finally:
+            # Processes that are forked must not share connections.
+            close_database()
