@@ -7,8 +7,9 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from auth import FIND_KEY, create_key, digest, is_well_formed
-from database import close_database
+from database import backend, close_database, db
 from database.connection import execute, write_transaction
+from database.sqlite import has_wal_reset_bug
 from models import ApiKey
 from settings import InvalidSetting, Settings
 
@@ -59,12 +60,14 @@ def find_scope(key: str) -> str | None:
 
 
 def prepare_start(app: Flask, settings: Settings) -> None:
-    """Store the key of CARDFILE_ADMIN_KEY; log how to create a key if there is none."""
+    """Store the key of CARDFILE_ADMIN_KEY; log what `serve` would print: that there is no key, or an unsound SQLite."""
     with app.app_context():
         try:
             store_admin_key(settings.cardfile_admin_key)
             if not has_keys():
                 log.warning(NO_KEYS)
+            if db.engine.dialect.name == "sqlite" and has_wal_reset_bug():
+                log.warning("The database is opened by %s.", backend().version(execute))
         finally:
             # Processes that are forked must not share connections.
             close_database()

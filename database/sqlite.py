@@ -35,6 +35,10 @@ BEGIN_WRITING = ("BEGIN IMMEDIATE",)
 TABLES = "alembic_version", "changes", "companies"
 IS_OWN = f"SELECT count(*) = 0 OR sum(name IN {TABLES}) = {len(TABLES)} FROM sqlite_master"
 UNAVAILABLE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
+WAL_RESET_BUG = (
+    ", which can corrupt a file in rare cases: install pysqlite3, or on ARM64 run a Python with SQLite 3.51.3 or newer,"
+    " as `uv python install` has it"
+)
 DAMAGED = "The database's file is damaged: restore a backup."
 # What only the operator can mend.
 FAULTS = {
@@ -51,9 +55,8 @@ def has_wal_reset_bug(version: tuple[int, ...] = driver.sqlite_version_info) -> 
 
 
 def version(_execute: Any) -> str:
-    """Return SQLite's version, with a warning if it has the WAL-reset bug."""
-    bug = ", which can corrupt a file in rare cases: 3.51.3 or newer can't" if has_wal_reset_bug() else ""
-    return f"SQLite {driver.sqlite_version}{bug}"
+    """Return SQLite's version, and what to do if it has the WAL-reset bug."""
+    return f"SQLite {driver.sqlite_version}{WAL_RESET_BUG if has_wal_reset_bug() else ''}"
 
 
 def error_name(error: Any) -> str:

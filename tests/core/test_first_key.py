@@ -13,6 +13,7 @@ from api.first_key import NO_KEYS, NOT_USED
 from auth import InvalidKey, Unauthenticated, create_key, new_key
 from database.columns import now
 from database.connection import write_transaction
+from database.sqlite import WAL_RESET_BUG, driver
 from service import create_app
 from settings import InvalidSetting, load_settings
 from tests.conftest import ExecutedStatement, Query, client_with_key
@@ -91,6 +92,16 @@ def test_the_log_of_a_start_says_how_to_create_the_first_key(
     assert start_app() == NO_KEYS
     new_key_with_scope("read")
     assert start_app() == ""
+
+
+def test_the_log_of_a_start_says_what_to_do_about_an_unsound_sqlite(
+    start_app: Callable[..., str], new_key_with_scope: NewKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key_with_scope("read")
+    for module in "api.first_key", "database.sqlite":
+        monkeypatch.setattr(f"{module}.has_wal_reset_bug", lambda: True)
+
+    assert start_app() == f"The database is opened by SQLite {driver.sqlite_version}{WAL_RESET_BUG}."
 
 
 def test_the_key_of_the_environment_becomes_the_first_admin_key(
