@@ -23,6 +23,8 @@ from server.spool import Spool
 from server.turns import Turns
 from settings import InvalidSetting, Settings
 
+NO_TLS = "Warning: without TLS, others on the network can read API keys: put a proxy in front (see PROXIES in README)."
+
 
 def run_server(app: Flask, settings: Settings, variables: Collection[str], demo: bool, sandbox: bool) -> None:
     """Serve until a signal, by the server that the settings name; some of them are from environment variables."""
@@ -72,6 +74,11 @@ def greet(settings: Settings, address: str, port: int, sandbox: bool) -> None:
     version = backend().version(connection().execute)
     name = f"{'a temporary copy of ' if sandbox else ''}{display_name(settings.database_url)}"
     click.echo(f"Cardfile serves {url}/api/v1 from {name} ({version}){': nothing is kept' if sandbox else ''}.")
+    create_link = current_app.extensions.get("sign_in_link")
+    if create_link:
+        click.echo(f"Documentation: {url}/docs")
+    if not (is_loopback(settings.host) or settings.proxies):
+        click.echo(NO_TLS)
     # Printed before it is committed: a key that nobody saw would stay valid for ever.
     with write_transaction():
         if execute(sa.select(ApiKey.id).limit(1)).fetchone() is None:
@@ -79,7 +86,6 @@ def greet(settings: Settings, address: str, port: int, sandbox: bool) -> None:
             click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
             click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
         # A sign-in link is safe only where no other machine can use it.
-        create_link = current_app.extensions.get("sign_in_link")
         if create_link and is_loopback(settings.host):
             click.echo(f"Developer settings (one-time link, valid for 15 minutes): {url}{create_link()}")
         sys.stdout.flush()

@@ -1,5 +1,6 @@
 """The sockets that a server listens on, and how long a client may make no progress."""
 
+import errno
 import socket
 from collections.abc import Collection
 from contextlib import nullcontext, suppress
@@ -37,10 +38,21 @@ def open_sockets(settings: Settings, variables: Collection[str]) -> list[socket.
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "It is not a host name"
         message = f"Can't listen on {settings.host} port {settings.port}: {reason}."
+        if getattr(error, "errno", None) == errno.EADDRINUSE and (free := next_free_port(family, address, port)):
+            message += f" Port {free} is free: --port {free}."
         for name in sorted({"HOST", "PORT"} & set(variables)):
             message += f" {name} is an environment variable: --{name.lower()} overrides it."
         raise click.ClickException(message) from error
     return found
+
+
+def next_free_port(family: int, address: Any, port: int) -> int | None:
+    """Return the first port after the one in use that can be listened on, of the next hundred."""
+    for free in range(port + 1, min(port + 101, 65536)):
+        with suppress(OSError):
+            listen(family, (address[0], free, *address[2:])).close()
+            return free
+    return None
 
 
 def share(listener: socket.socket, count: int) -> list[socket.socket]:

@@ -16,6 +16,7 @@ from flask import Flask
 
 from auth import new_key
 from database.sqlite import WAL_RESET_BUG, has_wal_reset_bug
+from server import NO_TLS
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 from tests.core.test_migrations import OPEN_DATABASE
 
@@ -71,23 +72,33 @@ def test_a_later_start_keeps_the_rows_and_prints_a_key_only_where_none_is_left(s
         ("0", "127.0.0.1"),
     ],
 )
-def test_the_greeting_has_an_address_that_works_and_a_sign_in_link_only_if_the_host_is_local(
+def test_the_greeting_has_an_address_that_works_and_a_link_if_the_host_is_local_or_else_a_warning(
     start_server: StartServer, tmp_path: Path, host: str, address: str
 ) -> None:
     server = start_server("serve", HOST=host)
     start = f"Cardfile serves http://{address}:{server.port}/api/v1 from {tmp_path}/cardfile.db (SQLite 3."
     assert server.first_line.startswith(start)
+    assert server.process.stdout
+    assert server.process.stdout.readline() == f"Documentation: http://{address}:{server.port}/docs\n"
+    is_local = host in {"127.0.0.1", "127.0.0.2", "localhost"}
+    assert (server.process.stdout.readline() == f"{NO_TLS}\n") is not is_local
     server.read_first_key()
     with socket.create_connection((address, server.port), timeout=20):
         pass
     assert server.stop(signal.SIGTERM) == 0
 
-    assert server.process.stdout
     line = f"Developer settings (one-time link, valid for 15 minutes): http://{host}:{server.port}/settings/developer/link?token="
-    is_local = host in {"127.0.0.1", "127.0.0.2", "localhost"}
     assert server.process.stdout.read().startswith(f"\n{line}" if is_local else "\n") is True
     sessions = run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT kind FROM sessions")
     assert sessions == [("link",)] * is_local
+
+
+def test_behind_a_proxy_the_greeting_does_not_warn(start_server: StartServer) -> None:
+    server = start_server("serve", HOST="0", PROXIES="1")
+
+    assert server.process.stdout
+    assert server.process.stdout.readline().startswith("Documentation: ")
+    assert server.process.stdout.readline().startswith("Your admin key")
 
 
 def test_a_first_key_of_the_environment_is_stored_and_not_printed(start_server: StartServer) -> None:
@@ -123,7 +134,11 @@ def test_a_port_in_use_is_an_error_of_one_line_and_no_key_is_created(
     refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
 
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr == f"Error: Can't listen on 127.0.0.1 port {shared_server.port}: Address already in use.\n"
+    message, hint = refused.stderr.split(". ", 1)
+    assert message == f"Error: Can't listen on 127.0.0.1 port {shared_server.port}: Address already in use"
+    free = int(hint.removeprefix("Port ").split()[0])
+    assert hint == f"Port {free} is free: --port {free}.\n"
+    assert shared_server.port < free < shared_server.port + 100
     assert run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT * FROM api_keys") == []
 
 
