@@ -19,11 +19,13 @@ class InvalidSetting(Exception):
     """A setting has a value that can't be used; the message is one sentence for the operator."""
 
 
-def missing_package(error: ImportError, requirements: str) -> str:
+def missing_package(error: ImportError, extra: str) -> str:
     """Return the sentence that says how to install an optional package; the one-file binary can't have any."""
     if getattr(sys, "frozen", False):
         return f"{error}: it is not part of the one-file binary: run Cardfile from a checkout."
-    return f"{error}: pip install -r {requirements}"
+    requirements = Path(__file__).with_name(f"requirements-{extra}.txt")
+    source = f"-r {requirements.name}" if requirements.exists() else f"'.[{extra}]' in a checkout of Cardfile"
+    return f"{error}: pip install {source}"
 
 
 def setting(default: str, flag: str, parse: Callable[[str], Any], sentence: str) -> Any:

@@ -85,7 +85,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
             init_connections(app, db.engine, file, settings.threads)
             upgrade_and_close(db.engine, file.record if file else None)
     except ModuleNotFoundError as error:
-        raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
+        raise UnusableDatabase(missing_package(error, "postgresql")) from error
     except (DatabaseError, ArgumentError) as error:
         raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason(url, error)}.") from error
 

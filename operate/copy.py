@@ -58,7 +58,7 @@ def writing_to(url: URL) -> Iterator[Connection]:
             stack.enter_context(backend.upgrading(connection))
             yield connection
     except ModuleNotFoundError as error:
-        raise UnusableDatabase(missing_package(error, "requirements-postgresql.txt")) from error
+        raise UnusableDatabase(missing_package(error, "postgresql")) from error
     except DatabaseError as error:
         raise UnusableDatabase(f"Nothing was copied to {display_name(url)}: {reason(url, error)}.") from error
 

@@ -45,7 +45,7 @@ def import_granian() -> Any:
         import granian.net
         import granian.server
     except ImportError as error:
-        raise click.ClickException(missing_package(error, "requirements-granian.txt")) from error
+        raise click.ClickException(missing_package(error, "granian")) from error
     return granian
 
 

@@ -1,0 +1,5 @@
+"""`python -m cardfile`."""
+
+from cardfile import main
+
+main()
