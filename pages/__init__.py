@@ -75,15 +75,18 @@ def format_age(time: str) -> str:
 
 
 def finish_page(response: Response) -> Response:
-    """Show problems under /settings as pages, and set the security headers of pages."""
+    """Show problems to browsers, and under /settings, as pages; set the security headers of pages."""
     if request.path.startswith(f"{API}/"):
         # The API returns no pages.
         return response
-    if f"{request.path}/".startswith("/settings/"):
-        # 400: the host or prefix is not valid, with which url_for() would fail or link to other sites.
-        if response.mimetype == PROBLEM_TYPE and response.status_code != 400:
-            response.set_data(render_template("problem.html", problem=response.get_json()))
+    is_setting = f"{request.path}/".startswith("/settings/")
+    # 400: the host or prefix is not valid, with which url_for() would fail or link to other sites.
+    if response.mimetype == PROBLEM_TYPE and response.status_code != 400:
+        response.vary.add("Accept")
+        if is_setting or request.accept_mimetypes.best_match((PROBLEM_TYPE, "text/html")) == "text/html":
+            response.set_data(render_template("problem.html", problem=response.get_json(), is_setting=is_setting))
             response.mimetype = "text/html"
+    if is_setting:
         response.headers["Cache-Control"] = "no-store"
     if response.mimetype == "text/html" and response.status_code != 204:
         response.headers["Content-Security-Policy"] = POLICY
