@@ -45,9 +45,9 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     app.register_blueprint(create_api(), url_prefix=API)
     init_pages(app)
     init_openapi(app)
-    init_mcp(app)
     init_operation(app, settings)
     init_webhooks(app, settings)
+    init_mcp(app)
     if given is None:
         prepare_start(app, settings)
     return app

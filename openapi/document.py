@@ -32,7 +32,8 @@ AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each
 def build_document(app: Flask) -> JSONSchema:
     """Return the OpenAPI document of the app's routes under /api/v1."""
     introduction = Path(__file__).with_name("introduction.md").read_text("utf-8")
-    about: JSONSchema = {"description": introduction, "contact": {"name": "The administrator of this server"}}
+    text = "\n".join([introduction, *app.extensions.get("guides", ())])
+    about: JSONSchema = {"description": text, "contact": {"name": "The administrator of this server"}}
     about["license"] = {"name": "MIT", "url": "https://opensource.org/license/mit"}
     paths: dict[str, Any] = {}
     operations = [*operations_of(app)]

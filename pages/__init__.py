@@ -10,6 +10,7 @@ from api.rate_limits import RateLimit
 from auth import API, public
 from database.columns import now
 from pages import activity, developer, docs, overview, sign_in
+from pages.highlight import highlight
 from pages.sessions import HOME, add_token, require_session
 
 # The units of ages, from how many on they are used, and their lengths in seconds.
@@ -25,6 +26,7 @@ def init_pages(app: Flask) -> None:
     """Register the pages and their static files, and give `serve` the sign-in link as an extension."""
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.register_blueprint(docs.blueprint)
+    pages.register_blueprint(docs.quickstart, url_prefix=HOME)
     pages.register_blueprint(sign_in.blueprint, url_prefix=HOME)
     pages.register_blueprint(developer.blueprint, url_prefix=HOME)
     pages.register_blueprint(overview.blueprint, url_prefix="/settings/overview")
@@ -33,6 +35,8 @@ def init_pages(app: Flask) -> None:
     pages.add_app_template_filter(format_time, "moment")
     pages.add_app_template_filter(format_age, "ago")
     pages.add_app_template_filter(docs.read_markdown, "markdown")
+    pages.add_app_template_filter(docs.link_operations, "link_operations")
+    pages.add_app_template_filter(highlight, "highlight")
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
     app.extensions["sign_in_link"] = create_link

@@ -1,50 +1,56 @@
-"""`/docs`: the documentation, drawn from the OpenAPI description of the app."""
+"""`/docs`: guides, and a reference of each resource, from the OpenAPI description of the app."""
 
 import json
 import re
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, abort, current_app, redirect, render_template, url_for
+from flask import Blueprint, Response, abort, current_app, g, redirect, render_template, request, url_for
 from markupsafe import Markup
 
+import auth
 from api.protocol import base_url
 from api.responses import text_response
 from auth import API, public
-from pages.samples import Sample
+from database.columns import now
+from database.connection import write_transaction
+from pages.reference import Row, read_resource
+from pages.samples import Example, read_parts
+from pages.sessions import COOKIE, SignedIn, find_token
+from pages.sign_in import refuse_other_sites
+
+START = "quickstart"
+KEY_LIFETIME = timedelta(days=30)
+HTML = "text/html; charset=utf-8"
 
 blueprint = Blueprint("docs", __name__)
-
-# The number of chapters that stand before the endpoints.
-FIRST_CHAPTERS = 2
-# The parameters with an input under "Try it"; there are too many filters to show all.
-TRY_IT = {"id", "limit", "cursor", "sort", "q", "fields", "include", "companyId", "asOf", "since", "until", "net"}
-TRY_IT |= {"resource", "keyId", "requestId"}
-
-Part = dict[str, Any]
+quickstart = Blueprint("quickstart", __name__)
+# The form is on a page that is the same for everybody, without the token of a session.
+quickstart.before_request(refuse_other_sites)
 
 
-class Row(NamedTuple):
-    """A row of a table of fields or parameters."""
+class Section(NamedTuple):
+    """A section of a guide: Markdown and examples. The one before the first heading has no name and no title."""
 
     name: str
-    type: str
-    description: str
-    required: bool
+    title: str
+    parts: list[str | Example]
 
 
-class Operation(NamedTuple):
-    """An operation as the page shows it; `about` is its OpenAPI object, `parameters` has a list for each heading."""
+class Guide(NamedTuple):
+    """A guide: a chapter of the description, whose first paragraph is its summary."""
 
-    path: str
-    method: str
-    about: Part
-    parameters: dict[str, list[Row]]
-    filters: list[Row]
-    request_fields: list[Row]
-    response_fields: list[Row]
-    sample: Sample
-    response: str
+    title: str
+    summary: str
+    text: str
+
+    @property
+    def sections(self) -> list[Section]:
+        """The sections of the guide."""
+        first, *others = re.split("^### (.*)\n", self.text, flags=re.M)
+        pairs = [("", first), *zip(others[::2], others[1::2], strict=True)]
+        return [Section(name_of(title), title, [*read_parts(text)]) for title, text in pairs]
 
 
 @blueprint.get("/")
@@ -54,80 +60,128 @@ def redirect_to_docs() -> Response:
     return redirect(url_for("pages.docs.show_docs"))  # type: ignore[return-value]
 
 
-@blueprint.get("/docs")
+@blueprint.get("/docs", defaults={"name": START}, strict_slashes=False)
+@blueprint.get("/docs/<name>", strict_slashes=False)
 @public
-def show_docs() -> Response:
-    """Return the documentation, with the address of the request in its examples; 404 without a description."""
+def show_docs(name: str) -> Response:
+    """Return a guide, with the address of the request in its examples; 404 without a description."""
+    return text_response(render_guide(name), HTML)
+
+
+@blueprint.get("/docs/api/<tag>", strict_slashes=False)
+@public
+def show_resource(tag: str) -> Response:
+    """Return the reference of a resource."""
+    about = read_tags().get(tag) or abort(404)
+    resource = read_resource(get_description(), tag)
+    sections = [("object", f"The {resource.name.lower()} object", "")] if resource.name else []
+    sections += [(each.name, each.about["summary"], each.method) for each in resource.operations]
+    return text_response(render_page("docs_resource.html", tag, sections, about=about, resource=resource), HTML)
+
+
+@blueprint.get("/docs/search.json")
+@public
+def show_search_index() -> Response:
+    """Return the entries that the search of the pages looks through: an address, titles and words of each section."""
+    entries: list[tuple[str, str, str, str]] = []
+    for name, guide in read_guides().items():
+        for section in guide.sections:
+            url = url_for("pages.docs.show_docs", name=name, _anchor=section.name or None)
+            text = " ".join(part for part in section.parts if isinstance(part, str))
+            entries.append((url, section.title or guide.title, guide.title if section.title else "Guide", text))
+    for tag, about in read_tags().items():
+        resource = read_resource(get_description(), tag)
+        url, text = url_for("pages.docs.show_resource", tag=tag), words_of(resource.fields)
+        entries.append((url, tag.capitalize(), "Reference", f"{about} {text}"))
+        for each in resource.operations:
+            text = words_of([*each.request_fields, *(row for rows in each.parameters.values() for row in rows)])
+            address = f"{each.method} {each.path}"
+            entries.append(
+                (f"{url}#{each.name}", each.about["summary"], address, f"{each.about['description']} {text}")
+            )
+    return text_response(json.dumps(entries, ensure_ascii=False), "application/json")
+
+
+@quickstart.post("/quickstart")
+@public
+def create_quickstart_key() -> Any:
+    """Show the quickstart with a new key to who is signed in; everybody else signs in first."""
+    token = request.cookies.get(COOKIE, "")
+    found = find_token("session", token)
+    if found is None:
+        return redirect(url_for("pages.sign_in.show_sign_in"), 303)
+    g.signed_in = SignedIn(token, found[0])
+    with write_transaction():
+        _key_id, key = auth.create_key("Quickstart", "write", now() + KEY_LIFETIME)
+    return render_guide(START, key), 201
+
+
+def render_guide(name: str, key: str = "") -> str:
+    """Return the page of a guide, with an API key in its samples if there is one."""
+    guide = read_guides().get(name) or abort(404)
+    sections = [(each.name, each.title, "") for each in guide.sections if each.name]
+    document = get_description().document
+    errors = document["components"]["responses"].values() if name == "errors" else ()
+    introduction = document["info"]["description"].partition("\n")[0]
+    sections += [("status-codes", "Status codes", "")] if errors else []
+    values = {"guide": guide, "key": key, "errors": errors, "introduction": introduction}
+    return render_page("docs_guide.html", name, sections, **values)
+
+
+def render_page(template: str, name: str, sections: list[tuple[str, str, str]], **values: Any) -> str:
+    """Return a page, with the contents of the documentation, and of the sections of this page."""
+    contents = {"guides": read_guides(), "tags": read_tags(), "here": name, "sections": sections}
+    return render_template(template, **contents, url=f"{base_url()}{API}", start=START, **values)
+
+
+def get_description() -> Any:
+    """Return the description of the app. 404 if it has none."""
     description = current_app.extensions.get("openapi")
-    if description is None:
-        abort(404, "This server has no OpenAPI description, so it has no documentation page.")
-    here = base_url()
-    text = description.document["info"]["description"].replace(description.address, here)
-    introduction, *sections = re.split("^## ", text, flags=re.M)
-    chapters = [section.split("\n", 1) for section in sections]
-    page = render_template(
-        "docs.html",
-        introduction=introduction,
-        first=dict(chapters[:FIRST_CHAPTERS]),
-        last=dict(chapters[FIRST_CHAPTERS:]),
-        tags={tag["name"]: tag["description"] for tag in description.document["tags"]},
-        operations=[read_operation(description, *each) for each in description.operations],
-        try_it=TRY_IT,
-        url=f"{here}{API}",
-    )
-    return text_response(page, "text/html; charset=utf-8")
+    return description or abort(404, "This server has no OpenAPI description, so it has no documentation page.")
 
 
-@lru_cache
+def read_guides() -> dict[str, Guide]:
+    """Return the guides by name."""
+    description = get_description()
+    text = description.document["info"]["description"].replace(description.address, base_url())
+    chapters = (chapter.split("\n", 1) for chapter in re.split("^## ", text, flags=re.M)[1:])
+    return {name_of(title): Guide(title, text.strip().split("\n\n")[0], text) for title, text in chapters}
+
+
+def read_tags() -> dict[str, str]:
+    """Return the sentence about each resource."""
+    return {tag["name"]: tag["description"] for tag in get_description().document["tags"]}
+
+
+def name_of(title: str) -> str:
+    """Return the name of a title in addresses."""
+    return re.sub(r"\W+", "-", title.lower())
+
+
+def words_of(rows: list[Row]) -> str:
+    """Return the names and descriptions of fields or parameters, to be searched."""
+    return " ".join(f"{row.name} {row.description}" for row in rows)
+
+
+@lru_cache(1024)
 def read_markdown(text: str, inline: bool = True) -> Markup:
     """Return Markdown as HTML, with HTML in it escaped; inline, without a paragraph around it."""
-    # Imported here because only this page needs it.
+    # Imported here because only these pages need it.
     import mistune
 
-    # Code that scrolls must be in reach of the keyboard.
-    html = str(mistune.create_markdown()(text)).strip().replace("<pre>", '<pre tabindex="0">')
+    html = str(mistune.create_markdown(plugins=["table"])(text)).strip()
     return Markup(html.removeprefix("<p>").removesuffix("</p>") if inline else html)  # noqa: S704
 
 
-def read_operation(description: Any, path: str, method: str, about: Part) -> Operation:
-    """Return an operation of the description as the page shows it."""
-    request, response = content_of(about.get("requestBody", {})), content_of(next(iter(about["responses"].values())))
-    response_fields = fields_of(description, response)
-    rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
-    address = base_url() + path
-    for each in about["parameters"]:
-        name, type_ = each["name"], description.type_in_words(each["schema"])
-        is_filter = each["in"] == "query" and name.partition("[")[0] in {field.name for field in response_fields}
-        row = Row(name, type_, each["description"], each.get("required", False))
-        rows["filter" if is_filter else each["in"]].append(row)
-        if each["in"] == "path":
-            address = address.replace(f"{{{name}}}", each["example"])
-    groups = {"Path parameters": rows["path"], "Query parameters": rows["query"], "Headers": rows["header"]}
-    value, is_file = example_in(response), response.get("schema", {}).get("format") == "binary"
-    sample = Sample(method, address, value is not None, example_in(request), is_file)
-    example = json.dumps(value, indent=2, ensure_ascii=False) if value is not None else ""
-    request_fields = fields_of(description, request)
-    return Operation(path, method, about, groups, rows["filter"], request_fields, response_fields, sample, example)
+def link_operations(html: str) -> Markup:
+    """Link each operation that HTML names, as in `GET /api/v1/changes`, to the reference."""
+    paths = get_description().document["paths"]
 
+    def link(found: re.Match[str]) -> str:
+        operation = paths.get(found[2], {}).get(found[1].lower())
+        if operation is None:
+            return found[0]
+        url = url_for("pages.docs.show_resource", tag=operation["tags"][0], _anchor=operation["operationId"])
+        return f'<a href="{url}">{found[0]}</a>'
 
-def content_of(part: Part) -> Part:
-    """Return the content of a request body or a response; empty without one."""
-    return next(iter(part.get("content", {}).values()), {})
-
-
-def example_in(content: Part) -> Any:
-    """Return the first example, or None."""
-    return content.get("example", next((each["value"] for each in content.get("examples", {}).values()), None))
-
-
-def fields_of(description: Any, content: Part) -> list[Row]:
-    """Return the fields of an object, of the objects in an array, or of the first of several alternatives."""
-    schema = content.get("schema", {})
-    while {"oneOf", "anyOf", "items", "$ref"} & {*schema}:
-        alternatives = schema.get("oneOf") or schema.get("anyOf")
-        schema = alternatives[0] if alternatives else description.resolve(schema.get("items", schema))
-    required = schema.get("required", [])
-    return [
-        Row(name, description.type_in_words(each), each.get("description", ""), name in required)
-        for name, each in schema.get("properties", {}).items()
-    ]
+    return Markup(re.sub("<code>([A-Z]+) (/[^<]+)</code>", link, html))  # noqa: S704

@@ -1,5 +1,6 @@
 """Webhooks: the change log, sent to URLs as signed messages (Standard Webhooks 1.0.0)."""
 
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -36,6 +37,7 @@ def init_webhooks(app: Flask, settings: Settings) -> None:
     app.extensions["last_use"].cleanings.append(delete_old_attempts)
     app.extensions.setdefault("collectors", []).append(Lags())
     app.extensions.setdefault("schemas", {})["webhooks"] = schema
+    app.extensions.setdefault("guides", []).append(Path(__file__).with_name("guide.md").read_text("utf-8"))
     app.after_request(sender.note_response)
     app.register_blueprint(blueprint, url_prefix=API)
     add_pages(app)

@@ -491,7 +491,7 @@ def test_a_fault_of_the_server_is_told_without_internals(
 def test_the_guides_name_every_tool_and_client(anonymous: FlaskClient) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Agents\n")[2].partition("\n## ")[0]
     llms = anonymous.get("/llms.txt").text.partition("\n## Agents\n")[2].partition("\n## ")[0]
-    page = anonymous.get("/docs").text.replace("<code>", "`").replace("</code>", "`")
+    page = anonymous.get("/docs/agents").text.replace("<code>", "`").replace("</code>", "`")
 
     for name in TOOLS:
         for guide in readme, llms, page:

@@ -67,7 +67,7 @@ def test_descriptions_and_samples_have_the_public_address(proxied: FlaskClient) 
         assert f"{PUBLIC}/api/v1/companies" in page.text, path
         assert not re.search("127.0.0.1|localhost|http://crm", page.text), path
     assert pages["/openapi.json"].json["servers"] == [{"url": PUBLIC}]
-    assert f"sent only to {FORWARDED['X-Forwarded-Host']}." in pages["/docs"].text
+    assert f"sent only to {FORWARDED['X-Forwarded-Host']}." in proxied.get("/docs/api/companies").text
 
 
 def test_no_cache_takes_the_description_of_one_address_for_anothers(proxied: FlaskClient) -> None:
@@ -79,10 +79,12 @@ def test_no_cache_takes_the_description_of_one_address_for_anothers(proxied: Fla
 
 
 def test_every_link_of_a_page_begins_with_the_prefix(proxied: FlaskClient) -> None:
-    for path in "/docs", f"{HOME}/sign-in", f"{HOME}/nothing":
+    for path in "/docs", "/docs/errors", "/docs/api/companies", f"{HOME}/sign-in", f"{HOME}/nothing":
         links = re.findall(r' (?:href|src|action)="(/[^"]*)"', proxied.get(path).text)
         assert len(links) >= 3, path
         assert all(link.startswith("/crm/") for link in links), links
+    assert {url[:5] for url, *_texts in proxied.get("/docs/search.json").json} == {"/crm/"}
+    assert 'data-root="/crm"' in proxied.get("/docs/api/companies").text
 
 
 def test_cookies_redirects_and_the_line_to_paste_follow_the_proxy(app: Flask, proxied: FlaskClient) -> None:

@@ -1,5 +1,6 @@
-"""/docs shows the whole OpenAPI description, and its samples run as pasted with a key filled in."""
+"""/docs: guides and reference show the whole description, and their samples run as pasted with a key filled in."""
 
+import html
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 from flask import Flask
@@ -14,32 +16,65 @@ from flask.testing import FlaskClient
 from werkzeug.test import create_environ
 from werkzeug.wrappers import Response
 
-from pages.docs import Operation, read_operation
-from tests.conftest import LiveServer, send_request
+from pages.docs import Guide, read_guides, read_tags
+from pages.highlight import highlight
+from pages.reference import Operation, Resource, read_resource
+from pages.samples import Example
+from tests.conftest import LiveServer, Query, send_request
+from tests.pages.conftest import SAME_ORIGIN
 
 INTERPRETERS: dict[str, tuple[str, ...]] = {
     "curl": ("sh", "-euc"),
     "Python": (sys.executable, "-c"),
     "JavaScript": ("node", "--input-type=module", "-e"),
 }
+IN_EACH_LANGUAGE = pytest.mark.parametrize(
+    "language", ["curl", *(pytest.param(name, marks=pytest.mark.tools) for name in ("Python", "JavaScript"))]
+)
+# The number of the last change of the demo data in the guides.
+VERSION = 408
+QUICKSTART = "/settings/developer/quickstart"
 
 
 @pytest.fixture
-def operations(app: Flask) -> list[Operation]:
-    description = app.extensions["openapi"]
+def resources(app: Flask) -> dict[str, Resource]:
+    """Return the resources, with the address of a request to port 1."""
     with app.test_request_context(base_url="http://127.0.0.1:1"):
-        return [read_operation(description, *each) for each in description.operations]
+        return {tag: read_resource(app.extensions["openapi"], tag) for tag in read_tags()}
 
 
-@pytest.mark.parametrize(
-    "language", ["curl", *(pytest.param(name, marks=pytest.mark.tools) for name in ("Python", "JavaScript"))]
-)
-def test_every_sample_works_as_pasted_on_demo_data(
-    start_server: Callable[..., LiveServer], operations: list[Operation], language: str
-) -> None:
+@pytest.fixture
+def operations(resources: dict[str, Resource]) -> list[Operation]:
+    return [operation for resource in resources.values() for operation in resource.operations]
+
+
+@pytest.fixture
+def guides(app: Flask) -> dict[str, Guide]:
+    """Return the guides, with the address of a request to port 1."""
+    with app.test_request_context(base_url="http://127.0.0.1:1"):
+        return read_guides()
+
+
+def examples_of(guide: Guide) -> list[Example]:
+    return [part for section in guide.sections for part in section.parts if isinstance(part, Example)]
+
+
+def run_sample(server: LiveServer, language: str, text: str) -> str:
+    """Run a sample as pasted, with the server's key and address; return what it prints."""
     needed = "curl" if language == "curl" else INTERPRETERS[language][0]
     if shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed.")
+    text = text.replace("YOUR_API_KEY", server.key).replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
+    command = [*INTERPRETERS[language], text]
+    completed = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, check=False, timeout=30)
+    assert completed.returncode == 0, text + completed.stderr
+    return completed.stdout
+
+
+@IN_EACH_LANGUAGE
+def test_every_sample_works_as_pasted_on_demo_data(
+    start_server: Callable[..., LiveServer], operations: list[Operation], language: str
+) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
     # The key of the sample is not in the demo data.
@@ -48,20 +83,17 @@ def test_every_sample_works_as_pasted_on_demo_data(
     hook = json.loads(send_request(server, "/api/v1/webhooks", hook)[1])
     # The request of the sample is not there to be reverted.
     send_request(server, "/api/v1/contacts", {"name": "to be reverted"})
-    [change] = json.loads(send_request(server, "/api/v1/changes?since=408")[1])
-    [reverted] = [each.sample.body["requestId"] for each in operations if each.path.endswith("/revert")]
+    change = json.loads(send_request(server, "/api/v1/changes?limit=1000")[1])[-1]
+    [reverted] = [json.loads(each.request_body)["requestId"] for each in operations if each.path.endswith("/revert")]
     assert len(operations) > 20
 
     # Deletions and erasures come last, because the other samples need the rows.
     for operation in sorted(operations, key=lambda each: (each.path.endswith("/forget"), each.method == "DELETE")):
-        text = operation.sample.languages[language].replace("YOUR_API_KEY", server.key)
-        text = text.replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
-        text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text).replace(reverted, change["requestId"])
+        text = operation.example.languages[language].replace(reverted, change["requestId"])
+        text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text)
         text = re.sub("/webhooks/[^\"'/]+", f"/webhooks/{hook['id']}", text)
-        completed = subprocess.run(
-            [*INTERPRETERS[language], text], cwd=server.folder, capture_output=True, text=True, check=True, timeout=30
-        )
-        assert bool(completed.stdout) == (language != "curl" or bool(operation.response)), operation.path
+        printed = run_sample(server, language, text)
+        assert bool(printed) == (language != "curl" or bool(operation.example.response)), operation.path
 
     assert server.stop(signal.SIGTERM) == 0
     statuses = re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log)
@@ -69,55 +101,232 @@ def test_every_sample_works_as_pasted_on_demo_data(
     assert set(statuses) == {"200", "201", "204"}, server.log
 
 
-def test_the_page_shows_every_operation_field_and_status(anonymous: FlaskClient, operations: list[Operation]) -> None:
-    page = anonymous.get("/docs").text
+def mask(text: str) -> str:
+    """Replace what differs in every run: new ids and times, keys, secrets, and when a key was last used."""
+    text = re.sub("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "NEW-ID", text)
+    text = re.sub('(?!"2024-01)"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"', '"NOW"', text)
+    text = re.sub("whsec_[A-Za-z0-9+/]{43}=|cfk_[A-Za-z0-9]{4}", "SECRET", text)
+    text = re.sub("http://127.0.0.1:[0-9]+", "ADDRESS", text)
+    return re.sub('"lastUsedAt": (null|"NOW")', '"lastUsedAt": "NOW"', text)
 
-    for operation in operations:
-        name = operation.about["operationId"]
-        section = page.partition(f'<article class="operation" id="{name}"')[2].partition("</article>")[0]
-        assert f"<code>{operation.path}</code>" in section
-        fields = [*operation.filters, *operation.request_fields, *operation.response_fields]
-        for row in [*fields, *(row for group in operation.parameters.values() for row in group)]:
-            assert f"<code>{row.name}</code>" in section, (name, row.name)
-        assert all(f"<dt>{status}</dt>" in section for status in operation.about["responses"])
+
+def add_to_versions(number: int, text: str) -> str:
+    """Return a text in which the numbers of changes after the demo data are greater."""
+    return re.sub(r"\b4(0[89]|1[01])\b", lambda found: str(int(found[0]) + number), text)
+
+
+def check_printed(example: Example, printed: str) -> None:
+    """Assert that curl has printed the response of an example: the headers that it shows, and the JSON."""
+    if example.headers:
+        head, printed = printed.replace("\r\n", "\n").split("\n\n", 1)
+        for line in example.headers.splitlines():
+            pattern = ".*".join(map(re.escape, mask(line).split("…")))
+            assert any(re.fullmatch(pattern, mask(each), re.I) for each in head.splitlines()), (line, head)
+    assert json.loads(mask(printed) or "0") == json.loads(mask(example.response) or "0")
+
+
+@IN_EACH_LANGUAGE
+def test_every_example_of_the_guides_prints_the_response_beside_it(
+    start_server: Callable[..., LiveServer], guides: dict[str, Guide], language: str
+) -> None:
+    server, expected = start_server("serve", "--demo"), []
+    server.read_first_key()
+    for guide in guides.values():
+        start = json.loads(send_request(server, "/api/v1/changes?limit=1000")[1])[-1]["seq"]
+        expected.append("200")
+        for example in examples_of(guide):
+            if language not in example.languages:
+                continue
+            printed = run_sample(server, language, add_to_versions(start - VERSION, example.languages[language]))
+            expected.append(example.status[:3])
+            if language == "curl":
+                texts = (add_to_versions(start - VERSION, text) for text in (example.headers, example.response))
+                check_printed(Example({}, "", *texts), printed)
+        # Each guide begins with the demo data.
+        send_request(server, "/api/v1/changes/revert", {"to": start})
+        expected.append("200")
+
+    assert server.stop(signal.SIGTERM) == 0
+    if language == "curl":
+        assert re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log) == expected
+
+
+def test_a_page_shows_every_operation_field_and_status_of_its_resource(
+    anonymous: FlaskClient, resources: dict[str, Resource]
+) -> None:
+    for tag, resource in resources.items():
+        page = anonymous.get(f"/docs/api/{tag}").text
+        sections = dict(re.findall('<section class="operation" id="(.*?)"(.*?)</section>', page, re.S))
+        assert sections.keys() - {"object"} == {each.name for each in resource.operations}
+        for operation in resource.operations:
+            section = sections[operation.name]
+            assert f"<code>{operation.path}</code>" in section
+            rows = [*operation.filters, *operation.request_fields, *chain(*operation.parameters.values())]
+            assert [row.name for row in rows if f"<code>{row.name}</code>" not in section] == []
+            rows, shown = operation.response_fields, section + sections.get("object", "")
+            assert [row.name for row in rows if f"<code>{row.name}</code>" not in shown] == []
+            assert [
+                each for each in operation.about["responses"] if f'<th scope="row">{each}</th>' not in section
+            ] == []
+
+
+def every_page(client: FlaskClient, url: str = "http://localhost") -> dict[str, str]:
+    """Return the pages that the contents list, by their paths."""
+    contents = client.get("/docs", url).text.partition('aria-label="Contents"')[2].partition("</nav>")[0]
+    paths = [path for path in re.findall('href="([^"]+)"', contents) if not path.startswith("#")]
+    pages = {path: client.get(path, url) for path in paths}
+    assert len(pages) > 15
+    assert {page.status_code for page in pages.values()} == {200}
+    return {path: page.text for path, page in pages.items()}
+
+
+def test_every_link_leads_to_a_page_and_every_anchor_to_a_section(anonymous: FlaskClient) -> None:
+    pages = every_page(anonymous)
+    entries = json.loads(anonymous.get("/docs/search.json").data)
+    found = {(path, url) for path, text in pages.items() for url in re.findall(' (?:href|src)="([^"]+)"', text)}
+    found |= {("search", url) for url, *_texts in entries}
+
+    for path, text in pages.items():
+        names = re.findall(' id="([^"]+)"', text)
+        assert len(names) == len(set(names)), path
+    for path, url in found:
+        page, _, anchor = url.partition("#")
+        assert not anchor or f' id="{anchor}"' in pages[page or path], (path, url)
+    others = {url.partition("#")[0] for _path, url in found} - pages.keys() - {"", "https://www.standardwebhooks.com"}
+    for url in others:
+        with anonymous.get(url) as response:
+            assert response.status_code in {200, 303}, url
+
+
+def test_the_search_finds_every_guide_and_operation_in_a_small_index(
+    anonymous: FlaskClient, guides: dict[str, Guide], operations: list[Operation]
+) -> None:
+    response = anonymous.get("/docs/search.json")
+    titles = {title for _url, title, *_texts in response.json}
+
+    assert len(response.data) < 100_000
+    assert {each.title for each in guides.values()} <= titles
+    assert {each.about["summary"] for each in operations} <= titles
+
+
+def test_the_pages_load_nothing_from_elsewhere_and_have_the_address_of_the_request(anonymous: FlaskClient) -> None:
+    pages = every_page(anonymous, "http://crm.example:9000")
+
+    for path, text in pages.items():
+        assert "127.0.0.1" not in text, path
+        assert not re.search(r'(src|<link [^>]*href)="(https?:)?//', text), path
+    assert 'curl "http://crm.example:9000/api/v1/companies?' in html.unescape(
+        re.sub("</?span[^>]*>", "", pages["/docs"])
+    )
+    assert "default-src 'none'" in anonymous.get("/docs/api/keys").headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("code", "spans"),
+    [
+        ('{"id": "a", "n": [1, -2.5]}', ['name:"id"', 'string:"a"', 'name:"n"', "number:1", "number:-2.5"]),
+        ("x = 'it' # no", ["string:'it'", "comment:# no"]),
+        ("see http://a/b // yes", ["comment:// yes"]),
+        ("import x\nnotimport", ["word:import"]),
+        ("2024-01-01 v2 id-7", []),
+        ('"<b>&quot;"', ['string:"<b>&quot;"']),
+        (r'"a\"b"', [r'string:"a\"b"']),
+        ("-d '{\n  \"a\": 1\n}'", ['name:"a"', "number:1"]),
+    ],
+)
+def test_tokens_are_marked(code: str, spans: list[str]) -> None:
+    found = re.findall('<span class="([a-z]+)">(.*?)</span>', highlight(code))
+
+    assert [f"{name}:{html.unescape(text)}" for name, text in found] == spans
+
+
+def test_marking_tokens_changes_no_code(operations: list[Operation], guides: dict[str, Guide]) -> None:
+    examples = [each.example for each in operations]
+    examples += [example for guide in guides.values() for example in examples_of(guide)]
+    for text in (text for each in examples for text in [*each.languages.values(), each.response, "<script>'&amp;"]):
+        assert html.unescape(re.sub("</?span[^>]*>", "", highlight(text))) == text
+
+
+def test_a_guide_of_a_room_goes_with_the_room(app: Flask, anonymous: FlaskClient) -> None:
+    app.extensions["guides"].clear()
+
+    assert not {"/docs/webhooks", "/docs/agents"} & every_page(anonymous).keys()
+    assert anonymous.get("/docs/webhooks").status_code == 404
 
 
 def test_docs_is_404_without_a_description_and_the_settings_work(app: Flask, anonymous: FlaskClient) -> None:
     app.extensions.pop("openapi", None)
-    page = anonymous.get("/docs")
-
-    assert (page.status_code, page.content_type) == (404, "application/problem+json")
-    assert "no OpenAPI description" in page.json["detail"]
+    for path in "/docs", "/docs/errors", "/docs/api/companies", "/docs/search.json":
+        page = anonymous.get(path)
+        assert (page.status_code, page.content_type) == (404, "application/problem+json")
+        assert "no OpenAPI description" in page.json["detail"]
     assert anonymous.get("/settings/developer/sign-in").status_code == 200
 
 
-def test_the_start_page_redirects_to_docs_and_samples_use_the_requested_host(anonymous: FlaskClient) -> None:
-    assert anonymous.get("/").headers["Location"] == "/docs"
+@pytest.mark.parametrize(("path", "location"), [("/", "/docs"), ("/docs/quickstart", "http://localhost/docs")])
+def test_an_address_of_the_first_page_redirects_to_it(anonymous: FlaskClient, path: str, location: str) -> None:
+    assert anonymous.get(path).headers["Location"] == location
 
-    page = anonymous.get("/docs", headers={"Host": "crm.example:9000"})
-    assert "http://crm.example:9000/api/v1/companies" in page.text
-    assert "127.0.0.1" not in page.text
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert not re.search(r'(src|href)="(https?:)?//', page.text)
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors", "/docs/api/companies"])
+def test_a_slash_at_the_end_of_the_address_changes_nothing(anonymous: FlaskClient, path: str) -> None:
+    assert anonymous.get(f"{path}/").data == anonymous.get(path).data
 
 
 @pytest.mark.parametrize("host", ["my_host:8000", "xn--a", "[:::::::::]"])
 def test_samples_use_a_host_that_werkzeug_rejects(app: Flask, host: str) -> None:
     # The test client rejects such a host, so the app is called directly.
-    response = Response.from_app(app, create_environ("/docs") | {"HTTP_HOST": host})
+    response = Response.from_app(app, create_environ("/docs/api/companies") | {"HTTP_HOST": host})
 
     assert response.status_code == 200
     page = response.get_data(as_text=True)
-    assert f"curl -X GET &#34;http://{host}/api/v1/companies&#34;" in page
+    assert f'"http://{host}/api/v1/companies"' in page
     assert f"sent only to {host}." in page
 
 
-def test_browsers_cache_the_page_with_an_etag(anonymous: FlaskClient) -> None:
-    page = anonymous.get("/docs")
-    assert (page.status_code, page.content_type) == (200, "text/html; charset=utf-8")
+@pytest.mark.parametrize("path", ["/docs", "/docs/api/companies", "/docs/search.json"])
+def test_browsers_cache_a_page_with_an_etag(anonymous: FlaskClient, path: str) -> None:
+    page = anonymous.get(path)
+    assert page.status_code == 200
     assert page.headers["Cache-Control"] == "no-cache"
 
     kept = {"If-None-Match": page.headers["ETag"]}
-    again = anonymous.get("/docs", headers=kept)
+    again = anonymous.get(path, headers=kept)
     assert (again.status_code, again.data) == (304, b"")
-    assert anonymous.get("/docs", headers=kept | {"Host": "crm.example"}).status_code == 200
+    assert anonymous.get(path, headers=kept | {"Host": "crm.example"}).status_code == 200
+
+
+def test_who_is_signed_in_gets_the_quickstart_with_a_new_write_key(app: Flask, signed_in_client: FlaskClient) -> None:
+    page = signed_in_client.post(QUICKSTART, headers=SAME_ORIGIN)
+
+    assert (page.status_code, page.headers["Cache-Control"]) == (201, "no-store")
+    [key] = set(re.findall("cfk_[0-9A-Za-z]{36}", page.text))
+    assert page.text.count(key) > 6 and "Sign out" in page.text
+    record = app.test_client().get("/api/v1/keys/me", headers={"Authorization": f"Bearer {key}"}).json
+    assert (record["name"], record["scope"], record["expiresAt"] is None) == ("Quickstart", "write", False)
+    assert key not in signed_in_client.get("/docs").text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (SAME_ORIGIN, 303),
+        ({"Origin": "http://localhost"}, 303),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({}, 403),
+    ],
+)
+def test_nobody_else_gets_a_key(anonymous: FlaskClient, query: Query, headers: dict[str, str], status: int) -> None:
+    refused = anonymous.post(QUICKSTART, headers=headers)
+
+    assert (refused.status_code, "cfk_" in refused.text) == (status, False)
+    assert status != 303 or refused.headers["Location"] == "/settings/developer/sign-in"
+    assert query("SELECT id FROM api_keys") == []
+
+
+def test_another_site_gets_no_key_from_who_is_signed_in(signed_in_client: FlaskClient, query: Query) -> None:
+    for headers in {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}, {}:
+        assert signed_in_client.post(QUICKSTART, headers=headers).status_code == 403
+    assert len(query("SELECT id FROM api_keys")) == 1

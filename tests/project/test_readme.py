@@ -18,7 +18,6 @@ from flask.testing import FlaskClient
 from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "openapi" / "introduction.md").read_text(encoding="utf-8")
 EXAMPLE_ROWS = EXAMPLES.read_text(encoding="utf-8")
 # These commands start a server or install packages.
 NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
@@ -117,23 +116,6 @@ def test_every_example_prints_the_documented_response(start_server: Callable[...
     assert all(response for _command, response in rest)
     run_examples(rest, server, tmp_path, variables.command)
     assert server.stop(signal.SIGTERM) == 0
-
-
-def test_the_guide_to_history_prints_the_documented_responses(
-    start_server: Callable[..., LiveServer], tmp_path: Path
-) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed.")
-    server = start_server("serve", "--demo")
-    server.read_first_key()
-    section = GUIDE.partition("## History and undo\n")[2].partition("\n## ")[0]
-    [request_id] = set(re.findall(r'requestId": "(?!01)([\w-]+)', section))
-    deletion = 'curl -X DELETE -H "Authorization: Bearer YOUR_API_KEY" -H "X-Request-Id: '
-    deletion += f'{request_id}" {ADDRESS}/api/v1/contacts/contact-123'
-
-    found = examples(section)
-    assert len(found) == 3
-    run_examples([Example(deletion, ""), *found], server, tmp_path)
 
 
 def test_the_fixture_takes_back_what_each_test_did(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:

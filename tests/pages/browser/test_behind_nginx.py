@@ -21,6 +21,10 @@ def test_keys_are_created_in_the_browser_and_used_as_pasted(
     page = open_page(ignore_https_errors=True)
     page.goto(f"{nginx.address}{prefix}/")
     expect(page).to_have_url(f"{nginx.address}{prefix}/docs")
+    page.locator(".contents").get_by_role("link", name="Companies").click()
+    expect(page.locator("#listCompanies .copied:visible code").first).to_contain_text(
+        f'curl "{nginx.address}{prefix}/api'
+    )
     page.get_by_label("API key").fill(nginx.server.key)
     page.locator("#listCompanies .try summary").click()
     page.locator("#listCompanies .try button").click()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.tools
 
 
 def show_docs(page: Page, server: LiveServer) -> None:
-    page.goto(f"http://127.0.0.1:{server.port}/docs#listCompanies")
+    page.goto(f"http://127.0.0.1:{server.port}/docs/api/companies#listCompanies")
 
 
 def show_settings(page: Page, server: LiveServer) -> None:

@@ -1,0 +1,113 @@
+"""The reference: the object and the operations of each resource, read from the OpenAPI description."""
+
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from api.protocol import base_url
+from pages.samples import Example, Sample, write_json
+
+Part = dict[str, Any]
+PLACES = ("path", "query", "header")
+
+
+class Row(NamedTuple):
+    """A field or a parameter, with the example of a path parameter."""
+
+    name: str
+    type: str
+    description: str
+    required: bool
+    example: str = ""
+
+
+class Operation(NamedTuple):
+    """An operation; `about` is its OpenAPI object, `parameters` has a list for each place in a request."""
+
+    path: str
+    method: str
+    about: Part
+    parameters: dict[str, list[Row]]
+    filters: list[Row]
+    request_fields: list[Row]
+    request_body: str
+    response_fields: list[Row]
+    example: Example
+
+    @property
+    def name(self) -> str:
+        """The operation's id, which is that of its section."""
+        return str(self.about["operationId"])
+
+
+class Resource(NamedTuple):
+    """The operations of a tag, and the object that they return: its name, fields and JSON, empty if there is none."""
+
+    operations: list[Operation]
+    name: str
+    fields: list[Row]
+    example: str
+
+
+def read_resource(description: Any, tag: str) -> Resource:
+    """Return the operations of a tag. The object is that of the first one."""
+    operations = [read_operation(description, *each) for each in description.operations if tag in each[2]["tags"]]
+    content = content_of(next(iter(operations[0].about["responses"].values())))
+    name, _ = schema_of(description, content)
+    value = example_in(content)
+    value = value[0] if isinstance(value, list) else value
+    return Resource(operations, name, fields_of(description, content), write_json(value) if name else "")
+
+
+def read_operation(description: Any, path: str, method: str, about: Part) -> Operation:
+    """Return an operation of the description as the page shows it."""
+    status, answer = next(iter(about["responses"].items()))
+    request, response = content_of(about.get("requestBody", {})), content_of(answer)
+    response_fields = fields_of(description, response)
+    rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
+    address, names = base_url() + path, {field.name for field in response_fields}
+    for each in about["parameters"]:
+        name, type_ = each["name"], description.type_in_words(each["schema"])
+        is_filter = each["in"] == "query" and name.partition("[")[0] in names
+        example = each["example"] if each["in"] == "path" else ""
+        row = Row(name, type_, each["description"], each.get("required", False), example)
+        rows["filter" if is_filter else each["in"]].append(row)
+        address = address.replace(f"{{{name}}}", example)
+    groups = {place: rows[place] for place in PLACES}
+    value, is_file = example_in(response), response.get("schema", {}).get("format") == "binary"
+    body = example_in(request)
+    sample = Sample(method, address, body, returns_json=value is not None, is_file=is_file)
+    status = f"{status} {HTTPStatus(int(status)).phrase}"
+    example = Example(sample.languages, status, "", write_json(value) if value is not None else "")
+    body = write_json(body) if body is not None else ""
+    request_fields = fields_of(description, request)
+    return Operation(path, method, about, groups, rows["filter"], request_fields, body, response_fields, example)
+
+
+def content_of(part: Part) -> Part:
+    """Return the content of a request body or a response; empty without one."""
+    return next(iter(part.get("content", {}).values()), {})
+
+
+def example_in(content: Part) -> Any:
+    """Return the first example, or None."""
+    return content.get("example", next((each["value"] for each in content.get("examples", {}).values()), None))
+
+
+def schema_of(description: Any, content: Part) -> tuple[str, Part]:
+    """Return the name and the schema of an object, of those in an array, or of the first of several alternatives."""
+    name, schema = "", content.get("schema", {})
+    while {"oneOf", "anyOf", "items", "$ref"} & {*schema}:
+        name = schema.get("$ref", name).rpartition("/")[2]
+        alternatives = schema.get("oneOf") or schema.get("anyOf")
+        schema = alternatives[0] if alternatives else schema.get("items") or description.resolve(schema)
+    return name, schema
+
+
+def fields_of(description: Any, content: Part) -> list[Row]:
+    """Return the fields of the object in a request or a response."""
+    _, schema = schema_of(description, content)
+    required = schema.get("required", [])
+    return [
+        Row(name, description.type_in_words(each), each.get("description", ""), name in required)
+        for name, each in schema.get("properties", {}).items()
+    ]
