@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from itertools import chain
+from urllib.request import Request, urlopen
 
 import pytest
 from flask import Flask
@@ -23,10 +24,21 @@ from pages.samples import Example
 from tests.conftest import LiveServer, Query, send_request
 from tests.pages.conftest import SAME_ORIGIN
 
-INTERPRETERS: dict[str, tuple[str, ...]] = {
-    "curl": ("sh", "-euc"),
-    "Python": (sys.executable, "-c"),
-    "JavaScript": ("node", "--input-type=module", "-e"),
+# Commands that run each of their arguments as a program, and print END after each.
+END = "\x1e"
+RUN_ALL: dict[str, tuple[str, ...]] = {
+    "curl": ("sh", "-euc", "for each; do sh -euc \"$each\"; printf '\\036'; done", "sh"),
+    "Python": (
+        sys.executable,
+        "-c",
+        "import sys\nfor each in sys.argv[1:]:\n    exec(each, {})\n    print(end='\x1e')",
+    ),
+    "JavaScript": (
+        *("node", "--input-type=module", "-e"),
+        "for (const each of process.argv.slice(1)) {"
+        " await import(`data:text/javascript,${encodeURIComponent(each)}`); process.stdout.write('\x1e'); }",
+        "--",
+    ),
 }
 IN_EACH_LANGUAGE = pytest.mark.parametrize(
     "language", ["curl", *(pytest.param(name, marks=pytest.mark.tools) for name in ("Python", "JavaScript"))]
@@ -59,16 +71,18 @@ def examples_of(guide: Guide) -> list[Example]:
     return [part for section in guide.sections for part in section.parts if isinstance(part, Example)]
 
 
-def run_sample(server: LiveServer, language: str, text: str) -> str:
-    """Run a sample as pasted, with the server's key and address; return what it prints."""
-    needed = "curl" if language == "curl" else INTERPRETERS[language][0]
+def run_samples(server: LiveServer, language: str, texts: list[str]) -> list[str]:
+    """Run samples as pasted, with the server's key and address; return what each prints."""
+    needed = "curl" if language == "curl" else RUN_ALL[language][0]
     if shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed.")
-    text = text.replace("YOUR_API_KEY", server.key).replace("http://127.0.0.1:1/", f"http://127.0.0.1:{server.port}/")
-    command = [*INTERPRETERS[language], text]
-    completed = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, check=False, timeout=30)
-    assert completed.returncode == 0, text + completed.stderr
-    return completed.stdout
+    address = f"http://127.0.0.1:{server.port}/"
+    texts = [text.replace("YOUR_API_KEY", server.key).replace("http://127.0.0.1:1/", address) for text in texts]
+    command = [*RUN_ALL[language], *texts]
+    completed = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, check=False, timeout=100)
+    *printed, last = completed.stdout.split(END)
+    assert completed.returncode == 0, f"{texts[len(printed)]}\n{last}\n{completed.stderr}"
+    return printed
 
 
 @IN_EACH_LANGUAGE
@@ -82,17 +96,17 @@ def test_every_sample_works_as_pasted_on_demo_data(
     hook = {"url": "http://127.0.0.1:1/", "events": ["company.forgotten"]}
     hook = json.loads(send_request(server, "/api/v1/webhooks", hook)[1])
     # The request of the sample is not there to be reverted.
-    send_request(server, "/api/v1/contacts", {"name": "to be reverted"})
-    change = json.loads(send_request(server, "/api/v1/changes?limit=1000")[1])[-1]
+    contact = json.loads(send_request(server, "/api/v1/contacts", {"name": "to be reverted"})[1])
+    [change] = json.loads(send_request(server, f"/api/v1/changes?id={contact['id']}")[1])
     [reverted] = [json.loads(each.request_body)["requestId"] for each in operations if each.path.endswith("/revert")]
     assert len(operations) > 20
 
     # Deletions and erasures come last, because the other samples need the rows.
-    for operation in sorted(operations, key=lambda each: (each.path.endswith("/forget"), each.method == "DELETE")):
-        text = operation.example.languages[language].replace(reverted, change["requestId"])
-        text = re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text)
-        text = re.sub("/webhooks/[^\"'/]+", f"/webhooks/{hook['id']}", text)
-        printed = run_sample(server, language, text)
+    operations.sort(key=lambda each: (each.path.endswith("/forget"), each.method == "DELETE"))
+    texts = [each.example.languages[language].replace(reverted, change["requestId"]) for each in operations]
+    texts = [re.sub('/keys/(?!me["])[^"\'/]+', f"/keys/{created['id']}", text) for text in texts]
+    texts = [re.sub("/webhooks/[^\"'/]+", f"/webhooks/{hook['id']}", text) for text in texts]
+    for operation, printed in zip(operations, run_samples(server, language, texts), strict=True):
         assert bool(printed) == (language != "curl" or bool(operation.example.response)), operation.path
 
     assert server.stop(signal.SIGTERM) == 0
@@ -125,30 +139,45 @@ def check_printed(example: Example, printed: str) -> None:
     assert json.loads(mask(printed) or "0") == json.loads(mask(example.response) or "0")
 
 
-@IN_EACH_LANGUAGE
+def read_version(server: LiveServer) -> int:
+    """Return the number of the last change."""
+    url = f"http://127.0.0.1:{server.port}/api/v1/keys/me"
+    with urlopen(Request(url, headers={"Authorization": f"Bearer {server.key}"})) as response:
+        return int(response.headers["Dataset-Version"])
+
+
 def test_every_example_of_the_guides_prints_the_response_beside_it(
-    start_server: Callable[..., LiveServer], guides: dict[str, Guide], language: str
+    start_server: Callable[..., LiveServer], guides: dict[str, Guide]
 ) -> None:
     server, expected = start_server("serve", "--demo"), []
     server.read_first_key()
     for guide in guides.values():
-        start = json.loads(send_request(server, "/api/v1/changes?limit=1000")[1])[-1]["seq"]
-        expected.append("200")
-        for example in examples_of(guide):
-            if language not in example.languages:
-                continue
-            printed = run_sample(server, language, add_to_versions(start - VERSION, example.languages[language]))
-            expected.append(example.status[:3])
-            if language == "curl":
-                texts = (add_to_versions(start - VERSION, text) for text in (example.headers, example.response))
-                check_printed(Example({}, "", *texts), printed)
-        # Each guide begins with the demo data.
+        # Each guide begins with the demo data, but the numbers of changes go on.
+        start, examples = read_version(server), [each for each in examples_of(guide) if each.status]
+        texts = [add_to_versions(start - VERSION, each.languages["curl"]) for each in examples]
+        for example, printed in zip(examples, run_samples(server, "curl", texts), strict=True):
+            shown = (add_to_versions(start - VERSION, text) for text in (example.headers, example.response))
+            check_printed(Example({}, "", *shown), printed)
         send_request(server, "/api/v1/changes/revert", {"to": start})
-        expected.append("200")
+        expected += ["200", *(each.status[:3] for each in examples), "200"]
 
+    assert len(expected) > 40
     assert server.stop(signal.SIGTERM) == 0
-    if language == "curl":
-        assert re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log) == expected
+    assert re.findall("/api/v1/[^ ]+ ([0-9]{3}) ", server.log) == expected
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("language", ["Python", "JavaScript"])
+def test_the_examples_of_the_guides_work_as_pasted_in_other_languages(
+    start_server: Callable[..., LiveServer], guides: dict[str, Guide], language: str
+) -> None:
+    server = start_server("serve", "--demo")
+    server.read_first_key()
+    examples = [each for guide in guides.values() for each in examples_of(guide) if language in each.languages]
+
+    texts = [each.languages[language] for each in examples]
+    for example, printed in zip(examples, run_samples(server, language, texts), strict=True):
+        assert printed or not example.status
 
 
 def test_a_page_shows_every_operation_field_and_status_of_its_resource(
