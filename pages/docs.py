@@ -4,6 +4,7 @@ import json
 import re
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from flask import Blueprint, Response, abort, current_app, g, redirect, render_template, request, url_for
@@ -90,15 +91,12 @@ def show_search_index() -> Response:
             text = " ".join(part for part in section.parts if isinstance(part, str))
             entries.append((url, section.title or guide.title, guide.title if section.title else "Guide", text))
     for tag, about in read_tags().items():
-        resource = read_resource(get_description(), tag)
-        url, text = url_for("pages.docs.show_resource", tag=tag), words_of(resource.fields)
-        entries.append((url, tag.capitalize(), "Reference", f"{about} {text}"))
+        resource, url = read_resource(get_description(), tag), url_for("pages.docs.show_resource", tag=tag)
+        entries.append((url, tag.capitalize(), "Reference", f"{about} {words_of(resource.fields)}"))
         for each in resource.operations:
-            text = words_of([*each.request_fields, *(row for rows in each.parameters.values() for row in rows)])
-            address = f"{each.method} {each.path}"
-            entries.append(
-                (f"{url}#{each.name}", each.about["summary"], address, f"{each.about['description']} {text}")
-            )
+            words = words_of([*chain(*each.parameters.values()), *each.request_fields])
+            entry = (each.about["summary"], f"{each.method} {each.path}", f"{each.about['description']} {words}")
+            entries.append((f"{url}#{each.name}", *entry))
     return text_response(json.dumps(entries, ensure_ascii=False), "application/json")
 
 

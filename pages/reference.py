@@ -7,7 +7,6 @@ from api.protocol import base_url
 from pages.samples import Example, Sample, write_json
 
 Part = dict[str, Any]
-PLACES = ("path", "query", "header")
 
 
 class Row(NamedTuple):
@@ -21,8 +20,9 @@ class Row(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """An operation; `about` is its OpenAPI object, `parameters` has a list for each place in a request."""
+    """An operation by its id; `about` is its OpenAPI object, `parameters` has a list for each place in a request."""
 
+    name: str
     path: str
     method: str
     about: Part
@@ -32,11 +32,6 @@ class Operation(NamedTuple):
     request_body: str
     response_fields: list[Row]
     example: Example
-
-    @property
-    def name(self) -> str:
-        """The operation's id, which is that of its section."""
-        return str(self.about["operationId"])
 
 
 class Resource(NamedTuple):
@@ -60,27 +55,25 @@ def read_resource(description: Any, tag: str) -> Resource:
 
 def read_operation(description: Any, path: str, method: str, about: Part) -> Operation:
     """Return an operation of the description as the page shows it."""
-    status, answer = next(iter(about["responses"].items()))
-    request, response = content_of(about.get("requestBody", {})), content_of(answer)
-    response_fields = fields_of(description, response)
     rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
-    address, names = base_url() + path, {field.name for field in response_fields}
+    address = base_url() + path
     for each in about["parameters"]:
         name, type_ = each["name"], description.type_in_words(each["schema"])
-        is_filter = each["in"] == "query" and name.partition("[")[0] in names
+        is_filter = each["schema"].get("type") == "array" or "[" in name
         example = each["example"] if each["in"] == "path" else ""
         row = Row(name, type_, each["description"], each.get("required", False), example)
         rows["filter" if is_filter else each["in"]].append(row)
         address = address.replace(f"{{{name}}}", example)
-    groups = {place: rows[place] for place in PLACES}
-    value, is_file = example_in(response), response.get("schema", {}).get("format") == "binary"
-    body = example_in(request)
-    sample = Sample(method, address, body, returns_json=value is not None, is_file=is_file)
+    status, answer = next(iter(about["responses"].items()))
+    request, response = content_of(about.get("requestBody", {})), content_of(answer)
+    body, value = example_in(request), example_in(response)
+    is_file = response.get("schema", {}).get("format") == "binary"
+    sample = Sample(method, address, body, {}, returns_json=value is not None, is_file=is_file)
     status = f"{status} {HTTPStatus(int(status)).phrase}"
     example = Example(sample.languages, status, "", write_json(value) if value is not None else "")
-    body = write_json(body) if body is not None else ""
-    request_fields = fields_of(description, request)
-    return Operation(path, method, about, groups, rows["filter"], request_fields, body, response_fields, example)
+    fields = fields_of(description, request), write_json(body) if body is not None else ""
+    head = about["operationId"], path, method, about, rows, rows.pop("filter")
+    return Operation(*head, *fields, fields_of(description, response), example)
 
 
 def content_of(part: Part) -> Part:

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from textwrap import indent
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 AUTHORIZATION = "Bearer YOUR_API_KEY"
@@ -15,11 +14,10 @@ CODE_BLOCKS = re.compile(r"((?:^```\w+\n.*?^```\n?)+)", re.M | re.S)
 LANGUAGES = {"sh": "Shell", "json": "JSON", "python": "Python", "js": "JavaScript"}
 CONSTANT = re.compile(r'("(?:\\.|[^"\\])*")|true|false|null')
 CONSTANTS = {"true": "True", "false": "False", "null": "None"}
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Sample(NamedTuple):
-    """A request to show: its method, its URL, its JSON body or None, and its headers.
+    """A request to show: its method, its URL, its JSON body or None, and its own headers.
 
     The program prints the headers of the response that `shows` names, then its JSON, or saves it as a file, or prints
     its status code. A refusal ends the program with an error, unless `is_refused` says that it is to be shown.
@@ -27,8 +25,8 @@ class Sample(NamedTuple):
 
     method: str
     url: str
-    body: Any = None
-    headers: Mapping[str, str] = NO_HEADERS
+    body: Any
+    headers: dict[str, str]
     returns_json: bool = True
     is_file: bool = False
     shows: tuple[str, ...] = ()
@@ -61,12 +59,7 @@ def read_parts(text: str) -> Iterator[str | Example]:
         elif blocks[0][0] == "http":
             yield read_example(blocks[0][1])
         else:
-            yield Example(
-                {
-                    LANGUAGES[kind]: write_json(json.loads(code)) if kind == "json" else code.strip()
-                    for kind, code in blocks
-                }
-            )
+            yield Example({LANGUAGES[kind]: code.strip() for kind, code in blocks})
 
 
 def read_example(text: str) -> Example:
@@ -80,8 +73,8 @@ def read_example(text: str) -> Example:
     sample = Sample(
         method,
         url,
-        body=json.loads(body) if body else None,
-        headers=dict(each.split(": ", 1) for each in headers),
+        json.loads(body) if body else None,
+        dict(each.split(": ", 1) for each in headers),
         returns_json=bool(answer),
         shows=tuple(each.partition(":")[0] for each in shown),
         is_refused=status >= "4",
@@ -94,11 +87,10 @@ def write_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def write_headers(sample: Sample, is_json: bool, width: int) -> str:
-    """Return the headers of a request as an object of Python and JavaScript, on one line if there is only one."""
-    content_type = {"Content-Type": "application/json"} if is_json else {}
-    headers = {"Authorization": AUTHORIZATION, **content_type, **sample.headers}
-    return json.dumps(headers, indent=width if len(headers) > 1 else None)
+def headers_of(sample: Sample, names_type: bool = True) -> dict[str, str]:
+    """Return all headers of a request; with `names_type`, also the type of its body."""
+    content_type = {"Content-Type": "application/json"} if names_type and sample.body is not None else {}
+    return {"Authorization": AUTHORIZATION, **content_type, **sample.headers}
 
 
 def write_curl(sample: Sample) -> str:
@@ -106,20 +98,18 @@ def write_curl(sample: Sample) -> str:
     # Without -g, brackets in a URL are a pattern.
     options = f"{' -g' if '[' in sample.url else ''}{' -i' if sample.shows else ''}"
     method = f" -X {sample.method}" if sample.method != "GET" else ""
-    lines = [f'curl{options}{method} "{sample.url}"', f'-H "Authorization: {AUTHORIZATION}"']
-    lines += [
-        f"-H '{name}: {value}'" if '"' in value else f'-H "{name}: {value}"' for name, value in sample.headers.items()
-    ]
+    headers = [f"-H {json.dumps(': '.join(each))}" for each in headers_of(sample).items()]
+    lines = [f'curl{options}{method} "{sample.url}"', *headers]
     if sample.body is not None:
         body = write_json(sample.body).replace("'", r"'\''").replace("\n", "\n  ")
-        lines += ['-H "Content-Type: application/json"', f"-d '{body}'"]
+        lines.append(f"-d '{body}'")
     lines += [f"--output {FILE}"] if sample.is_file else []
     return " \\\n  ".join(lines)
 
 
 def write_python(sample: Sample) -> str:
     """Return the request as a Python program with the requests package."""
-    arguments = [json.dumps(sample.url), f"headers={write_headers(sample, False, 4)}"]
+    arguments = [json.dumps(sample.url), f"headers={json.dumps(headers_of(sample, False))}"]
     if sample.body is not None:
         # What JSON and Python write in another way, outside of texts.
         body = json.dumps(sample.body, indent=4, ensure_ascii=False)
@@ -136,7 +126,7 @@ def write_python(sample: Sample) -> str:
 def write_javascript(sample: Sample) -> str:
     """Return the request as a JavaScript program for browsers and Node.js."""
     options = [f'method: "{sample.method}"'] if sample.method != "GET" else []
-    options.append(f"headers: {write_headers(sample, sample.body is not None, 2)}")
+    options.append(f"headers: {json.dumps(headers_of(sample), indent=2 if sample.body else None)}")
     if sample.body is not None:
         options.append(f"body: JSON.stringify({write_json(sample.body)})")
     result = "await response.json()" if sample.returns_json else "response.status"

@@ -77,23 +77,35 @@ function markSection() {
 }
 addEventListener("scroll", markSection, { passive: true });
 markSection();
+// Where the contents are taller than the window, they show the sections of this page.
+const current = contents.querySelector("[aria-current=page]").parentElement;
+contents.scrollTop = current.offsetTop + current.offsetHeight + 16 - contents.clientHeight;
 
 // Examples: the address that the page was loaded from, and the language that was chosen last.
 if (location.protocol === "https:") {
-  find("pre code, pre code span").forEach(({ childNodes }) =>
+  find("code, code span").forEach(({ childNodes }) =>
     childNodes.forEach((node) => node.nodeType === 3 && (node.data = node.data.replaceAll(`http://${location.host}`, location.origin))),
   );
 }
 const choose = (language) => find(`input[value="${language}"]`).forEach((each) => (each.checked = true));
-if (localStorage.language) choose(localStorage.language);
+// Browsers that keep nothing refuse to name their storage.
+const stored = (name) => {
+  try {
+    return window[name];
+  } catch {
+    return {};
+  }
+};
+const { language } = stored("localStorage");
+if (language) choose(language);
 document.addEventListener("change", ({ target }) => {
   if (target.type !== "radio") return;
   const before = target.getBoundingClientRect().top;
-  choose((localStorage.language = target.value));
+  choose((stored("localStorage").language = target.value));
   // The examples above may have changed their height: keep the clicked label in place.
   scrollBy(0, target.getBoundingClientRect().top - before);
 });
 
 // A key that was made for the quickstart is there for “Try it” on the other pages, until the tab is closed.
 const newKey = document.getElementById("new-key");
-if (newKey) sessionStorage.apiKey = newKey.textContent;
+if (newKey) stored("sessionStorage").apiKey = newKey.textContent;

@@ -5,8 +5,8 @@ const shownHeaders = ["Dataset-Id", "Dataset-Version", "ETag", "Link", "Location
 const longest = 20_000;
 
 document.querySelectorAll(".key, .try").forEach((form) => (form.hidden = false));
-key.value = sessionStorage.apiKey ?? "";
-key.addEventListener("input", () => (sessionStorage.apiKey = key.value.trim()));
+key.value = stored("sessionStorage").apiKey ?? "";
+key.addEventListener("input", () => (stored("sessionStorage").apiKey = key.value.trim()));
 key.form.addEventListener("submit", (event) => event.preventDefault());
 
 function pretty(text) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,22 @@ from tests.pages.browser.conftest import DESKTOP, PHONE, WIDTHS_AND_SCHEMES, Ope
 from tests.pages.browser.test_settings_page import sign_in
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.tools
 
 TALLEST = 8_000
 # One page of each kind.
 PAGES = ("", "/errors", "/api/companies")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Return one server with demo data for all tests of this file."""
+    server = LiveServer(tmp_path_factory.mktemp("demo"), "serve", "--demo")
+    server.read_first_key()
+    yield server
+    server.close()
 
 
 def open_docs(page: Page, server: LiveServer, path: str = "") -> None:
@@ -85,6 +95,9 @@ def test_every_kind_of_request_can_be_sent_with_a_key(page: Page, demo: LiveServ
     page.locator("#deleteCompany .try").get_by_text("Dry run").click()
     assert "\n204 " in response_of(page, "deleteCompany")
     assert "\n404 " in response_of(page, "getCompany")
+    page.locator("#replaceCompany .try").get_by_text("Dry run").click()
+    assert "\n201 " in response_of(page, "replaceCompany")
+    assert "\n200 " in response_of(page, "getCompany")
     check_layout(page, "docs-tried")
 
     open_docs(page, demo, "/api/changes")
@@ -192,3 +205,16 @@ def test_the_menu_of_a_phone_closes_after_a_choice(open_page: OpenPage, demo: Li
 
     expect(page.locator("#docs-contents")).to_be_hidden()
     expect(page.get_by_role("heading", name="Delete a contact")).to_be_in_viewport()
+
+
+def test_samples_have_https_where_the_page_came_by_it(page: Page, demo: LiveServer) -> None:
+    # As behind a proxy with TLS that the server knows nothing of.
+    def answer(route: Route) -> None:
+        address = route.request.url.replace("https://crm.example/", f"http://127.0.0.1:{demo.port}/")
+        route.fulfill(response=route.fetch(url=address, headers={**route.request.headers, "host": "crm.example"}))
+
+    page.route("https://crm.example/**", answer)
+    page.goto("https://crm.example/docs")
+
+    expect(page.locator("#send-a-request .copied code").first).to_contain_text('curl "https://crm.example/api/v1/')
+    assert "http://crm.example" not in page.content()
