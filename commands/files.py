@@ -1,10 +1,14 @@
 """`export` and `import`, the commands of the room transfer."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from commands.group import open_app, print_counts, print_undo, setting_options
+from formats.errors import CONTROL, escape_control
+from schemas import RESOURCES
 
 
 @click.command("export")
@@ -21,14 +25,50 @@ def export_command(folder: Path, form: str, **options: str | None) -> None:
 
 @click.command("import")
 @click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@click.option("--as", "resource", type=click.Choice(list(RESOURCES)), help="What the rows of the file are.")
+@click.option("--map", "map_name", metavar="MAP", help="hubspot, salesforce, …, or a TOML file: the columns' fields.")
+@click.option("--match", metavar="FIELD", default="", help="Update the row with the same value in this field.")
+@click.option("--timezone", metavar="ZONE", default="", help="Of times without an offset, as in Europe/Berlin.")
+@click.option("--day-first/--month-first", default=None, help="What 04/05/2024 means.")
+@click.option("--notes-from", metavar="COLUMN", multiple=True, help="Add a column to the notes; can be repeated.")
+@click.option("--encoding", metavar="NAME", default="", help="As in windows-1252, if it isn't UTF-8 or UTF-16.")
+@click.option("--dry-run", is_flag=True, help="Show the first rows and all that is wrong, and store nothing.")
 @setting_options("database_url")
-def import_command(path: Path, **options: str | None) -> None:
+def import_command(path: Path, map_name: str | None, database_url: str | None, **chosen: Any) -> None:
     """Store the rows of a file of NDJSON or CSV, or of a folder of files; rows with a known id are updated."""
     from transfer.imports import InvalidFile, import_rows
+    from transfer.maps import InvalidMap, Options, load_map
 
+    options = {"database_url": database_url}
     with open_app(options):
         try:
-            print_counts("Stored", import_rows(path))
-            print_undo(options)
-        except InvalidFile as error:
-            raise click.ClickException(str(error)) from None
+            reports = import_rows(path, Options(found=load_map(map_name) if map_name else None, **chosen))
+        except (InvalidFile, InvalidMap) as error:
+            raise click.ClickException(escape_control(str(error))) from None
+        print_reports(reports, "Would store" if chosen["dry_run"] else "Stored")
+        if any(report.faults for report in reports):
+            raise click.ClickException("With these faults, nothing would be stored.")
+        print_undo(options)
+
+
+def print_reports(reports: list[Any], verb: str) -> None:
+    """Print the numbers of rows and the columns left out to standard error; of a dry run first its rows and faults."""
+    counts = dict[str, int]()
+    for report in reports:
+        for row in report.rows.values():
+            # A terminal obeys control characters, of which JSON escapes only some.
+            click.echo(re.sub(f"[{CONTROL}]", lambda found: f"\\u{ord(found[0]):04x}", row))
+        for line, fault in report.faults:
+            click.echo(escape_control(f"line {line}: {fault}"), err=True)
+        counts[report.resource] = report.count
+        if report.companies.created:
+            counts["companies"] = counts.get("companies", 0) + report.companies.created
+    print_counts(verb, counts)
+    for report in reports:
+        if report.left_out:
+            hint = (
+                " --notes-from COLUMN adds a column to the notes."
+                if "notes" in RESOURCES[report.resource].fields
+                else ""
+            )
+            click.echo(escape_control(f"Left out: {', '.join(report.left_out)}.{hint}"), err=True)

@@ -53,8 +53,10 @@ def bulk_indexing(execute: Callable[..., Any], table: Any) -> Iterator[None]:
     execute(index_triggers(name, columns, f"OLD.number <= {last}")[f"{index}_update"])
     # Room for the pages of all indexes, into which rows fall at random.
     execute("PRAGMA cache_size = -65536")
-    yield
-    execute("PRAGMA cache_size = -2000")
+    try:
+        yield
+    finally:
+        execute("PRAGMA cache_size = -2000")
     execute(f"INSERT INTO {index} (rowid, {names}) SELECT number, {names} FROM {name} WHERE number > {last}")
     execute(f"DROP TRIGGER {index}_update")
     for trigger in f"{index}_insert", f"{index}_update":

@@ -1,16 +1,27 @@
-"""The cells of a CSV file: text as it is, other values as JSON; an empty cell for null, a quoted one for empty text."""
+"""The cells of a CSV file: text as it is, other values as JSON; an empty cell for null, a quoted one for empty text.
+
+Texts of other programs are parsed more freely: local times, dates, lists of tags, domains, numbers with commas.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError, missing
 
 from formats.json_text import InvalidJSON, encode_json, parse_json
-from formats.values import BOOLEAN, TEXT, TIME
+from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, format_time
+from schemas import ID, URL, is_email_address
+from transfer.maps import InvalidMap
 
 BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+
+Cells = Sequence[str | None]
+# The public name of each field, and the function from a row's cells to its JSON value, or `missing`.
+Columns = list[tuple[str, Callable[[Cells], Any]]]
 
 
 def format_cell(value: Any) -> str:
@@ -23,16 +34,18 @@ def format_cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def cell_parser(field: Any) -> Callable[[str | None], Any]:
-    """Return the function that parses a field's cells to JSON values; invalid cells are left to the field.
+def cell_parser(field: Any, index: int) -> Callable[[Cells], Any]:
+    """Return the function from a row to the JSON value of the cell of a field; invalid cells are left to the field.
 
     A blank cell is null, or `missing` where the field can't be null.
     """
     is_text, is_boolean = field.format in {TEXT, TIME}, field.format is BOOLEAN
+    blank = None if field.allow_none else missing
 
-    def parse(cell: str | None) -> Any:
+    def parse(row: Cells) -> Any:
+        cell = row[index]
         if cell is None or (not cell.strip() and is_invalid(field, cell)):
-            return None if field.allow_none else missing
+            return blank
         if is_text:
             return cell
         if is_boolean:
@@ -51,3 +64,92 @@ def is_invalid(field: Any, value: Any) -> bool:
     except ValidationError:
         return True
     return False
+
+
+def text_parser(
+    field: Any, get: Callable[[Any], Any], meanings: Mapping[str, Any], parse_time: Callable[[str], str]
+) -> Callable[[Any], Any]:
+    """Return the function from a row to a field's JSON value; `get` returns a text of another program, or a constant.
+
+    A blank text is null, or `missing`. `meanings` has the values of texts in any letter case, and of others by "*".
+    What parse_time() raises passes; other invalid texts are left to the field.
+    """
+    known = {text.casefold(): value for text, value in meanings.items()}
+    parsers = {BOOLEAN: lambda text: BOOLEANS.get(text.lower(), text), TAGS: parse_tags, TIME: parse_time}
+    parsers |= {AMOUNT: parse_number, INTEGER: parse_number}
+    rules = {URL: first_url, ID: first_word, is_email_address: first_word}
+    parse = parsers.get(field.format) or next((rules[rule] for rule in rules if rule in field.validators), str)
+    blank = None if field.allow_none else missing
+
+    def parse_row(row: Any) -> Any:
+        text = get(row)
+        if known and text != "":
+            text = known.get(str(text).casefold(), known.get("*", text))
+        return blank if text == "" else parse(text) if isinstance(text, str) else text
+
+    return parse_row
+
+
+def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | None) -> Callable[[str], str]:
+    """Return the function that parses times of ISO 8601 or of the formats `dates`; without an offset, of the zone."""
+    # A year in front is always clear.
+    clear = [form for form in dates if day_first is None or form.startswith("%Y") or "%m" not in form]
+    forms = [form for form in dates if form in clear or (form.find("%d") < form.find("%m")) == day_first]
+
+    @lru_cache(10_000)
+    def parse(text: str) -> str:
+        time = parse_local_time(text, forms)
+        if not (zone or time.tzinfo):
+            hint = "choose a time zone (--timezone, as in Europe/Berlin)"
+            raise InvalidMap(f"Times such as {text} have no offset from UTC: {hint}.")
+        with suppress(OverflowError):
+            return format_time(time.replace(tzinfo=time.tzinfo or zone))
+        return text
+
+    return parse
+
+
+def parse_local_time(text: str, forms: Sequence[str]) -> datetime:
+    """Return a time of ISO 8601, or of one of the formats.
+
+    Raises ValidationError for what is no time, and InvalidMap for a day and a month that can't be told apart.
+    """
+    with suppress(ValueError):
+        return datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))
+    times = set[datetime]()
+    for form in forms:
+        with suppress(ValueError):
+            times.add(datetime.strptime(text, form))
+    if not times:
+        raise ValidationError("Must be a time as in 2024-01-15 10:30, or in a format that the map names (dates).")
+    if len(times) > 1:
+        shown = f"{min(times):%Y-%m-%d} or {max(times):%Y-%m-%d}"
+        raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
+    return times.pop()
+
+
+def parse_tags(text: str) -> Any:
+    """Return the tags of a JSON array, or of a list with commas or semicolons, each once."""
+    if text.startswith("["):
+        with suppress(InvalidJSON):
+            return parse_json(text.encode())
+    return list(dict.fromkeys(tag for each in re.split("[,;]", text) if (tag := each.strip())))
+
+
+def parse_number(text: str) -> Any:
+    """Return a number, also with commas between thousands, as in 250,000.50."""
+    plain = text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
+    with suppress(InvalidJSON):
+        return parse_json(plain.encode())
+    return text
+
+
+def first_word(text: str) -> str:
+    """Return the first of several ids or e-mail addresses, as in 9001;9002."""
+    return text.replace(",", ";").partition(";")[0].strip()
+
+
+def first_url(text: str) -> str:
+    """Return the first of several URLs; a domain becomes one."""
+    first = re.split(r"[;,]\s", text)[0]
+    return first if "://" in first else f"https://{first}"

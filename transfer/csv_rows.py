@@ -4,14 +4,17 @@ The csv module of Python before 3.13 can't tell an empty cell from "", and its e
 """
 
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, lookup
 from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from itertools import chain, count
 
+from transfer.maps import InvalidMap
+
 # Many times the longest row that a schema accepts.
 MAX_ROW_LENGTH = 2**20
 SAVE = "save the file as CSV UTF-8."
+NAME_IT = "choose that encoding (--encoding windows-1252)"
 
 
 class InvalidLine(Exception):
@@ -22,8 +25,16 @@ class InvalidLine(Exception):
         self.line = line
 
 
-def decode(file: BufferedReader) -> TextIOWrapper:
-    """Return a file as text: UTF-16 if it has that byte order mark, else UTF-8; invalid bytes become surrogates."""
+def decode(file: BufferedReader, encoding: str = "") -> TextIOWrapper:
+    """Return a file as text: UTF-16 if it has that byte order mark, else UTF-8; invalid bytes become surrogates.
+
+    Another encoding must be named. Raises InvalidMap for an unknown name.
+    """
+    try:
+        if encoding and lookup(encoding).name not in {"utf-8", "utf-16"}:
+            return TextIOWrapper(file, encoding, newline="")
+    except LookupError:
+        raise InvalidMap(f"{encoding} is not a known encoding of texts. Write it as in windows-1252.") from None
     is_utf_16 = file.peek(2)[:2] in {BOM_UTF16_LE, BOM_UTF16_BE}
     encoding, errors = ("utf-16", "surrogatepass") if is_utf_16 else ("utf-8-sig", "surrogateescape")
     return TextIOWrapper(file, encoding, errors, newline="")
@@ -54,10 +65,11 @@ def read_lines(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
         try:
             line = text.readline(MAX_ROW_LENGTH + 1)
         except UnicodeDecodeError:
-            raise InvalidLine(number, f"The text is not UTF-16: {SAVE}") from None
+            raise InvalidLine(number, f"The text is not {text.encoding.upper()}: {SAVE}") from None
         if not line.isascii() and re.search("[\ud800-\udfff]", line):
-            name = "UTF-16" if text.encoding == "utf-16" else "UTF-8, but perhaps Windows-1252"
-            raise InvalidLine(number, f"The text is not {name}: {SAVE}")
+            if text.encoding != "utf-8-sig":
+                raise InvalidLine(number, f"The text is not {text.encoding.upper()}: {SAVE}")
+            raise InvalidLine(number, f"The text is not UTF-8, but perhaps Windows-1252: {NAME_IT}, or {SAVE}")
         if not line:
             break
         yield number, line

@@ -1,174 +1,200 @@
 """`import`: the rows of files, of `export` or of other programs."""
 
-from codecs import BOM_UTF8
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
-from io import TextIOWrapper
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
-from marshmallow import ValidationError, missing
 
-from api.resources import ENDPOINTS
+from api.read_views import read_row
+from api.resources import ENDPOINTS, Endpoint
 from api.write_views import find_matches
 from database import backend
 from database.columns import now
 from database.connection import connection, execute_many, write_transaction
 from database.statement import insert_statement
-from formats.errors import escape_control, first_error, suggest
-from formats.json_text import InvalidJSON, parse_json
+from formats.errors import MAX_ERRORS, escape_control, pointers
 from formats.progress import progress_bar
-from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
-from transfer.cells import cell_parser
-from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine, decode, read_rows
+from schemas import RESOURCES
+from transfer.columns import Header, guess, mapped_columns, plain_columns
+from transfer.companies import COMPANIES, Companies
+from transfer.csv_rows import InvalidLine, decode, read_rows
+from transfer.maps import InvalidMap, Options
+from transfer.records import Record, Rows, before_footer, parse_ndjson, parse_records, row_converter
 
 ROWS_A_STEP = 1_000
+# The rows that a dry run shows.
+MAX_SHOWN = 10
 
 
 class InvalidFile(Exception):
     """A file can't be imported; the message names the file, the line and the field."""
 
 
-class Record(NamedTuple):
-    """A row of a file: the number of its first line, its values, and the names of those that the file has."""
+@dataclass
+class Report:
+    """What an import stored, or would store: the numbers of rows, and of companies that were created for them.
 
-    line: int
-    values: dict[str, Any]
-    sent: frozenset[str]
+    A dry run lists the first rows as they would be, as JSON, and the first faults with their lines.
+    """
+
+    resource: str
+    is_dry: bool
+    count: int = 0
+    companies: Companies = field(default_factory=Companies)
+    left_out: list[str] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+
+    def refuse(self, line: int, messages: Any) -> None:
+        """Note the faults of a line in a dry run; raise InvalidLine for the first one that can't be noted.
+
+        A missing field is the last, because an unknown name may explain it.
+        """
+        for error in sorted(pointers(messages), key=lambda error: error["detail"] == "Is required."):
+            name = error["pointer"][1:].replace("~1", "/").replace("~0", "~")
+            message = f"{name}: {error['detail']}".removeprefix(": ")
+            if not self.is_dry or len(self.faults) + 1 >= MAX_ERRORS:
+                raise InvalidLine(line, message)
+            self.faults.append((line, message))
 
 
-def import_rows(path: Path) -> dict[str, int]:
-    """Store the rows of a file, or of a folder's files; return the number of rows of each resource.
+def import_rows(path: Path, options: Options) -> list[Report]:
+    """Store the rows of a file, or of a folder's files; return a report of each.
 
     A row with a known id is updated; fields that the file doesn't have stay. Raises InvalidFile, and stores nothing of
     that file.
     """
+    return [import_path(file, options) for file in find_files(path, options)]
+
+
+def import_path(file: Path, options: Options) -> Report:
+    """Store the rows of a file; return a report. Raises InvalidFile."""
+    report = Report(options.resource or ("" if options.found else file.stem), options.dry_run)
+    try:
+        with file.open("rb") as opened, progress_bar(file.stem, file.stat().st_size) as bar:
+            is_ndjson = file.suffix == ".ndjson"
+            import_file(opened, report, options, is_ndjson, lambda: bar.update(opened.tell() - bar.pos))
+    except InvalidLine as error:
+        raise InvalidFile(escape_control(f"{file}, line {error.line}: {error}")) from None
+    except InvalidMap as error:
+        raise InvalidFile(escape_control(f"{file}: {error}")) from None
+    return report
+
+
+def find_files(path: Path, options: Options) -> list[Path]:
+    """Return the files to import. Raises InvalidFile for a name that doesn't say what is in the file."""
+    if options.found or options.resource:
+        if path.is_dir():
+            raise InvalidFile(f"{path} is a folder: --as and --map are for one file.")
+        return [path]
     files = [path / f"{name}.{form}" for name in RESOURCES for form in ("ndjson", "csv")] if path.is_dir() else [path]
     found = [file for file in files if file.is_file()]
     if not found or any(file.stem not in RESOURCES or file.suffix not in {".ndjson", ".csv"} for file in found):
         names = ", ".join(f"{name}.csv" for name in RESOURCES)
-        raise InvalidFile(f"{path} must be one of {names}, with these letters, or .ndjson, or a folder of such files.")
-    counts = {}
-    for file in found:
+        hint = "or .ndjson, or a folder of such files. For a file with another name, add --as or --map."
+        raise InvalidFile(f"{path} must be one of {names}, with these letters, {hint}")
+    return found
+
+
+def import_file(
+    file: BufferedReader,
+    report: Report,
+    options: Options,
+    is_ndjson: bool = False,
+    advance: Callable[[], Any] = lambda: None,
+) -> None:
+    """Store the rows of one file in one transaction, and report; a dry run rolls it back.
+
+    Raises InvalidLine or InvalidMap.
+    """
+    if is_ndjson and options.found:
+        raise InvalidMap("A map is for CSV files, not for NDJSON.")
+    with write_transaction(keep=not options.dry_run):
         try:
-            counts[file.stem] = import_file(file)
+            if is_ndjson:
+                store(report, parse_ndjson(file), lambda row: row, options.match, advance)
+            else:
+                with decode(file, options.encoding) as text:
+                    store(report, *read_csv(report, read_rows(text), options), options.match, advance)
         except InvalidLine as error:
-            raise InvalidFile(escape_control(f"{file}, line {error.line}: {error}")) from None
-    return counts
+            if not options.dry_run:
+                raise
+            report.faults.append((error.line, str(error)))
 
 
-def import_file(path: Path) -> int:
-    """Store the rows of one file in one transaction; return their number. Raises InvalidLine."""
-    schema, ids = RESOURCES[path.stem], set[int]()
-    bar = progress_bar(path.stem, path.stat().st_size)
-    with path.open("rb") as file, decode(file) as text, bar, write_transaction():
-        records = parse_records(schema, parse_csv(schema, text) if path.suffix == ".csv" else parse_ndjson(file))
-        with backend().bulk_indexing(connection().execute, schema.model.__table__):
-            while step := list(islice(records, ROWS_A_STEP)):
-                refuse_unknown_companies(step)
-                for sent, group in groupby(step, key=lambda record: record.sent):
-                    execute_many(
-                        upsert_statement, path.stem, sent, rows=[record.values | {"now": now()} for record in group]
-                    )
-                ids.update(hash(record.values["id"]) for record in step)
-                bar.update(file.tell() - bar.pos)
-    return len(ids)
+def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callable[[Any], Any]]:
+    """Return the rows after the header, and the function that makes JSON of each; note what the header says."""
+    line, cells = next(rows, (0, []))
+    header, found = Header(cells), options.found
+    if found is None:
+        if options.timezone or options.day_first is not None or options.notes_from:
+            raise InvalidMap("A time zone, an order of dates and columns for notes need a map (--map).")
+        columns = plain_columns(RESOURCES[report.resource], line, header) if line else []
+        return rows, row_converter(columns, len(cells))
+    score, _map, resource = guess(header, {"": found})
+    if not score:
+        raise InvalidMap(f"The header has no column of the map. It has: {', '.join(header.names)[:1000]}.")
+    report.resource = report.resource or resource
+    columns = mapped_columns(report.resource, header, options, report.companies)
+    report.left_out = header.left_out()
+    return before_footer(rows, len(cells), tuple(found.get("footer", []))), row_converter(columns, len(cells))
 
 
-def parse_records(schema: ResourceSchema, lines: Iterator[tuple[int, Any]]) -> Iterator[Record]:
-    """Yield the rows of a file. Raises InvalidLine."""
-    fields = [(name, str(field.data_key), field) for name, field in schema.fields.items()]
-    known = {public for _name, public, _field in fields}
-
-    def load(record: Any) -> Any:
-        """Return schema.load(record) in half the time; errors are left to schema.load() itself."""
-        if isinstance(record, dict) and record.keys() <= known and not getattr(record, "duplicates", None):
-            with suppress(ValidationError):
-                values = {name: field.deserialize(record.get(public, missing)) for name, public, field in fields}
-                return schema.set_updated_at({name: value for name, value in values.items() if value is not missing})
-        return schema.load(record)
-
-    for line, record in lines:
-        try:
-            values = load(record)
-        except ValidationError as error:
-            first = first_error(error.messages)
-            field = first["pointer"][1:].replace("~1", "/").replace("~0", "~")
-            raise InvalidLine(line, f"{field}: {first['detail']}".removeprefix(": ")) from None
-        yield Record(line, values, frozenset(name for name, public, _field in fields if public in record))
+def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str, advance: Callable[[], Any]) -> None:
+    """Insert or update the rows, inside a writing transaction."""
+    endpoint, ids = ENDPOINTS[report.resource], set[int]()
+    if match and match not in endpoint.match_on:
+        raise InvalidMap(f"{report.resource} can be matched by {' or '.join(endpoint.match_on)}, not by {match}.")
+    records = parse_records(endpoint.schema, rows, convert, report.refuse)
+    with ExitStack() as stack:
+        for table in {endpoint.table, COMPANIES.table}:
+            stack.enter_context(backend().bulk_indexing(connection().execute, table))
+        while step := list(islice(records, ROWS_A_STEP)):
+            step = [*with_known_companies(match_rows(step, endpoint, match, report), report)]
+            for sent, group in groupby(step, key=lambda record: record.sent):
+                values = [record.values | {"now": now()} for record in group]
+                execute_many(upsert_statement, endpoint.name, sent, rows=values)
+            ids.update(hash(record.values["id"]) for record in step)
+            for record in step[: (MAX_SHOWN - len(report.rows)) * report.is_dry]:
+                report.rows[record.values["id"]] = read_row(endpoint, record.values["id"]) or ""
+            advance()
+    report.count = len(ids)
 
 
-def parse_ndjson(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """Yield the objects of an NDJSON file, each with the number of its line."""
-    for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_LENGTH + 1), b""), 1):
-        if len(line) > MAX_ROW_LENGTH:
-            raise InvalidLine(number, f"The line has more than {MAX_ROW_LENGTH:,} bytes: does a line feed lack?")
-        text = line.strip() if number > 1 else line.removeprefix(BOM_UTF8).strip()
-        try:
-            if text:
-                yield number, parse_json(text)
-        except InvalidJSON as error:
-            # The parser counts lines from this one, so that its line number is always 1.
-            message = str(error).replace(" at line 1, column", " at column")
-            # UTF-16 has NUL in every line.
-            hint = " Save the file as UTF-8." if b"\0" in line or "UTF-8" in message else ""
-            raise InvalidLine(number, message + hint) from None
-
-
-def parse_csv(schema: ResourceSchema, text: TextIOWrapper) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of a CSV file, each with the number of its first line, without the cells that have no value."""
-    rows = read_rows(text)
-    line, header = next(rows, (0, []))
-    names = column_names(schema, line, header) if line else []
-    parsers = {str(field.data_key): cell_parser(field) for field in schema.fields.values()}
-    columns = [(name, parsers[name]) for name in names]
-    for line, cells in rows:
-        if len(cells) != len(columns):
-            more = len(cells) > len(columns)
-            hint = "enclose a cell that contains the delimiter in quotation marks" if more else "add the empty cells"
-            raise InvalidLine(line, f"The row has {len(cells)} cells, but the header {len(columns)}: {hint}.")
-        parsed = ((name, parse(cell)) for (name, parse), cell in zip(columns, cells, strict=True))
-        yield line, {name: value for name, value in parsed if value is not missing}
-
-
-def column_names(schema: ResourceSchema, line: int, header: list[str | None]) -> list[str]:
-    """Return the fields' names for the header's, which may be in any letter case. Raises InvalidLine."""
-    known = {str(field.data_key): field.required for field in schema.fields.values()}
-    in_lower_case = {name.lower(): name for name in known}
-    names = [in_lower_case.get(name.lower(), name) for name in ((cell or "").strip() for cell in header)]
-    if "" in names:
-        raise InvalidLine(line, f"Column {names.index('') + 1} must have a name.")
-    if unknown := [name for name in names if name not in known]:
-        raise InvalidLine(line, unknown_columns(unknown, tuple(known)))
-    for name, number in Counter(names).items():
-        if number > 1:
-            raise InvalidLine(line, f"{name}: Must not appear twice.")
-    for name, required in known.items():
-        if required and name not in names:
-            raise InvalidLine(line, f"{name}: Is required, but the header does not have it.")
-    return names
-
-
-def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
-    """Return the sentences about unknown columns: what was probably meant, and what is known."""
-    shown = []
-    for name in names[:MAX_SUGGESTIONS]:
-        hint = suggest(name, known)
-        shown.append(name[:64] + (f" ({hint.replace('Did', 'did')})" if "?" in hint else ""))
-    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
-    return f"Unknown columns: {', '.join(shown)}{more}. Known: {', '.join(known)}."
-
-
-def refuse_unknown_companies(step: list[Record]) -> None:
-    """Raise InvalidLine for the first row with the companyId of a company that doesn't exist."""
-    wanted = {record.values["company_id"] for record in step if record.values.get("company_id")}
-    unknown = {company for company in wanted if not find_matches(ENDPOINTS["companies"], "id", company)}
+def match_rows(step: list[Record], endpoint: Endpoint, field: str, report: Report) -> Iterator[Record]:
+    """Yield the records, each with the id of the row that matches in a field, stored or earlier in the step, if any."""
+    matching = endpoint.table.c[field].info.get("matching") if field else None
+    earlier = dict[str, str]()
     for record in step:
-        if record.values.get("company_id") in unknown:
-            raise InvalidLine(record.line, "companyId: Is not the id of a company.")
+        value = record.values.get(field) if field not in {"", "id"} else None
+        if value is not None:
+            keys = matching.keys(value) if matching else [value]
+            found = {*find_matches(endpoint, field, value), *(earlier[key] for key in keys if key in earlier)}
+            if len(found) > 1:
+                first, second, *_others = sorted(found)
+                report.refuse(record.line, {field: [f"More than one row has this {field}: {first} and {second}."]})
+                continue
+            record.values["id"] = found.pop() if found else record.values["id"]
+            earlier |= dict.fromkeys(keys, record.values["id"])
+        yield record
+
+
+def with_known_companies(step: Iterable[Record], report: Report) -> Iterator[Record]:
+    """Yield the records without a companyId, or with that of a company that exists."""
+    known = dict[str, bool]()
+    for record in step:
+        company = record.values.get("company_id")
+        if company and company not in known:
+            known[company] = bool(find_matches(COMPANIES, "id", company))
+        if company and not known[company]:
+            report.refuse(record.line, {"companyId": ["Is not the id of a company."]})
+        else:
+            yield record
 
 
 def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:

@@ -19,6 +19,8 @@ from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE_ROWS = EXAMPLES.read_text(encoding="utf-8")
+# Its commands need no running server.
+OTHER_FILES = "## Files of other programs\n" + README.partition("## Files of other programs\n")[2].partition("\n## ")[0]
 # These commands start a server or install packages.
 NOT_RUN = ("make run", "pip install", "npx", "service.py serve")
 ADDRESS = "http://127.0.0.1:8000"
@@ -36,7 +38,7 @@ def code_blocks(text: str = README) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
 
 
-def examples(text: str = README) -> list[Example]:
+def examples(text: str = README.replace(OTHER_FILES, "")) -> list[Example]:
     """Return the commands of a text that the test runs, in order."""
     blocks = [*code_blocks(text), ("sh", "")]
     found = [
@@ -116,6 +118,24 @@ def test_every_example_prints_the_documented_response(start_server: Callable[...
     assert all(response for _command, response in rest)
     run_examples(rest, server, tmp_path, variables.command)
     assert server.stop(signal.SIGTERM) == 0
+
+
+def test_an_export_becomes_a_running_api(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed.")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    program = ".venv/bin/python service.py"
+    *imports, request = examples(OTHER_FILES)
+    assert len(imports) == 2 and f"{program} serve" in OTHER_FILES
+    for command, response in imports:
+        text = command.replace(program, f"{sys.executable} {ROOT / 'service.py'}")
+        shell = ["/bin/sh", "-euc", f"exec 2>&1; {text}"]
+        done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+        printed = done.stdout.replace(str(ROOT / "service.py"), "service.py")
+        assert matches(mask(response), mask(printed)), printed
+    server = start_server("serve")
+    server.read_first_key()
+    run_examples([request], server, tmp_path, f"KEY={server.key} URL={ADDRESS}/api/v1\n")
 
 
 def test_the_fixture_takes_back_what_each_test_did(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:

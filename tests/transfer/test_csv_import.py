@@ -22,7 +22,11 @@ CLOSING = "A cell lacks its closing quotation mark."
 TEXT_AFTER_QUOTE = (
     "A cell has text after its closing quotation mark: write each quotation mark within a quoted cell twice."
 )
-NOT_UTF_8 = "The text is not UTF-8, but perhaps Windows-1252: save the file as CSV UTF-8."
+NOT_UTF_8 = (
+    "The text is not UTF-8, but perhaps Windows-1252: choose that encoding (--encoding windows-1252), or save the "
+    "file as "
+    "CSV UTF-8."
+)
 SAVE = "Save the file as UTF-8."
 NOT_UTF_16 = "The text is not UTF-16: save the file as CSV UTF-8."
 NUL = "name: Must not contain the character NUL. Character 2 is U+0000 (CONTROL CHARACTER)."
@@ -112,7 +116,8 @@ def test_a_file_of_another_program_is_stored(
     [
         ("contacts.csv", HUBSPOT, 1,
          "Unknown columns: Record ID, First Name, Last Name (did you mean name?), Phone Number, "
-         f"Create Date (did you mean createdAt?), Associated Company IDs. Known: {KNOWN_CONTACT_COLUMNS}."),
+         f"Create Date (did you mean createdAt?), Associated Company IDs. Known: {KNOWN_CONTACT_COLUMNS}. Perhaps "
+         f"--map hubspot fits."),
         ("contacts.csv", "sep=;\nname,email\nAnn,a@b.example\n", 2,
          f"Unknown columns: name,email (did you mean email?). Known: {KNOWN_CONTACT_COLUMNS}."),
         ("contacts.csv", "name,fone\na,b\n", 1,

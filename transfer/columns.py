@@ -1,0 +1,176 @@
+"""The columns of a CSV file: how the cells of a row become the fields of a record, by their names or by a map."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from formats.errors import suggest
+from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
+from transfer.cells import Cells, Columns, cell_parser, text_parser, time_parser
+from transfer.companies import Companies
+from transfer.csv_rows import InvalidLine
+from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, columns_of, presets, templates
+
+# A text that spreadsheets would take for a formula is exported with an apostrophe in front.
+GUARDED = ("'=", "'+", "'-", "'@")
+# A header with fewer columns of a program's map is not that program's.
+FEWEST_COLUMNS = 3
+time_zones = cache(available_timezones)
+
+
+class Header:
+    """The names of a file's columns, in any letter case, and without a suffix in parentheses."""
+
+    def __init__(self, cells: Iterable[str | None]) -> None:
+        self.names = [(cell or "").strip() for cell in cells]
+        self.used, self.indexes = set[int](), dict[str, int]()
+        for name_of in str, lambda name: split_suffix(name)[0]:
+            for index, name in enumerate(self.names):
+                self.indexes.setdefault(name_of(name).lower(), index)
+
+    def find(self, name: str) -> int | None:
+        """Return the index of the first column with a name, or None."""
+        return self.indexes.get(name.lower()) if name else None
+
+    def has(self, value: Any) -> bool:
+        """Tell whether the header has a column for a field's value in a map."""
+        names = [COLUMN.findall(text) for text in templates(value)] or [[]] * (value is not None)
+        return any(not each or any(self.find(name) is not None for name in each) for each in names)
+
+    def zone(self, value: Any, name: str) -> ZoneInfo | None:
+        """Return the time zone that the first column of a field's value has in parentheses, or else the named one."""
+        indexes = [self.find(column) for column in COLUMN.findall("".join(templates(value)))]
+        suffixes = [split_suffix(self.names[index])[1] for index in indexes if index is not None]
+        found = next((suffix for suffix in suffixes if suffix in time_zones()), name)
+        return ZoneInfo(found) if found else None
+
+    def left_out(self) -> list[str]:
+        """Return the names of the columns that no field uses; a name that is there twice gets a number."""
+        rest = [(index, name) for index, name in enumerate(self.names) if index not in self.used]
+        return [name if self.find(name) == index else f"{name} (column {index + 1})" for index, name in rest]
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return a column's name, and what programs write after it in parentheses, such as a time zone."""
+    before, _parenthesis, suffix = name[:-1].rpartition("(") if name.endswith(")") else (name, "", "")
+    return before.strip(), suffix
+
+
+def guess(header: Header, maps: Mapping[str, Map]) -> tuple[int, str, str]:
+    """Return the map and the resource of whose columns the header has the most, after their number."""
+    tables = [(name, resource) for name, found in maps.items() for resource in RESOURCES if resource in found]
+    columns = {each: columns_of(maps[each[0]][each[1]]) for each in tables}
+    scores = [(sum(header.find(column) is not None for column in columns[each]), *each) for each in tables]
+    return max(scores, key=lambda score: score[0], default=(0, "", ""))
+
+
+def plain_columns(schema: ResourceSchema, line: int, header: Header) -> Columns:
+    """Return the columns of a file whose header has the names of fields, in any letter case. Raises InvalidLine."""
+    fields = {str(field.data_key): field for field in schema.fields.values()}
+    in_lower_case = {name.lower(): name for name in fields}
+    names = [in_lower_case.get(name.lower(), name) for name in header.names]
+    if "" in names:
+        raise InvalidLine(line, f"Column {names.index('') + 1} must have a name.")
+    if unknown := [name for name in names if name not in fields]:
+        score, program, _resource = guess(header, presets())
+        hint = f" Perhaps --map {program} fits." if score >= FEWEST_COLUMNS else ""
+        raise InvalidLine(line, unknown_columns(unknown, tuple(fields)) + hint)
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise InvalidLine(line, f"{name}: Must not appear twice.")
+    for name, field in fields.items():
+        if field.required and name not in names:
+            raise InvalidLine(line, f"{name}: Is required, but the header does not have it.")
+    return [(name, cell_parser(fields[name], index)) for index, name in enumerate(names)]
+
+
+def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
+    """Return the sentences about unknown columns: what was probably meant, and what is known."""
+    shown = []
+    for name in names[:MAX_SUGGESTIONS]:
+        hint = suggest(name, known)
+        shown.append(name[:64] + (f" ({hint.replace('Did', 'did')})" if "?" in hint else ""))
+    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
+    return f"Unknown columns: {', '.join(shown)}{more}. Known: {', '.join(known)}."
+
+
+def mapped_columns(resource: str, header: Header, options: Options, companies: Companies) -> Columns:
+    """Return the columns of a file that a map describes. Raises InvalidMap."""
+    table = (options.found or {}).get(resource, {})
+    if options.timezone and options.timezone not in time_zones():
+        raise InvalidMap(f"{options.timezone} is not a time zone that this system knows. Write it as in Europe/Berlin.")
+    for name in options.notes_from:
+        if header.find(name) is None:
+            raise InvalidMap(f"The header has no column {name} (--notes-from). {suggest(name, tuple(header.names))}")
+    columns = map_fields(resource, table, header, options)
+    names = [name for name, _get in columns]
+    if "id" in table and "id" not in names and options.match in {"", "id"}:
+        hint = "Add it to the export, or match rows by another field (--match)."
+        raise InvalidMap(f"id: The header has no {' or '.join(templates(table['id']))}. {hint}")
+    if "name" not in names and RESOURCES[resource].fields.get("name"):
+        raise InvalidMap("name: Is required, but the header has no column that the map names for it.")
+    if options.notes_from and "notes" not in names:
+        raise InvalidMap(f"{resource} have no notes that columns could be added to (--notes-from).")
+    own = {name: table[f"company.{name}"] for name in COMPANY if f"company.{name}" in table}
+    found = dict(map_fields("companies", own, header, Options(found=options.found)))
+    if getters := [(name, found[name]) for name in COMPANY if name in found]:
+        columns.append(("companyId", companies.finder(getters, create=table.get("company.create", True))))
+    return columns
+
+
+def map_fields(resource: str, table: Map, header: Header, options: Options) -> Columns:
+    """Return the columns of the fields of a map's table for which the header has any."""
+    columns = []
+    for field in RESOURCES[resource].fields.values():
+        name = str(field.data_key)
+        value = table.get(name)
+        notes = options.notes_from if name == "notes" else ()
+        if header.has(value) or notes:
+            dates = (options.found or {}).get("dates", [])
+            zone = header.zone(value, options.timezone)
+            get, meanings = value_getter(value, header, notes), table.get(f"values.{name}", {})
+            columns.append((name, text_parser(field, get, meanings, time_parser(dates, options.day_first, zone))))
+    return columns
+
+
+def value_getter(value: Any, header: Header, notes: Sequence[str] = ()) -> Callable[[Cells], Any]:
+    """Return the function from a row's cells to a field's text, or constant; the columns of `notes` are added to it."""
+    found = [template_getter(text, header) for text in templates(value) if header.has(text)]
+    added = [(header.names[index], index) for name in notes if (index := header.find(name)) is not None]
+    header.used.update(index for _name, index in added)
+    if not (found or added):
+        return lambda _cells: value
+    if len(found) == 1 and not added:
+        return found[0]
+
+    def get(cells: Cells) -> str:
+        lines = [f"{name}: {text}" for name, index in added if (text := clean(cells[index]))]
+        first = next((text for fill in found if (text := fill(cells))), "")
+        return "\n".join(filter(None, [first, *lines]))
+
+    return get
+
+
+def template_getter(template: str, header: Header) -> Callable[[Cells], str]:
+    """Return the function from a row's cells to a template's text, "" if all of its columns are blank."""
+    literals, indexes = COLUMN.split(template)[::2], [header.find(name) for name in COLUMN.findall(template)]
+    header.used.update(index for index in indexes if index is not None)
+    if len(indexes) == 1 and (index := indexes[0]) is not None:
+        before, after = literals
+        return lambda cells: f"{before}{text}{after}" if (text := clean(cells[index])) else ""
+
+    def fill(cells: Cells) -> str:
+        found = ["" if index is None else clean(cells[index]) for index in indexes]
+        text = "".join([literal + cell for literal, cell in zip(literals, [*found, ""], strict=True)])
+        return re.sub(" {2,}", " ", text).strip() if any(found) or not indexes else ""
+
+    return fill
+
+
+def clean(cell: str | None) -> str:
+    """Return a cell's text without blanks around it, and without an apostrophe that guards it from spreadsheets."""
+    text = (cell or "").strip()
+    return text[1:] if text.startswith(GUARDED) else text
