@@ -19,6 +19,7 @@ from operate import init_operation
 from pages import init_pages
 from server.log import init_log
 from settings import Settings, load_settings
+from transfer import init_transfer
 from webhooks import init_webhooks
 
 
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_operation(app, settings)
     init_webhooks(app, settings)
     init_mcp(app)
+    init_transfer(app)
     if given is None:
         prepare_start(app, settings)
     return app

@@ -17,7 +17,7 @@ ROOMS = {
     "openapi": ("", r"from openapi import .*|    init_openapi\(app\)", "GET /openapi.json"),
     "pages": ("", r"from pages import .*|    init_pages\(app\)", "GET /settings/activity"),
     "server": ("serve", r"from server\.log import .*|    init_log\(.*|.*serve.*", "serve"),
-    "transfer": ("files", r".*(export|import)_command.*", "export"),
+    "transfer": ("files", r".*(export|import)_command.*|from transfer import .*|    init_transfer\(app\)", "export"),
     "operate": ("database", r".*(operat|backup|restore|copy|forget|check).*", "GET /healthz"),
     "mcp": ("mcp", r".*mcp.*", "POST /mcp"),
     "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*", "OPTIONS /api/v1/webhooks"),
