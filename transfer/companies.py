@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 from api.resources import ENDPOINTS
 from api.write_views import find_matches
 from database.connection import execute
-from models import insert_statement
+from database.statement import insert_statement
 from transfer.cells import Cells, Columns
 from transfer.records import record_loader
 
