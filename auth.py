@@ -3,7 +3,9 @@
 import re
 import secrets
 import string
+from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -95,9 +97,13 @@ def new_key() -> str:
     return f"cfk_{body}{checksum(body)}"
 
 
-def bearer_token(authorization: str) -> str | None:
-    """Return the token of an Authorization header with the scheme Bearer (RFC 6750 §2.1), or None."""
+def sent_key(authorization: str) -> str | None:
+    """Return the key of an Authorization header: Bearer's token (RFC 6750 §2.1) or Basic's user (RFC 7617), or None."""
     scheme, _space, token = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            return b64decode(token.strip(), validate=True).decode().partition(":")[0]
+        return ""
     return token.strip() if scheme.lower() == "bearer" else None
 
 
@@ -205,7 +211,7 @@ def require_key() -> None:
     nobody without a key learns which paths exist.
     """
     view = current_app.view_functions.get(request.endpoint or "")
-    method, token = request.method, bearer_token(request.environ.get("HTTP_AUTHORIZATION", ""))
+    method, token = request.method, sent_key(request.environ.get("HTTP_AUTHORIZATION", ""))
     is_outside = view is None and not f"{request.path}/".startswith(f"{API}/")
     if is_outside or method == "OPTIONS" or getattr(view, "is_public", False):
         return

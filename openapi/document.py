@@ -27,6 +27,11 @@ MESSAGE_HEADERS = {
     "webhook-signature": ("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", "One or two signatures, by blanks."),
 }
 AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
+BASIC = "The API key as the user name, and any password, for programs that have only fields for these."
+SECURITY = {
+    "key": {"type": "http", "scheme": "bearer", "description": AUTHENTICATION},
+    "basic": {"type": "http", "scheme": "basic", "description": BASIC},
+}
 
 
 def build_document(app: Flask) -> JSONSchema:
@@ -48,7 +53,7 @@ def build_document(app: Flask) -> JSONSchema:
         "paths": paths,
         **({"webhooks": {"change": {"post": describe_message()}}} if "webhooks" in tags else {}),
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": AUTHENTICATION}},
+            "securitySchemes": SECURITY,
             "parameters": SHARED,
             "headers": HEADERS,
             "responses": error_responses(),
@@ -65,7 +70,7 @@ def describe(operation: Operation) -> JSONSchema:
         "tags": [operation.tag],
         "summary": f"{operation.verb.capitalize()} {article}{operation.noun}",
         "description": f"{operation.description} Requires a key with the `{operation.scope}` scope.",
-        "security": [{"key": []}],
+        "security": [{name: []} for name in SECURITY],
         "x-scope": operation.scope,
         "parameters": list(parameters_of(operation)),
         **({"requestBody": request_body(operation)} if operation.has_body else {}),

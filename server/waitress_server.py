@@ -17,7 +17,7 @@ from waitress.task import ErrorTask, WSGITask
 
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.protocol import request_id_from
-from auth import API, bearer_token, is_well_formed
+from auth import API, is_well_formed, sent_key
 from database.connection import TASK
 from server import listener
 from server.listener import open_sockets, raise_descriptor_limit
@@ -245,7 +245,7 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
 
 def lacks_key(request: Any) -> bool:
     """Tell whether an API request's Authorization header can't be valid: the app answers it without its body."""
-    token = bearer_token(request.headers.get("AUTHORIZATION", ""))
+    token = sent_key(request.headers.get("AUTHORIZATION", ""))
     return request.path.startswith(f"{API}/") and not is_well_formed(token or "")
 
 

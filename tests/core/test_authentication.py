@@ -1,5 +1,6 @@
 """Authentication with API keys: headers, scopes, errors and stored keys (RFC 6750)."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -16,6 +17,11 @@ NewKey = Callable[..., str]
 
 NO_CREDENTIALS = 'Bearer realm="cardfile"'
 INVALID_KEY = 'Bearer realm="cardfile", error="invalid_token"'
+
+
+def basic(credentials: str) -> str:
+    """Return an Authorization header (RFC 7617)."""
+    return f"Basic {b64encode(credentials.encode()).decode()}"
 
 
 def every_route(app: Flask) -> list[tuple[str, str]]:
@@ -66,12 +72,18 @@ def test_the_authorization_scheme_is_case_insensitive(
     ("header", "challenge"),
     [
         pytest.param("", NO_CREDENTIALS, id="empty"),
-        pytest.param("Basic dXNlcjpwYXNz", NO_CREDENTIALS, id="another-scheme"),
+        pytest.param("Digest dXNlcjpwYXNz", NO_CREDENTIALS, id="another-scheme"),
         pytest.param("Bearer", INVALID_KEY, id="no-key"),
         pytest.param("Bearer nonsense", INVALID_KEY, id="malformed"),
         pytest.param(f"Bearer {new_key()}", INVALID_KEY, id="unknown"),
         pytest.param(f"Bearer {new_key()}, Bearer {new_key()}", INVALID_KEY, id="two-headers"),
         pytest.param("Bearer cfk_é", INVALID_KEY, id="not-ascii"),
+        pytest.param("Basic", INVALID_KEY, id="basic-without-user"),
+        pytest.param(basic("user:pass"), INVALID_KEY, id="basic-without-key"),
+        pytest.param(basic(f"{new_key()}:"), INVALID_KEY, id="basic-unknown"),
+        pytest.param(basic(f":{new_key()}"), INVALID_KEY, id="basic-with-the-key-as-password"),
+        pytest.param("Basic /////w==", INVALID_KEY, id="basic-not-utf-8"),
+        pytest.param("Basic é", INVALID_KEY, id="basic-not-ascii"),
     ],
 )
 def test_an_invalid_authorization_header_is_401(anonymous: FlaskClient, header: str, challenge: str) -> None:
@@ -80,6 +92,39 @@ def test_an_invalid_authorization_header_is_401(anonymous: FlaskClient, header: 
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == challenge
     assert "cfk_" not in response.text
+
+
+@pytest.mark.parametrize("form", ["{}:", "{}", "{}:any password", "{}:with:colons"])
+@pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC "])
+def test_basic_authentication_takes_the_key_as_the_user_name(
+    anonymous: FlaskClient, new_key_with_scope: NewKey, form: str, scheme: str
+) -> None:
+    header = basic(form.format(new_key_with_scope("read"))).replace("Basic", scheme)
+
+    assert anonymous.get("/api/v1/companies", headers={"Authorization": header}).status_code == 200
+    assert anonymous.post("/api/v1/companies", headers={"Authorization": header}).status_code == 403
+
+
+def test_a_key_in_malformed_basic_credentials_is_refused(anonymous: FlaskClient, new_key_with_scope: NewKey) -> None:
+    key = new_key_with_scope("read")
+    encoded = basic(f"{key}:")
+    for header in (
+        f"Basic {key}",
+        f"Basic {key}:",
+        encoded.rstrip("="),
+        f"{encoded[:12]}!{encoded[12:]}",
+        f"{encoded}, a",
+    ):
+        response = anonymous.get("/api/v1/companies", headers={"Authorization": header})
+        assert (header, response.status_code) == (header, 401)
+        assert response.headers["WWW-Authenticate"] == INVALID_KEY
+
+
+def test_no_response_asks_a_browser_for_a_password(anonymous: FlaskClient) -> None:
+    """A browser would send a password that it has kept with the requests of other sites' pages, too."""
+    for header in {}, {"Authorization": "Basic"}, {"Authorization": basic("user:pass")}:
+        response = anonymous.get("/api/v1/companies", headers=header)
+        assert [each.split()[0] for each in response.headers.getlist("WWW-Authenticate")] == ["Bearer"]
 
 
 def test_a_deleted_key_is_refused_at_once(admin: FlaskClient, writer: FlaskClient) -> None:

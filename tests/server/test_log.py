@@ -51,6 +51,9 @@ def test_errors_and_the_log_do_not_contain_keys(
         response = reader.get(path)
         assert response.status_code in {400, 404}
         assert key not in response.text
+    for password in "", key:
+        response = reader.get("/api/v1/companies", auth=(key, password))
+        assert (response.status_code, key in response.text) == (401, False)
     logged = caplog.text + capfd.readouterr().err
     assert "cfk_[redacted]" in logged
     assert key not in logged
