@@ -25,8 +25,8 @@ UNFINISHED = sa.select(Write.first_seq).where(
     Write.last_seq > sa.bindparam("seq"),
 )
 VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
-# RFC 9111 §5.2.2 and RFC 8246: a version never changes.
-IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
+# RFC 9111 §5.2.2 and RFC 8246: a version never changes. Lists have several media types.
+IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization, Accept"}
 
 
 def requested_version(parameters: Parameters) -> dict[str, int]:

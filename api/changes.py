@@ -65,7 +65,7 @@ def set_version(dataset: str, version: int, *changes: int) -> None:
     one from before.
     """
     g.version = dataset, version
-    g.etag = f"{dataset[:8]}-{max(changes or [version])}"
+    g.etag = f"{dataset[:8]}-{max(changes or [version])}{g.get('etag_suffix', '')}"
 
 
 def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> list[Any]:

@@ -10,11 +10,11 @@ from sqlalchemy.orm import aliased
 
 from api.changes import is_not_modified, last_changes, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
+from api.media_types import FEED_TYPES, requested_type
 from api.parameters import Parameters
 from api.problems import InvalidQuery
-from api.read_views import Page, stream_pages
+from api.read_views import VARY, Page, page_response, stream_pages
 from api.resources import ENDPOINTS
-from api.responses import JSONResponse
 from database.connection import begin_snapshot, execute, execute_read
 from formats.errors import suggest
 from models import Change, Dataset, Write
@@ -56,25 +56,28 @@ class Selection(NamedTuple):
 def list_changes() -> Response:
     """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
 
-    With `net`, one entry for each row, as it was before and after them.
+    With `net`, one entry for each row, as it was before and after them. `Accept` chooses JSON or NDJSON.
     """
     parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
+    media_type = requested_type(FEED_TYPES)
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)
     selection, bound = parse_selection(parameters)
     if is_not_modified():
-        return Response(status=304)
+        return Response(status=304, headers=VARY)
     is_whole = selection.net and not limit
     if is_whole:
         begin_snapshot()
     length = limit or (MAX_GROUPED if is_whole and selection.by_writer else MAX_CHANGES)
     page, version = read_changes(selection, length, execute_read if selection.net else execute, **bound)
     if page.cursor and is_whole:
-        return stream_pages(page, lambda last: read_changes(selection, length, **bound | {"after": int(last)})[0], {})
+        return stream_pages(
+            page, lambda last: read_changes(selection, length, **bound | {"after": int(last)})[0], VARY, media_type
+        )
     changed = (
         {"until": min(bound["until"], version), "cursor": page.cursor} if selection.net else {"since": page.cursor}
     )
-    headers = parameters.next_link(**changed, limit=length) if page.cursor else {}
-    return JSONResponse(f"[{page.rows}]", 200, headers)
+    link = parameters.next_link(**changed, limit=length) if page.cursor else {}
+    return page_response(page, VARY | link, media_type)
 
 
 def parse_selection(parameters: Parameters) -> tuple[Selection, dict[str, Any]]:

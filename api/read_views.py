@@ -10,7 +10,9 @@ from flask import Response, abort, g, stream_with_context
 
 from api.as_of import IMMUTABLE, requested_version
 from api.changes import is_not_modified, set_version
+from api.media_types import CSV, LIST_TYPES, MediaType, requested_type
 from api.parameters import Parameters
+from api.problems import InvalidQuery
 from api.query import MAX_PAGE, ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
@@ -24,10 +26,12 @@ from database.connection import (
     execute_read,
     release_detached,
 )
+from formats.csv_text import csv_line
 
 LARGE_PAGE = 100
 # Characters that a long list sends at a time: of a page that its client does not read, memory holds no second copy.
 PIECE_LENGTH = 256 * 1024
+VARY = {"Vary": "Accept"}
 
 
 class Page(NamedTuple):
@@ -39,23 +43,43 @@ class Page(NamedTuple):
 
 
 def list_rows(endpoint: Endpoint) -> Response:
-    """Return all rows, or those that the query parameters ask for; with `limit`, one page of them."""
-    listing = ListRequest(endpoint)
+    """Return all rows, or those that the query parameters ask for; with `limit`, one page of them.
+
+    `Accept` chooses JSON, NDJSON or CSV.
+    """
+    media_type, listing = requested_type(LIST_TYPES), ListRequest(endpoint)
+    headers = VARY | cache_headers(listing.parameters)
+    if media_type is CSV:
+        media_type = with_header(listing)
+        headers["Content-Disposition"] = f"attachment; filename={endpoint.name}.csv"
     if is_not_modified(endpoint.name, *map(embedded_resource, listing.query.include), **listing.past):
-        return Response(status=304, headers=cache_headers(listing.parameters))
+        return Response(status=304, headers=headers)
     if not listing.limit:
         # A whole list may take several queries.
         begin_snapshot()
     page = first_page(listing)
-    headers = cache_headers(listing.parameters)
     if page.total is not None:
         headers |= {"X-Total-Count": str(page.total), "Preference-Applied": "count=exact"}
     if page.cursor and not listing.limit:
-        return stream_pages(page, partial(next_page, listing), headers)
+        return stream_pages(page, partial(next_page, listing), headers, media_type)
     if page.cursor:
         past = {"asOf": listing.past["as_of"]} if listing.past else {}
         headers |= listing.parameters.next_link(limit=listing.limit, cursor=page.cursor, **past)
-    return JSONResponse(f"[{page.rows}]", 200, headers)
+    return page_response(page, headers, media_type)
+
+
+def with_header(listing: ListRequest) -> MediaType:
+    """Return CSV that starts with the names of the list's fields. Raises InvalidQuery for embedded rows."""
+    if listing.query.include:
+        raise InvalidQuery("include is for JSON and NDJSON: no cell of CSV has room for other rows.")
+    fields = listing.query.fields
+    return CSV._replace(start=csv_line(name for name in listing.endpoint.attributes if not fields or name in fields))
+
+
+def page_response(page: Page, headers: dict[str, str], media_type: MediaType) -> Response:
+    """Return the response with one page."""
+    text = f"{media_type.start}{media_type.write(page.rows)}{media_type.end}"
+    return JSONResponse(text, 200, headers, media_type.content_type)
 
 
 def read_page(listing: ListRequest, run: Callable[..., Any] = execute_read) -> Page:
@@ -90,12 +114,14 @@ def next_page(listing: ListRequest, cursor: str, run: Callable[..., Any] = execu
     return read_page(listing, run)._replace(cursor=others)
 
 
-def stream_pages(page: Page, read_next: Callable[[str], Page], headers: dict[str, str]) -> Response:
+def stream_pages(
+    page: Page, read_next: Callable[[str], Page], headers: dict[str, str], media_type: MediaType
+) -> Response:
     """Return a response that reads each page, by its cursor, when the one before it is sent, all from one snapshot."""
     # Flask ends the context, and with it the snapshot, before it sends the response.
     own = detach_connection()
-    text = stream_with_context(all_pages(page, read_next, own))
-    response = Response(text, 200, headers, content_type="application/json")
+    text = stream_with_context(all_pages(page, read_next, media_type, own))
+    response = Response(text, 200, headers, content_type=media_type.content_type)
     # Once, though a response may be closed again.
     release = ExitStack()
     release.callback(release_detached, own)
@@ -103,19 +129,21 @@ def stream_pages(page: Page, read_next: Callable[[str], Page], headers: dict[str
     return response
 
 
-def all_pages(page: Page, read_next: Callable[[str], Page], own: Connection) -> Iterator[str]:
+def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaType, own: Connection) -> Iterator[str]:
     """Yield the whole list in pieces: its first page, then the pages that follow it, read by the connection."""
     g.connection = own
     try:
-        yield "["
-        yield from pieces(page.rows)
-        while cursor := page.cursor:
+        yield media_type.start
+        while True:
+            page = page._replace(rows=media_type.write(page.rows))
+            yield from pieces(page.rows)
+            if not (cursor := page.cursor):
+                break
             # Free the page that was sent before the next one is read.
             del page
             page = read_next(cursor)
-            yield ","
-            yield from pieces(page.rows)
-        yield "]"
+            yield media_type.between
+        yield media_type.end
     finally:
         g.pop("connection", None)
 

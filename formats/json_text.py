@@ -1,4 +1,4 @@
-"""JSON text (RFC 8259): strict parsing, compact encoding."""
+"""JSON text (RFC 8259): strict parsing, compact encoding, lines of objects."""
 
 import json
 from collections import Counter
@@ -20,6 +20,8 @@ class ParsedObject(dict[str, Any]):
 
 # json.loads() and json.dumps() would make a new one for every call with these options.
 DECODER = json.JSONDecoder(object_pairs_hook=ParsedObject, parse_float=Decimal)
+# Where objects end needs no exact numbers.
+PLAIN_DECODER = json.JSONDecoder()
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -42,6 +44,16 @@ def parse_json(text: bytes) -> Any:
         raise InvalidJSON("The text is nested too deeply.") from None
     except (ValueError, ArithmeticError):
         raise InvalidJSON("A number in the text is too long.") from None
+
+
+def json_lines(rows: str) -> str:
+    """Return JSON objects, which commas without spaces separate, as lines (NDJSON)."""
+    lines, end = [], 0
+    while end < len(rows):
+        start, (_row, end) = end, PLAIN_DECODER.raw_decode(rows, end)
+        lines.append(f"{rows[start:end]}\n")
+        end += 1
+    return "".join(lines)
 
 
 def encode_json(value: Any) -> str:

@@ -38,7 +38,8 @@ def write_operation(description: Description, path: str, method: str, operation:
     for heading, part in ("Request body", operation.get("requestBody", {})), (f"Response {status}", response):
         if content := part.get("content", {}).get("application/json"):
             value = content["example"] if "example" in content else content["examples"]["one"]["value"]
-            lines.append(f"\n{heading}:\n\n```json\n{json.dumps(value, ensure_ascii=False)}\n```")
+            types = ", ".join(part["content"])
+            lines.append(f"\n{heading} ({types}):\n\n```json\n{json.dumps(value, ensure_ascii=False)}\n```")
     return "\n".join([*lines, f"\nStatus codes: {', '.join(sorted(operation['responses']))}."])
 
 

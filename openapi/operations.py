@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 
+from api.media_types import FEED_TYPES, LIST_TYPES, MediaType
 from api.resources import ENDPOINTS, Endpoint
 from auth import API, required_scope
 from schemas import KeySchema, PublicSchema
@@ -16,7 +17,7 @@ from schemas import KeySchema, PublicSchema
 TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "list": (
         ("limit", "cursor", "sort", "q", "fields", "include", "asOf", "filters", "Prefer", "If-None-Match"),
-        ("ETag", "Link", "X-Total-Count", "Preference-Applied", "Cache-Control"),
+        ("ETag", "Link", "X-Total-Count", "Preference-Applied", "Cache-Control", "Content-Disposition"),
     ),
     "get": (("fields", "include", "asOf", "If-None-Match"), ("ETag", "Cache-Control")),
     "create": (("matchOn", "dryRun", "Idempotency-Key"), ("ETag", "Location", "Idempotent-Replayed")),
@@ -65,12 +66,20 @@ class Operation(NamedTuple):
         """Tell whether requests have a body."""
         return self.method in WITH_BODY and self.verb not in WITHOUT_BODY
 
+    @property
+    def media_types(self) -> tuple[MediaType, ...]:
+        """Return those that `Accept` chooses from; none where each response is JSON."""
+        if self.verb == "list" and self.endpoint:
+            return LIST_TYPES
+        return FEED_TYPES if self.name == "list_changes" else ()
+
     def error_statuses(self) -> Iterator[int]:
         """Yield the status codes of all errors, and 304."""
         yield from [304] if "If-None-Match" in self.parameters else []
         yield from (400, 401)
         yield from [403] if self.scope != "read" else []
         yield from [404] if "{id}" in self.path or self.verb == "revert" else []
+        yield from [406] if self.media_types else []
         is_conflict = {"Idempotency-Key", "self"} & set(self.parameters) or self.name in {
             "create_webhook",
             "rotate_webhook",

@@ -5,11 +5,14 @@ from typing import Any
 
 from werkzeug.http import HTTP_STATUS_CODES
 
+from api.media_types import CSV, LIST_TYPES, not_acceptable
 from api.problems import DETAILS, PROBLEM_TYPE, problem_json
 from api.rate_limits import TooManyRequests
 from api.revert import RevertSchema
 from api.write_views import MAX_BATCH
 from auth import InsufficientScope, Unauthenticated
+from formats.csv_text import csv_line
+from formats.json_text import encode_json
 from openapi.json_schema import KEY, REQUEST_ID, SECRET, TEXT, JSONSchema, example_change, ref, request_fields, title_of
 from openapi.operations import Operation
 
@@ -27,7 +30,7 @@ HEADERS: dict[str, JSONSchema] = {
         ("Preference-Applied", TEXT, "`count=exact` if it was requested."),
         ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
-        ("Content-Disposition", TEXT, "The name of the file, with the number of the version."),
+        ("Content-Disposition", TEXT, "The name of the file, of a snapshot with the number of the version, or of CSV."),
         (
             "Cache-Control",
             TEXT,
@@ -54,6 +57,7 @@ ERRORS = {status: (DETAILS[status], DETAILS[status]) for status in (413, 415, 42
         "The id or the path does not exist, or the request or key to revert changed nothing.",
         "There is no contact with the id nobody.",
     ),
+    406: ("`Accept` names no media type of the list.", not_acceptable(LIST_TYPES)),
     409: (
         "Two rows match, rows to revert were changed afterwards, a request is still running, the key is in use, or "
         "webhooks lack their setting or are too many.",
@@ -103,6 +107,15 @@ def content_of(row: JSONSchema, example: Any, batch: bool = False) -> JSONSchema
     return {"application/json": {"schema": {"oneOf": [row, rows]}, "examples": examples}}
 
 
+def lines_of(operation: Operation, row: JSONSchema) -> JSONSchema:
+    """Return the content of the other media types of a list: lines of text, with an example."""
+    content = {}
+    for each in operation.media_types[1:]:
+        header = csv_line(row) if each is CSV else ""
+        content[each.essence] = {"schema": TEXT, "example": header + each.write(encode_json(row))}
+    return content
+
+
 def request_body(operation: Operation) -> JSONSchema:
     """Return the request body of an operation."""
     if operation.verb == "revert":
@@ -133,7 +146,7 @@ def successes(operation: Operation) -> dict[int, tuple[str, JSONSchema]]:
     if operation.verb == "revert":
         row, noun = row | {"seq": 2, "action": "deleted", "data": None}, "new changes"
     if operation.verb in {"list", "revert"}:
-        content = content_of({"type": "array", "items": shown}, [row])
+        content = content_of({"type": "array", "items": shown}, [row]) | lines_of(operation, row)
     if operation.verb == "forget":
         return {204: (f"The {noun} and its history were erased.", {})}
     if operation.verb == "delete":

@@ -39,7 +39,7 @@ def add_headers(origins: frozenset[str], response: Response) -> Response:
     if not is_shared():
         return response
     headers, origin = response.headers, request.headers.get("Origin", "")
-    headers.add("Vary", "Origin")
+    response.vary.add("Origin")
     if origin and not origins.isdisjoint({origin, "*"}):
         headers["Access-Control-Allow-Origin"] = "*" if "*" in origins else origin
         headers["Access-Control-Expose-Headers"] = EXPOSED

@@ -387,10 +387,12 @@ class LiveServer:
         self.process.stderr.close()
 
 
-def send_request(server: LiveServer, path: str = "/api/v1/companies", body: object = None) -> tuple[int, bytes]:
+def send_request(
+    server: LiveServer, path: str = "/api/v1/companies", body: object = None, accept: str = "*/*"
+) -> tuple[int, bytes]:
     """Send a GET request, or a POST request if there is a body; return the status code and the response body."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
-        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json", "Accept": accept}
         connection.request("POST" if body else "GET", path, body and json.dumps(body), headers)
         response = connection.getresponse()
         return response.status, response.read()

@@ -1,4 +1,4 @@
-"""The cells of a CSV file: text as it is, other values as JSON; an empty cell for null, a quoted one for empty text.
+"""The cells of a CSV file as JSON values: the way back from formats/csv_text.py.
 
 Texts of other programs are parsed more freely: local times, dates, lists of tags, domains, numbers with commas.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from marshmallow import ValidationError, missing
 
-from formats.json_text import InvalidJSON, encode_json, parse_json
+from formats.json_text import InvalidJSON, parse_json
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, format_time
 from schemas import ID, URL, is_email_address
 from transfer.maps import InvalidMap
@@ -22,16 +22,6 @@ BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys((
 Cells = Sequence[str | None]
 # The public name of each field, and the function from a row's cells to its JSON value, or `missing`.
 Columns = list[tuple[str, Callable[[Cells], Any]]]
-
-
-def format_cell(value: Any) -> str:
-    """Return a JSON value as a cell, quoted where RFC 4180 requires it, and if it is empty text."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else encode_json(value)
-    if text and not re.search('[",\r\n]', text):
-        return text
-    return '"' + text.replace('"', '""') + '"'
 
 
 def cell_parser(field: Any, index: int) -> Callable[[Cells], Any]:

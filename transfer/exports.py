@@ -1,6 +1,5 @@
 """`export`: every resource to a file of its own, all from one snapshot."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import sqlalchemy as sa
 from api.json_sql import json_object, schema_fields
 from database import backend, db
 from database.new_file import new_file
+from formats.csv_text import csv_line, csv_lines
 from formats.progress import progress_bar
 from schemas import RESOURCES, ResourceSchema
 from seed import count_statement
-from transfer.cells import format_cell
 
 ROWS_A_STEP = 1_000
 
@@ -36,14 +35,13 @@ def export_file(path: Path, schema: ResourceSchema, connection: sa.Connection) -
         part.open("w", encoding="utf-8", newline="") as file,
         progress_bar(path.stem, count) as bar,
     ):
-        for line in csv_lines(schema, rows) if path.suffix == ".csv" else (f"{row}\n" for row in rows):
+        for line in csv_file(schema, rows) if path.suffix == ".csv" else (f"{row}\n" for row in rows):
             file.write(line)
             bar.update(1)
     return count
 
 
-def csv_lines(schema: ResourceSchema, rows: Iterable[str]) -> Iterator[str]:
+def csv_file(schema: ResourceSchema, rows: Iterable[str]) -> Iterator[str]:
     """Yield the lines of a CSV file: the header, then the rows, which are JSON objects."""
-    yield ",".join(str(field.data_key) for field in schema.fields.values()) + "\n"
-    for row in rows:
-        yield ",".join(map(format_cell, json.loads(row, parse_float=str).values())) + "\n"
+    yield csv_line(field.data_key for field in schema.fields.values())
+    yield from map(csv_lines, rows)

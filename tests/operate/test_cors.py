@@ -68,7 +68,8 @@ def test_without_the_setting_no_page_of_another_origin_is_allowed(reader: FlaskC
         reader.get("/api/v1/companies", headers=PREFLIGHT),
         reader.options("/api/v1/keys", headers=PREFLIGHT),
     ):
-        assert not [name for name in dict(response.headers) if name.startswith("Access-Control") or name == "Vary"]
+        assert not [name for name in dict(response.headers) if name.startswith("Access-Control")]
+        assert "Origin" not in response.headers.get("Vary", "")
 
 
 @pytest.mark.usefixtures("shared")
@@ -107,7 +108,7 @@ def test_a_page_of_a_named_origin_may_read_every_response(
 
     assert [each.status_code for each in responses] == [200, 401, 403, 500, 429, 200]
     for response in responses:
-        assert (response.headers[CORS], response.headers["Vary"]) == (origin, "Origin")
+        assert (response.headers[CORS], "Origin" in response.headers["Vary"]) == (origin, True)
         assert "Access-Control-Allow-Credentials" not in response.headers
         exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
         assert {*HEADERS} - {"Cache-Control"} <= {*exposed}
@@ -125,7 +126,7 @@ def test_a_page_of_another_origin_may_read_nothing(reader: FlaskClient, origin: 
     ):
         assert not [name for name in dict(response.headers) if name.startswith("Access-Control")]
         # A cache must not give this response to a page that may read it.
-        assert response.headers["Vary"] == "Origin"
+        assert response.headers.getlist("Vary") == ["Accept, Origin" if response.request.method == "GET" else "Origin"]
 
 
 @pytest.mark.usefixtures("shared")

@@ -141,7 +141,7 @@ def test_an_export_becomes_a_running_api(start_server: Callable[..., LiveServer]
 def test_the_fixture_takes_back_what_each_test_did(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
     server = start_server("serve")
     server.read_first_key()
-    [fixture] = [text for language, text in code_blocks() if language == "python"]
+    [fixture] = [text for language, text in code_blocks() if "pytest.fixture" in text]
     test = """
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_company_is_new(number):
@@ -154,6 +154,26 @@ def test_the_company_is_new(number):
 
     changes = json.loads(send_request(server, "/api/v1/changes")[1])
     assert [change["action"] for change in changes] == ["created", "deleted"] * 2
+
+
+@pytest.mark.tools
+def test_pandas_reads_a_list_as_csv(start_server: Callable[..., LiveServer], tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    server = start_server("serve", "--demo")
+    server.read_first_key()
+    [example] = [text for language, text in code_blocks() if "read_csv" in text]
+    program = f"{example}print(json.dumps([contacts.columns.to_list(), len(contacts), int(contacts.isPrimary.sum())]))"
+    completed = subprocess.run(
+        [sys.executable, "-c", f"import json\n{program}"],
+        env={**os.environ, "KEY": server.key, "URL": f"http://127.0.0.1:{server.port}/api/v1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+
+    rows = json.loads(send_request(server, "/api/v1/contacts")[1])
+    primary = sum(row["isPrimary"] for row in rows)
+    assert json.loads(completed.stdout) == [[*rows[0]], len(rows), primary]
 
 
 def test_the_readme_starts_with_a_demo_server() -> None:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
+from formats.csv_text import format_cell
 from formats.values import TEXT, parse_tag
 from schemas import RESOURCES
 from tests.transfer.conftest import RunCommand, select_rows
-from transfer.cells import format_cell
 from transfer.csv_rows import InvalidLine, decode, read_rows
 
 TEXTS = [

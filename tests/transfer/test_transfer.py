@@ -5,7 +5,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 
+from seed import load_file
 from tests.conftest import EXAMPLES
 from tests.transfer.conftest import RunCommand, select_rows
 
@@ -46,6 +49,20 @@ def test_rows_are_exported_unchanged_after_an_import(run_command: RunCommand, tm
         assert (tmp_path / f"first/{name}.{form}").read_bytes() == (tmp_path / f"second/{name}.{form}").read_bytes()
     log = "SELECT resource, row_id, data FROM changes ORDER BY resource, row_id"
     assert select_rows(tmp_path / "cardfile.db", log) == select_rows(tmp_path / "other.db", log)
+
+
+@pytest.mark.parametrize(("form", "media_type"), [("csv", "text/csv"), ("ndjson", "application/x-ndjson")])
+def test_a_list_over_http_is_the_exported_file(
+    app: Flask, reader: FlaskClient, run_command: RunCommand, tmp_path: Path, form: str, media_type: str
+) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps({"companies": COMPANIES_WITH_SPECIAL_TEXT}), encoding="utf-8")
+    with app.app_context():
+        load_file(str(EXAMPLES))
+        load_file(str(tmp_path / "odd.json"))
+    assert run_command("export", "out", "--format", form).exit_code == 0
+
+    for path in (tmp_path / "out").iterdir():
+        assert reader.get(f"/api/v1/{path.stem}", headers={"Accept": media_type}).data == path.read_bytes()
 
 
 def test_exported_rows_have_the_fields_of_the_api(run_command: RunCommand, tmp_path: Path) -> None:
