@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, g, render_template, request, send_from_directory
 
 from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
@@ -84,8 +84,8 @@ def finish_page(response: Response) -> Response:
         # The API returns no pages.
         return response
     is_setting = f"{request.path}/".startswith("/settings/")
-    # 400: the host or prefix is not valid, with which url_for() would fail or link to other sites.
-    if response.mimetype == PROBLEM_TYPE and response.status_code != 400:
+    # 400 before sign-in: the host or prefix is not valid, with which url_for() would fail or link to other sites.
+    if response.mimetype == PROBLEM_TYPE and (response.status_code != 400 or "signed_in" in g):
         response.vary.add("Accept")
         if is_setting or request.accept_mimetypes.best_match((PROBLEM_TYPE, "text/html")) == "text/html":
             response.set_data(render_template("problem.html", problem=response.get_json(), is_setting=is_setting))

@@ -101,7 +101,10 @@ def test_requests_of_one_key_are_listed_page_by_page(
 
 @pytest.mark.parametrize("query_string", ["before=x", f"before={2**63}", "keyId=%00", "keyId=a%20b", "page=2"])
 def test_a_wrong_parameter_is_400(signed_in_client: FlaskClient, query_string: str) -> None:
-    assert signed_in_client.get(f"{ACTIVITY}?{query_string}").status_code == 400
+    response = signed_in_client.get(f"{ACTIVITY}?{query_string}")
+    assert (response.status_code, response.mimetype) == (400, "text/html")
+    name = query_string.partition("=")[0]
+    assert f"{name} must be" in response.text or f"There is no parameter {name} here." in response.text
 
 
 def test_a_large_request_is_counted_in_part(
