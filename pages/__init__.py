@@ -9,9 +9,9 @@ from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
 from auth import API, public
 from database.columns import now
-from pages import activity, developer, docs, overview, sign_in
+from pages import activity, data, developer, docs, overview, sign_in
 from pages.highlight import highlight
-from pages.sessions import HOME, add_token, require_session
+from pages.sessions import HOME, PATHS, add_token, require_session
 
 # The units of ages, from how many on they are used, and their lengths in seconds.
 UNITS = {"year": (2, 31_536_000), "month": (4, 2_592_000), "day": (1, 86_400), "hour": (1, 3_600), "minute": (1, 60)}
@@ -31,6 +31,7 @@ def init_pages(app: Flask) -> None:
     pages.register_blueprint(developer.blueprint, url_prefix=HOME)
     pages.register_blueprint(overview.blueprint, url_prefix="/settings/overview")
     pages.register_blueprint(activity.blueprint, url_prefix="/settings/activity")
+    pages.register_blueprint(data.blueprint, url_prefix="/data")
     pages.add_url_rule("/static/<path:name>", "static", send_static)
     pages.add_app_template_filter(format_time, "moment")
     pages.add_app_template_filter(format_age, "ago")
@@ -43,6 +44,7 @@ def init_pages(app: Flask) -> None:
     # Other rooms add settings pages: each checks the session, and the layout links to them.
     app.extensions["require_session"] = require_session
     app.extensions["settings_pages"] = {
+        "data": ("Data", "pages.data.show_data"),
         "settings": ("Settings → Developer", "pages.developer.show_keys"),
         "overview": ("Settings → Overview", "pages.overview.show_overview"),
         "activity": ("Settings → Activity", "pages.activity.show_writes"),
@@ -83,7 +85,7 @@ def finish_page(response: Response) -> Response:
     if request.path.startswith(f"{API}/"):
         # The API returns no pages.
         return response
-    is_setting = f"{request.path}/".startswith("/settings/")
+    is_setting = f"{request.path}/".startswith(tuple(f"{path}/" for path in PATHS))
     # 400 before sign-in: the host or prefix is not valid, with which url_for() would fail or link to other sites.
     if response.mimetype == PROBLEM_TYPE and (response.status_code != 400 or "signed_in" in g):
         response.vary.add("Accept")

@@ -17,7 +17,7 @@ from database.connection import execute, write_transaction
 from formats.values import format_time
 from models import SCOPES, KeyUse
 from pages.overview import has_rows
-from pages.sessions import COOKIE, remove_token, require_session
+from pages.sessions import COOKIE, PATHS, remove_token, require_session
 from schemas import KeySchema
 
 MAX_DAYS = 36_500
@@ -136,5 +136,6 @@ def sign_out() -> Response:
     with write_transaction():
         remove_token("session", g.signed_in.token)
     response = redirect(url_for("pages.sign_in.show_sign_in"), 303)
-    response.delete_cookie(COOKIE, path=f"{request.root_path}/settings", httponly=True, samesite="Strict")
+    for path in PATHS:
+        response.delete_cookie(COOKIE, path=request.root_path + path, httponly=True, samesite="Strict")
     return response  # type: ignore[return-value]

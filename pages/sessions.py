@@ -18,6 +18,8 @@ from models import ApiKey, Session
 
 HOME = "/settings/developer"
 COOKIE = "cardfile_session"
+# Of the pages that need a session: the API never gets the cookie.
+PATHS = "/settings", "/data"
 LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
 READS = {"GET", "HEAD", "OPTIONS"}
 

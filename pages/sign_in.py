@@ -8,7 +8,7 @@ from api.problems import problem
 from api.rate_limits import TooManyRequests
 from auth import InvalidKey, find_key, public
 from database.connection import write_transaction
-from pages.sessions import COOKIE, LIFETIMES, READS, add_token, find_token, refuse_form, remove_token
+from pages.sessions import COOKIE, LIFETIMES, PATHS, READS, add_token, find_token, refuse_form, remove_token
 
 ATTEMPTS_PER_MINUTE = 10
 WRONG_ORIGIN = (
@@ -92,13 +92,9 @@ def start_browser_session(token: str) -> Response:
     response = redirect(url_for("pages.developer.show_keys"), 303)
     # Behind a proxy that terminates TLS, only the browser knows that the page was loaded over HTTPS.
     secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")
-    cookie: dict[str, Any] = {
-        "path": f"{request.root_path}/settings",
-        "secure": secure,
-        "httponly": True,
-        "samesite": "Strict",
-    }
-    response.set_cookie(COOKIE, token, LIFETIMES["session"], **cookie)
+    cookie: dict[str, Any] = {"secure": secure, "httponly": True, "samesite": "Strict"}
+    for path in PATHS:
+        response.set_cookie(COOKIE, token, LIFETIMES["session"], path=request.root_path + path, **cookie)
     return response  # type: ignore[return-value]
 
 

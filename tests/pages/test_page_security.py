@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from pages.sessions import HOME
+from pages.sessions import HOME, PATHS
 from tests.conftest import Query
 from tests.core.test_authentication import every_route
 from tests.pages.conftest import SAME_ORIGIN, form_token, is_signed_in, post_key, session_token
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
 def test_every_page_except_sign_in_needs_a_session(app: Flask, anonymous: FlaskClient) -> None:
-    routes = [route for route in every_route(app) if route[1].startswith("/settings")]
-    assert len(routes) >= 12
+    routes = [route for route in every_route(app) if route[1].startswith(PATHS)]
+    assert len(routes) >= 20
     found = {f"{method} {path}": anonymous.open(path, method=method).status_code for method, path in routes}
 
     # POST is refused on these pages, too, because the form was not sent from this site.
@@ -104,6 +104,9 @@ PAGES = [
     pytest.param("GET", f"{HOME}/nothing", 404, id="nothing"),
     pytest.param("GET", "/settings", 404, id="above"),
     pytest.param("PUT", HOME, 405, id="method"),
+    pytest.param("GET", "/data/contacts", 200, id="data"),
+    pytest.param("GET", "/data/contacts?limt=1", 400, id="wrong-parameter"),
+    pytest.param("GET", "/data/contacts/nobody", 404, id="no-row"),
     pytest.param("GET", f"{HOME}/sign-in", 200, id="sign-in"),
     pytest.param("GET", f"{HOME}/link", 403, id="no-link"),
 ]

@@ -1,0 +1,77 @@
+"""/data in Chromium, without JavaScript: search, filters, sorting, pages, a company, CSV, and what is empty."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LiveServer, send_request
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
+from tests.pages.browser.test_activity_page import patch
+from tests.pages.browser.test_settings_page import LONG_NAME, sign_in
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
+def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
+    company = f"/api/v1/companies/{'123e4567-e89b-12d3-a456-426614174000'}"
+    patch(demo, company, notes="W" * 5_000, website=f"https://acme.com/{'long/' * 300}", dealValue=1999.5)
+    patch(demo, company, industry=LONG_NAME)
+    page = open_page(width, scheme, java_script_enabled=False)
+    checked = open_page(width, scheme)
+
+    def check(name: str) -> None:
+        """Check the same page with JavaScript, which axe needs, and with all of it open."""
+        checked.context.clear_cookies()
+        checked.context.add_cookies(page.context.cookies())
+        checked.goto(page.url)
+        checked.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        check_layout(checked, f"data-{name}-{scheme}-{width}")
+
+    sign_in(page, demo)
+    page.get_by_role("link", name="Data", exact=True).click()
+    check("companies")
+    page.get_by_role("link", name="Next page").click()
+    expect(page.get_by_role("rowheader")).to_have_count(25)
+    page.get_by_role("searchbox").fill("ACME corp")
+    page.get_by_label("isCustomer", exact=True).select_option("false")
+    page.get_by_label("sort", exact=True).select_option("-dealValue")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_role("rowheader")).to_have_text(["Acme Corporation"])
+    check("found")
+    page.get_by_text("As CSV").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "companies.csv"
+    [row] = csv.DictReader(Path(download.value.path()).read_text(encoding="utf-8").splitlines())
+    assert row["industry"] == LONG_NAME
+
+    page.get_by_role("link", name="Acme Corporation").click()
+    expect(page.get_by_role("row", name="industry")).to_contain_text("Technology → Nightly")
+    check("company")
+    page.get_by_role("link", name="John Doe").click()
+    expect(page.get_by_role("definition").filter(has_text="john@acme.com")).to_be_visible()
+    page.get_by_role("link", name="Acme Corporation").click()
+    page.get_by_role("link", name="Jane Smith").click()
+    page.get_by_role("link", name="Conversations").click()
+    check("conversations")
+    page.goto(f"{page.url}?status=opened")
+    expect(page.get_by_text("Must be one of open, pending, snoozed, resolved, closed.")).to_be_visible()
+    check("wrong")
+    page.get_by_role("link", name="Show the page without parameters").click()
+    page.get_by_role("searchbox").fill("nobody at all")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("No conversations match.")).to_be_visible()
+
+
+def test_a_key_in_the_address_opens_nothing_and_asks_for_no_password(open_page: OpenPage, demo: LiveServer) -> None:
+    page = open_page()
+    response = page.goto(f"http://{demo.key}:@127.0.0.1:{demo.port}/api/v1/companies")
+
+    assert response and response.status == 401
+    page.goto(f"http://127.0.0.1:{demo.port}/docs")
+    assert page.evaluate("fetch('/api/v1/companies', {credentials: 'include'}).then((answer) => answer.status)") == 401
+    assert send_request(demo)[0] == 200
