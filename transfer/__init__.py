@@ -1,10 +1,43 @@
 """Files of rows: `export` writes and `import` reads every resource as NDJSON or CSV, also of other programs."""
 
-from flask import Flask
+from typing import Any
 
-from transfer.pages import add_pages
+from flask import Blueprint, Flask
+
+from auth import public
+
+# Settings → Import; its module is only imported when the page is asked for.
+blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 
 
 def init_transfer(app: Flask) -> None:
-    """Add Settings → Import, if the app has settings pages."""
-    add_pages(app)
+    """Add Settings → Import and its link, if the app has settings pages."""
+    if "settings_pages" in app.extensions:
+        app.extensions["settings_pages"]["import"] = ("Settings → Import", "import_pages.show_upload")
+        app.register_blueprint(blueprint, url_prefix="/settings/import")
+
+
+@blueprint.before_request
+def check_request() -> Any:
+    """Redirect to the sign-in page, or refuse a form that is too large or not the session's."""
+    from transfer import pages
+
+    return pages.check_request()
+
+
+@blueprint.get("")
+@public
+def show_upload() -> str:
+    """Show the form that takes a file."""
+    from transfer import pages
+
+    return pages.show_upload()
+
+
+@blueprint.post("")
+@public
+def import_upload() -> Any:
+    """Show what an import would store, and the choices for it; with the button Import, store it."""
+    from transfer import pages
+
+    return pages.import_upload()

@@ -9,10 +9,10 @@ from base64 import b64decode, b64encode
 from io import BufferedReader, BytesIO
 from typing import Any
 
-from flask import Blueprint, Flask, abort, current_app, g, render_template, request
+from flask import abort, current_app, g, render_template, request
 
 from api.resources import ENDPOINTS
-from auth import KeyHolder, public
+from auth import KeyHolder
 from schemas import RESOURCES
 from transfer.columns import Header, guess, time_zones
 from transfer.csv_rows import InvalidLine, decode, read_rows
@@ -30,18 +30,8 @@ CHOOSE = ("", "Choose…")
 ORDERS = {"day": True, "month": False}
 ENCODINGS = [("", "UTF-8 or UTF-16"), ("windows-1252", "Windows-1252 (Excel, Salesforce)")]
 
-blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 
-
-def add_pages(app: Flask) -> None:
-    """Add the page and its link, if the app has settings pages."""
-    if "settings_pages" in app.extensions:
-        app.extensions["settings_pages"]["import"] = ("Settings → Import", "import_pages.show_upload")
-        app.register_blueprint(blueprint, url_prefix="/settings/import")
-
-
-@blueprint.before_request
-def require_session() -> Any:
+def check_request() -> Any:
     """Redirect to the sign-in page, or refuse a form that is too large or not the session's."""
     # In a form, a file that can't be compressed takes a third more.
     request.max_content_length = MAX_BYTES * 3 // 2
@@ -50,15 +40,11 @@ def require_session() -> Any:
     return current_app.extensions["require_session"]()
 
 
-@blueprint.get("")
-@public
 def show_upload(problem: str = "") -> str:
     """Show the form that takes a file."""
     return render_template("import.html", problem=problem, programs=presets(), encodings=ENCODINGS)
 
 
-@blueprint.post("")
-@public
 def import_upload() -> Any:
     """Show what an import would store, and the choices for it; with the button Import, store it."""
     try:
