@@ -12,7 +12,8 @@ FILE = "cardfile.sqlite"
 CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n?", re.M | re.S)
 CODE_BLOCKS = re.compile(r"((?:^```\w+\n.*?^```\n?)+)", re.M | re.S)
 LANGUAGES = {"sh": "Shell", "json": "JSON", "python": "Python", "js": "JavaScript"}
-CONSTANT = re.compile(r'("(?:\\.|[^"\\])*")|true|false|null')
+# The quotation mark at the end is optional, so that what has none isn't read again from each of its marks.
+CONSTANT = re.compile(r'("(?:\\.|[^"\\])*+"?)|true|false|null')
 CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
 

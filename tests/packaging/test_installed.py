@@ -140,7 +140,8 @@ def test_the_wheel_has_all_files_of_the_application_in_one_folder(image: Image) 
         installed = {Path(path) for path, _hash, _size in csv.reader(file)}
     folders = {path.parts[0] for path in installed if path.parts[0] != ".."}
     expected = {path.relative_to(ROOT) for path in application_files()}
-    for pattern in "migrations/**/*.py", "pages/static/*", "*/templates/*", "openapi/*.md", "seed.json":
+    guides = [f"{room}/*.md" for room in ("openapi", "mcp", "webhooks")]
+    for pattern in "migrations/**/*.py", "pages/static/*", "*/templates/*", "transfer/maps/*", "seed.json", *guides:
         expected |= {path.relative_to(ROOT) for path in ROOT.glob(pattern)}
 
     assert folders == {"cardfile", record.parent.name}

@@ -31,7 +31,7 @@ def test_an_export_is_uploaded_previewed_and_stored(
         check_layout(checked, f"import-{name}-{scheme}-{width}")
 
     sign_in(page, demo)
-    page.get_by_role("link", name="Settings → Import").click()
+    page.get_by_role("link", name="Import").click()
     check("upload")
     page.get_by_label("File").set_input_files(EXPORT)
     page.get_by_role("button", name="Continue").click()
