@@ -13,8 +13,8 @@ TOKEN = re.compile(
     # A # within a word, and the // of a URL, begin no comment.
     r"(?P<comment>(?:(?<!\S)#|(?<!:)//).*)"
     r"|(?P<name>\"(?:\\.|[^\"\\\n])*+\"(?=:))"
-    # What lacks its end ends with the line. Of a text in single quotes that goes on in the next line, as in curl's -d, the
-    # JSON in it is shown.
+    # What lacks its end ends with the line. Of a text in single quotes that goes on in the next line, as in curl's -d,
+    # the JSON in it is shown.
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*+\"?|'[^'\n]*'|`[^`]*`)"
     r"|(?P<number>(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-]))"
     rf"|(?P<word>\b(?:{WORDS.replace(' ', '|')})\b)"

@@ -19,7 +19,7 @@ from transfer.csv_rows import InvalidLine, decode, read_rows
 from transfer.imports import Report, import_file
 from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, presets, templates
 
-# Other writers wait for about three seconds while so much is imported.
+# Other writers wait for a few seconds while so much is imported.
 MAX_BYTES = 4 * 1024 * 1024
 TOO_LARGE = "The file is larger than 4 MiB: use the command import, or split the file."
 # Each is an option for each field.
@@ -33,7 +33,7 @@ ENCODINGS = [("", "UTF-8 or UTF-16"), ("windows-1252", "Windows-1252 (Excel, Sal
 
 def check_request() -> Any:
     """Redirect to the sign-in page, or refuse a form that is too large or not the session's."""
-    # In a form, a file that can't be compressed takes a third more.
+    # In the form, a file that can't be compressed takes a third more.
     request.max_content_length = MAX_BYTES * 3 // 2
     if (request.content_length or 0) > request.max_content_length:
         abort(413, TOO_LARGE)

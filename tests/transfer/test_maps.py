@@ -4,14 +4,21 @@ import json
 import re
 import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import ValidationError
 
+from schemas import RESOURCES
 from tests.conftest import ROOT
 from tests.transfer.conftest import RunCommand, select_rows
-from transfer.maps import FOLDER, presets
+from transfer.columns import Header, map_fields
+from transfer.maps import FOLDER, Options, presets
+from transfer.records import row_converter
 
 EXPORTS = Path(__file__).parent / "exports"
 pytestmark = pytest.mark.usefixtures("new_database")
@@ -182,6 +189,7 @@ isCustomer = "{Kind}"
 stageId = "{Kind}"
 createdBy = "import"
 website = "{Site}"
+notes = "{Town}, {Land}"
 lastContact = "{Seen}"
 values.isCustomer = {Kunde = true, "*" = false}
 values.stageId = {kunde = "won", Lead = "", "*" = "other"}
@@ -203,6 +211,8 @@ company.create = false
         ("Firm,Brand\n,Leeland", {"name": "Leeland"}),
         ("Firm,Brand,Rank\n,,7", {"name": "Nameless", "position": 7}),
         ("Firm,Firm\nLee,Other", {"name": "Lee"}),
+        ("Firm,Town,Land\nLee,Rome,IT", {"notes": "Rome, IT"}),
+        ("Firm,Town,Land\nLee,,", {"notes": None}),
         *[(f'Firm,Worth\nLee,"{cell}"', {"dealValue": value}) for cell, value in
           [("250,000.50", 250000.5), ("1,000", 1000), ("1500000", 1500000), ("0.5", 0.5), ("", None)]],
         *[(f"Firm,Kind\nLee,{cell}", {"isCustomer": is_customer, "stageId": stage}) for cell, is_customer, stage in
@@ -284,6 +294,8 @@ REFUSED = [
      "https://acme.example: import the companies first."),
     (GRAMMAR, "Who,Firm\nAnn,Twin", (), "x.csv, line 2: companyId: More than one company has the name Twin: t1 and t2. "
      "Make them differ, or leave the company out of the map."),
+    (GRAMMAR, "Who,Firm\nAnn,Lee", (), "x.csv, line 2: companyId: There is no company with the name Lee: import the "
+     "companies first."),
     (GRAMMAR, "Firm,Worth\nLee,1.234\n", (), "x.csv, line 2: dealValue: Must have at most two decimals."),
     (GRAMMAR, "Firm,Seen\nLee,soon", BERLIN, "x.csv, line 2: lastContact: Must be a time as in 2024-01-15 10:30, or "
     "in a "
@@ -430,6 +442,23 @@ def test_a_dry_run_ends_after_a_hundred_faults(run_command: RunCommand, tmp_path
     (tmp_path / "contacts.csv").write_text("name,email\n" + "Ann,x\n" * 500, encoding="utf-8")
     faults = [line for line in run_command("import", "contacts.csv", "--dry-run").stderr.splitlines() if "line" in line]
     assert (len(faults), faults[-1][:9]) == (100, "line 101:")
+
+
+CELLS = st.none() | st.sampled_from(
+    ["04/05/2024", "0001-01-01", "9999-12-31 23:59", "1,234.5", "1e999", "[[", "'+", ";", "Kunde"]
+)
+
+
+@given(st.lists(CELLS | st.text(max_size=12), min_size=8, max_size=8))
+def test_any_text_is_parsed_or_refused(cells: list[str | None]) -> None:
+    found = {"dates": tomllib.loads(GRAMMAR)["dates"], "companies": tomllib.loads(GRAMMAR)["companies"]}
+    found["companies"] |= {f"values.{name}": table for name, table in found["companies"].pop("values").items()}
+    header = Header(["Firm", "Legal form", "Brand", "Worth", "Rank", "Kind", "Site", "Seen"])
+    options = Options(found=found, timezone="Europe/Berlin", day_first=True)
+    convert = row_converter(map_fields("companies", found["companies"], header, options), 8)
+    with suppress(ValidationError):
+        values = RESOURCES["companies"].load(convert(cells))
+        assert values["created_by"] == "import" and values["name"]
 
 
 def test_the_map_of_each_program_is_valid_and_says_where_its_columns_are_from() -> None:

@@ -3,6 +3,9 @@
 import html
 import io
 import re
+import tracemalloc
+import zlib
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +180,12 @@ def test_a_wrong_form_is_no_error_of_the_server(
 
 
 def test_a_small_form_that_unpacks_to_a_large_file_is_refused(signed_in_client: FlaskClient) -> None:  # noqa: F811
-    import zlib
-    from base64 import b64encode
-
     packed = b64encode(zlib.compress(b"name\n" + b"x\n" * 50_000_000, 9)).decode()
-    answer = signed_in_client.post(PAGE, data={"token": form_token(signed_in_client), "packed": packed})
+    form = {"token": form_token(signed_in_client), "packed": packed}
+    tracemalloc.start()
+    answer = signed_in_client.post(PAGE, data=form)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
     assert (answer.status_code, "larger than 4 MiB" in answer.text) == (422, True)
 
 
