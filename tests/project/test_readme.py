@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -128,7 +129,7 @@ def test_an_export_becomes_a_running_api(start_server: Callable[..., LiveServer]
     *imports, request = examples(OTHER_FILES)
     assert len(imports) == 2 and f"{program} serve" in OTHER_FILES
     for command, response in imports:
-        text = command.replace(program, f"{sys.executable} {ROOT / 'service.py'}")
+        text = command.replace(program, shlex.join([sys.executable, str(ROOT / "service.py")]))
         shell = ["/bin/sh", "-euc", f"exec 2>&1; {text}"]
         done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
         printed = done.stdout.replace(str(ROOT / "service.py"), "service.py")
