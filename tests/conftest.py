@@ -37,6 +37,7 @@ from settings import Settings, load_settings
 ROOT = Path(__file__).parent.parent
 CreateRow = Callable[..., str]
 Query = Callable[..., list[Any]]
+COMPILED: dict[str, Callable[..., Any]] = {}
 EXAMPLES = Path(__file__).parent / "core" / "examples.json"
 
 
@@ -190,10 +191,14 @@ def first_revision(end_migrations: Callable[[str], None]) -> None:
 
 
 @pytest.fixture
-def app(database: str, empty_database: Path) -> Iterator[Flask]:
+def app(database: str, empty_database: Path, request: pytest.FixtureRequest) -> Iterator[Flask]:
     if database.startswith("sqlite"):
         shutil.copy(empty_database, database.removeprefix("sqlite:///"))
     app = create_app(load_settings({"database_url": database}, {}))
+    if "monkeypatch" not in request.fixturenames:
+        # The apps of a database share compiled statements, unless the test may change what these are made of.
+        connections = app.extensions["connections"]
+        connections.compile = COMPILED.setdefault(connections.engine.name, connections.compile)
     yield app
     app.extensions["last_use"].stop()
     with app.app_context():

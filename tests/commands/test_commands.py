@@ -90,7 +90,7 @@ def test_the_file_of_another_program_is_refused_and_not_a_byte_of_it_changes(
     assert sorted(tmp_path.iterdir()) == names
 
 
-@pytest.mark.parametrize("script", [["service.py", "seed"], ["seed.py"]])
+@pytest.mark.parametrize("script", [pytest.param(["service.py", "seed"], marks=pytest.mark.tools), ["seed.py"]])
 def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> None:
     path, *command = script
 

@@ -29,7 +29,7 @@ COMMANDS = [
 
 
 FOLDERS: list[object] = [
-    ("日本", LATIN, r"\u65e5\u672c"),
+    pytest.param("日本", LATIN, r"\u65e5\u672c", marks=pytest.mark.tools),
     pytest.param("日本", {"PYTHONIOENCODING": "ascii"}, "日本", marks=pytest.mark.tools),
     pytest.param("J\udcfcrgen", {"PYTHONIOENCODING": "utf-8"}, r"J\udcfcrgen", marks=pytest.mark.tools),
 ]

@@ -82,9 +82,9 @@ def make_read_only(tmp_path: Path, run_command: Callable[..., Result]) -> Callab
         pytest.param(["closed"], {"file_mode": 0o644}, marks=pytest.mark.tools),
         pytest.param(["closed"], {"folder_mode": 0o755}, marks=pytest.mark.tools),
         pytest.param(["closed", "-wal"], {}, marks=pytest.mark.tools),
-        (["backup"], {}),
+        pytest.param(["backup"], {}, marks=pytest.mark.tools),
         pytest.param(["backup"], {"folder_mode": 0o755}, marks=pytest.mark.tools),
-        (["open", "-wal", "-shm"], {}),
+        pytest.param(["open", "-wal", "-shm"], {}, marks=pytest.mark.tools),
         (["open", "-wal"], {"folder_mode": 0o755}),
     ],
 )

@@ -46,7 +46,7 @@ class RestrictedServer(LiveServer):
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="The numbers of system calls are those of x86-64")
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", [pytest.param("waitress", marks=pytest.mark.tools), "granian"])
 def test_a_server_needs_no_right_to_set_limits_affinity_or_owners(tmp_path: Path, name: str) -> None:
     with closing(RestrictedServer(tmp_path, "serve", "--server", name)) as server:
         server.read_first_key()

@@ -16,7 +16,7 @@ from tests.conftest import LiveServer, send_request
 StartServer = Callable[..., LiveServer]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.tools)])
 def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, number: int) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
