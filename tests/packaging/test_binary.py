@@ -129,7 +129,8 @@ def test_every_path_has_the_same_status_code_as_from_the_source(
     client, key = app.test_client(), new_key_with_scope("admin")
     paths = {rule.rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or set()) and not rule.arguments}
     paths |= {f"/static/{file.name}" for file in (ROOT / "pages" / "static").iterdir()}
-    assert {"/api/v1/companies", "/docs", "/static/style.css"} <= paths
+    paths |= {f"/docs{page}" for page in ("", "/errors", "/webhooks", "/agents", "/api/companies")}
+    assert {"/api/v1/companies", "/docs/search.json", "/static/style.css"} <= paths
 
     for path in sorted(paths):
         expected = client.get(path, headers={"Authorization": f"Bearer {key}"})
