@@ -67,13 +67,17 @@ def find_token(kind: str, token: str) -> Any:
 
 
 def require_session() -> Any:
-    """Redirect a request without a session to the sign-in page; refuse a form without the session's form token."""
+    """Redirect a request without a session to the sign-in page, which leads back with `next`.
+
+    Refuse a form without the session's form token.
+    """
     if request.method == "OPTIONS":
         return None
     token = request.cookies.get(COOKIE, "")
     found = find_token("session", token)
     if found is None and request.method in READS:
-        return redirect(url_for("pages.sign_in.show_sign_in"), 303)
+        wanted = None if request.path == HOME else request.full_path.rstrip("?")
+        return redirect(url_for("pages.sign_in.show_sign_in", next=wanted), 303)
     if found is None:
         return problem(403, "You are not signed in. Sign in and try again.")
     g.signed_in = SignedIn(token, found[0])

@@ -204,3 +204,34 @@ def test_an_ip_address_has_ten_attempts_to_sign_in_per_minute(
     a_minute_later = monotonic() + 61
     monkeypatch.setattr("api.rate_limits.monotonic", lambda: a_minute_later)
     assert post_key(app, key).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/companies?q=caf%C3%A9&limit=2", "/settings/activity", "/settings/overview", "/data"]
+)
+def test_signing_in_leads_back_to_the_page(anonymous: FlaskClient, new_key_with_scope: NewKey, path: str) -> None:
+    sign_in = anonymous.get(path).headers["Location"]
+    response = anonymous.post(sign_in, data={"key": new_key_with_scope("admin")}, headers=SAME_ORIGIN)
+
+    assert (response.status_code, response.headers["Location"]) == (303, path)
+    assert anonymous.get(path).status_code in {200, 302}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "//evil.example",
+        "https://evil.example/settings",
+        "/settings.evil",
+        "/api/v1/keys",
+        "/\\evil.example",
+        "/docs",
+    ],
+)
+def test_signing_in_leads_to_no_other_page(anonymous: FlaskClient, new_key_with_scope: NewKey, target: str) -> None:
+    response = anonymous.post(
+        f"{HOME}/sign-in", query_string={"next": target}, data={"key": new_key_with_scope("admin")}, headers=SAME_ORIGIN
+    )
+
+    assert (response.status_code, response.headers["Location"]) == (303, HOME)
