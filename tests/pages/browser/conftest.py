@@ -96,6 +96,13 @@ def demo(start_server: Callable[..., LiveServer]) -> LiveServer:
     return server
 
 
+def show_with_scripts(page: Page, checked: Page, url: str = "") -> None:
+    """Show in `checked`, which has JavaScript for axe, what `page` without JavaScript shows, or another URL."""
+    checked.context.clear_cookies()
+    checked.context.add_cookies(page.context.cookies())
+    checked.goto(url or page.url)
+
+
 def check_layout(page: Page, name: str) -> None:
     """Save a screenshot; check that the page fits the width of its window and that axe finds no violation."""
     from axe_playwright_python.sync_playwright import Axe

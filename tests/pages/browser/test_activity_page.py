@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.conftest import LiveServer, send_request
-from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect, show_with_scripts
 from tests.pages.browser.test_settings_page import LONG_NAME, sign_in
 
 pytestmark = pytest.mark.tools
@@ -38,9 +38,7 @@ def test_a_request_is_found_by_its_key_read_and_reverted(
 
     def check(name: str) -> None:
         """Check the same page with JavaScript, which axe needs."""
-        checked.context.clear_cookies()
-        checked.context.add_cookies(page.context.cookies())
-        checked.goto(page.url)
+        show_with_scripts(page, checked)
         check_layout(checked, f"activity-{name}-{scheme}-{width}")
 
     sign_in(page, demo)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LiveServer, send_request
-from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect, show_with_scripts
 from tests.pages.browser.test_activity_page import patch
 from tests.pages.browser.test_settings_page import LONG_NAME, sign_in
 
@@ -25,9 +25,7 @@ def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveS
 
     def check(name: str) -> None:
         """Check the same page with JavaScript, which axe needs, and with all of it open."""
-        checked.context.clear_cookies()
-        checked.context.add_cookies(page.context.cookies())
-        checked.goto(page.url)
+        show_with_scripts(page, checked)
         checked.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         check_layout(checked, f"data-{name}-{scheme}-{width}")
 

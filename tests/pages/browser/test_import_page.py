@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.conftest import ROOT, LiveServer, send_request
-from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import WIDTHS_AND_SCHEMES, OpenPage, check_layout, expect, show_with_scripts
 from tests.pages.browser.test_settings_page import sign_in
 
 pytestmark = pytest.mark.tools
@@ -23,9 +23,7 @@ def test_an_export_is_uploaded_previewed_and_stored(
 
     def check(name: str) -> None:
         """Check what the page shows with JavaScript, which axe needs: most of it answers to a form."""
-        checked.context.clear_cookies()
-        checked.context.add_cookies(page.context.cookies())
-        checked.goto(f"http://127.0.0.1:{demo.port}/settings/import")
+        show_with_scripts(page, checked, f"http://127.0.0.1:{demo.port}/settings/import")
         checked.set_content(page.content())
         checked.wait_for_load_state()
         check_layout(checked, f"import-{name}-{scheme}-{width}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import LiveServer
-from tests.pages.browser.conftest import DESKTOP, PHONE, OpenPage, check_layout, expect
+from tests.pages.browser.conftest import DESKTOP, PHONE, OpenPage, check_layout, expect, show_with_scripts
 from tests.pages.browser.test_settings_page import sign_in
 
 pytestmark = pytest.mark.tools
@@ -20,9 +20,7 @@ def test_a_webhook_is_created_tested_and_deleted(
 
     def check(name: str) -> None:
         """Check the same page with JavaScript, which axe needs."""
-        checked.context.clear_cookies()
-        checked.context.add_cookies(page.context.cookies())
-        checked.goto(page.url)
+        show_with_scripts(page, checked)
         check_layout(checked, f"webhooks-{name}-{scheme}-{width}")
 
     sign_in(page, demo)
