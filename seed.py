@@ -36,7 +36,7 @@ ROWS_A_STEP = 2_000
 # thousands], posts with roles, topics with tags. Addresses are from RFC 5737 and RFC 3849: nobody has them.
 WORDS: dict[str, Any] = json.loads((Path(__file__).parent / "seed.json").read_text(encoding="utf-8"))
 STAGES = WORDS["stages"]
-NOT_LETTERS = re.compile("[^A-Za-z.]")
+NOT_LETTERS = re.compile("[^A-Za-z]")
 
 Row = dict[str, Any]
 Group = list[tuple[str, Row]]

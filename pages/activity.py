@@ -16,7 +16,7 @@ from api.keys import all_records
 from api.parameters import Parameters
 from api.problems import Conflict
 from api.revert import MAX_ROWS, first_write, revert, schema
-from auth import KeyHolder, public
+from auth import public
 from database.connection import begin_snapshot, execute, execute_read, write_transaction
 from formats.errors import pointers
 from formats.json_text import encode_json
@@ -69,9 +69,8 @@ def revert_request(request_id: str) -> Any:
     is_form = request.method == "POST"
     values = schema.load({**request.args, "requestId": request_id})
     entries, conflicts = list[Any](), list[Any]()
-    if is_form and g.signed_in.key_id:
-        # The changes are logged as by the key of the session, which is an admin key.
-        g.key = KeyHolder(g.signed_in.key_id, "admin")
+    if is_form:
+        g.signed_in.write_as_key()
     try:
         with write_transaction(keep=is_form):
             [version, _oldest] = execute(VERSIONS).fetchone()

@@ -12,7 +12,6 @@ from typing import Any
 from flask import abort, current_app, g, render_template, request
 
 from api.resources import ENDPOINTS
-from auth import KeyHolder
 from schemas import RESOURCES
 from transfer.columns import Header, guess, time_zones
 from transfer.csv_rows import InvalidLine, decode, read_rows
@@ -56,9 +55,7 @@ def import_upload() -> Any:
     program, resource = choose_program(header)
     fields = {} if program == OWN else choose_fields(header, program, resource)
     options = read_options(program, resource, {name: value for name, (value, _mapped) in fields.items() if value})
-    if g.signed_in.key_id:
-        # The changes are logged as by the key of the session, which is an admin key.
-        g.key = KeyHolder(g.signed_in.key_id, "admin")
+    g.signed_in.write_as_key()
     report, problem = Report(resource, options.dry_run), ""
     try:
         import_file(BufferedReader(BytesIO(data)), report, options)
