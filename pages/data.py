@@ -5,6 +5,7 @@ The pages take the parameters of the API's lists, and read rows by its own queri
 
 import json
 import shlex
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 from marshmallow import validate
 
+from api.as_of import requested_version
 from api.feed import NEWEST, Selection, bind, read_changes
 from api.json_sql import number
 from api.parameters import Parameters
@@ -56,7 +58,7 @@ def show_list(resource: str) -> Any:
     in_form = {"q", "sort", "cursor"} | {name for name in choices if len(args.get(name, ())) == 1}
     others = {name: texts for name, texts in args.items() if name not in in_form}
     query = {name: texts for name, texts in args.items() if name not in PAGE_PARAMETERS}
-    shown = {"args": args, "choices": choices, "others": others, "query": query}
+    shown = {"args": args, "choices": choices, "others": others, "query": query, "as_of": request.args.get("asOf")}
     return render_template("data_list.html", table=table, **shown, resources=ENDPOINTS, url=api_url(resource, query))
 
 
@@ -71,19 +73,20 @@ def send_csv(resource: str) -> Response:
 @blueprint.get("/<resource>/<row_id>")
 @public
 def show_row(resource: str, row_id: str) -> str:
-    """Show a row, the rows that belong to it, and its history."""
-    endpoint = find_endpoint(resource)
-    Parameters()
+    """Show a row, the rows that belong to it, and its history; with `asOf`, as of that version."""
+    endpoint, parameters = find_endpoint(resource), Parameters("asOf")
     begin_snapshot()
+    past, query = requested_version(parameters), urlencode(parameters.values)
     lists = [name for name in endpoint.includes if name in ENDPOINTS]
-    row = read_row(endpoint, row_id, (), tuple({*endpoint.includes} - {*lists}))
+    row = read_row(endpoint, row_id, (), tuple({*endpoint.includes} - {*lists}), **past)
     if row is None:
         abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
     owner = f"{endpoint.singular}Id"
-    tables = [read_table(ENDPOINTS[name], f"{owner}={row_id}", MAX_RELATED, without=owner) for name in lists]
+    tables = [read_table(ENDPOINTS[name], f"{owner}={row_id}&{query}", MAX_RELATED, without=owner) for name in lists]
     own = {"endpoint": endpoint, "row": json.loads(row), "title": title_of(endpoint), "times": times_of(endpoint)}
-    history, url = read_history(resource, row_id), api_url(f"{resource}/{row_id}", {})
-    return render_template("data_row.html", **own, tables=tables, history=history, limit=MAX_HISTORY, url=url)
+    history = read_history(resource, row_id, past.get("as_of", NEWEST))
+    shown = {"tables": tables, "history": history, "limit": MAX_HISTORY, "as_of": parameters.values.get("asOf")}
+    return render_template("data_row.html", **own, **shown, url=api_url(f"{resource}/{row_id}", parameters.values))
 
 
 def find_endpoint(resource: str) -> Endpoint:
@@ -91,7 +94,7 @@ def find_endpoint(resource: str) -> Endpoint:
     return ENDPOINTS.get(resource) or abort(404)
 
 
-def api_url(path: str, query: dict[str, list[str]]) -> str:
+def api_url(path: str, query: Mapping[str, str | list[str]]) -> str:
     """Return the URL of a request to the API, quoted for a shell."""
     return shlex.quote(f"{base_url()}{API}/{path}{'?' if query else ''}{urlencode(query, doseq=True)}")
 
@@ -139,15 +142,15 @@ def choices_of(endpoint: Endpoint) -> dict[str, tuple[str, ...]]:
     return found | {name: tuple(rule.choices) for name, rule in rules if isinstance(rule, validate.OneOf)}
 
 
-def read_history(resource: str, row_id: str) -> list[dict[str, Any]]:
-    """Return the last changes of a row, newest first, each with the fields that differ from the change before.
+def read_history(resource: str, row_id: str, until: int) -> list[dict[str, Any]]:
+    """Return the last changes of a row up to a version, newest first, each with the fields that it changed.
 
     There may be one more than MAX_HISTORY, without them.
     """
-    row: dict[str, Any] = {"resource": resource, "id": row_id}
+    row: dict[str, Any] = {"resource": resource, "id": row_id, "until": until}
     start = execute(earlier_change, MAX_HISTORY, **row).fetchone()
     after = start[0] - 1 if start else 0
-    page, _version = read_changes(Selection(("resource", "id")), since=0, until=NEWEST, after=after, **row)
+    page, _version = read_changes(Selection(("resource", "id")), since=0, after=after, **row)
     before: Any = None
     history = []
     for entry in json.loads(f"[{page.rows}]"):
@@ -160,5 +163,6 @@ def read_history(resource: str, row_id: str) -> list[dict[str, Any]]:
 
 def earlier_change(later: int) -> sa.Select[Any]:
     """Return the query for the number of the change of a row that has so many later ones."""
-    changes = sa.select(Change.seq).where(Change.resource == bind("resource"), Change.row_id == bind("id"))
+    is_of_row = Change.resource == bind("resource"), Change.row_id == bind("id")
+    changes = sa.select(Change.seq).where(*is_of_row, Change.seq <= bind("until"))
     return changes.order_by(Change.seq.desc()).limit(number(1)).offset(number(later))

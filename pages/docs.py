@@ -107,7 +107,7 @@ def create_quickstart_key() -> Any:
     token = request.cookies.get(COOKIE, "")
     found = find_token("session", token)
     if found is None:
-        return redirect(url_for("pages.sign_in.show_sign_in"), 303)
+        return redirect(url_for("pages.sign_in.show_sign_in", next="/docs"), 303)
     g.signed_in = SignedIn(token, found[0])
     with write_transaction():
         _key_id, key = auth.create_key("Quickstart", "write", now() + KEY_LIFETIME)

@@ -88,9 +88,9 @@ def add_session(key_id: str | None = None) -> str:
 
 
 def start_browser_session(token: str) -> Response:
-    """Set the session cookie, and redirect to the page `next`, if it is one that needs a session, or to the keys."""
+    """Set the session cookie, and redirect to the page `next`, if it is one of this server, or to the keys."""
     wanted = request.args.get("next", "")
-    is_own = f"{wanted.partition('?')[0]}/".startswith(tuple(f"{path}/" for path in PATHS))
+    is_own = f"{wanted.partition('?')[0]}/".startswith(tuple(f"{path}/" for path in ("/docs", *PATHS)))
     response = redirect(request.root_path + wanted if is_own else url_for("pages.developer.show_keys"), 303)
     # Behind a proxy that terminates TLS, only the browser knows that the page was loaded over HTTPS.
     secure = request.is_secure or request.headers.get("Origin", "").startswith("https:")

@@ -196,6 +196,28 @@ def test_a_company_has_its_contacts_its_conversations_and_its_history(
     assert '<a href="https://acme.com/" rel="noreferrer">acme.com</a>' in page
 
 
+def test_a_version_leads_to_rows_as_they_were_then(
+    signed_in_client: FlaskClient, writer: FlaskClient, create_row: CreateRow
+) -> None:
+    create_row("companies", id="acme", name="Acme")
+    create_row("contacts", id="ann", name="Ann", companyId="acme")
+    create_row("contacts", id="bob", name="Bob", companyId="acme")
+    version = 3
+    writer.patch(f"{API}/companies/acme", json={"name": "Apex"})
+    writer.delete(f"{API}/contacts/bob")
+
+    page = signed_in_client.get(f"/data/companies?asOf={version}").text
+    assert href(page, "Acme") == f"/data/companies/acme?asOf={version}"
+    company = signed_in_client.get(href(page, "Acme")).text
+    assert "Apex" not in company and f"as of {version}" in company and f"/companies/acme?asOf={version}" in company
+    contacts, history = texts(company)
+    assert ([row[0] for row in contacts], [row[1] for row in history]) == (["Ann", "Bob"], ["created"])
+    contact = signed_in_client.get(href(company, "Bob")).text
+    assert href(contact, "Acme") == f"/data/companies/acme?asOf={version}"
+    assert href(contact, "Contacts") == f"/data/contacts?asOf={version}"
+    assert signed_in_client.get("/data/contacts/bob").status_code == 404
+
+
 @pytest.mark.parametrize(("resource", "title"), [("contacts", "name"), ("conversations", "visitorName")])
 def test_a_row_links_to_its_company_by_name(
     signed_in_client: FlaskClient, create_row: CreateRow, resource: str, title: str

@@ -353,7 +353,7 @@ def test_nobody_else_gets_a_key(anonymous: FlaskClient, query: Query, headers: d
     refused = anonymous.post(QUICKSTART, headers=headers)
 
     assert (refused.status_code, "cfk_" in refused.text) == (status, False)
-    assert status != 303 or refused.headers["Location"] == "/settings/developer/sign-in"
+    assert status != 303 or refused.headers["Location"] == "/settings/developer/sign-in?next=/docs"
     assert query("SELECT id FROM api_keys") == []
 
 

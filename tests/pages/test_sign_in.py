@@ -217,6 +217,13 @@ def test_signing_in_leads_back_to_the_page(anonymous: FlaskClient, new_key_with_
     assert anonymous.get(path).status_code in {200, 302}
 
 
+def test_signing_in_from_the_quickstart_leads_back_to_it(anonymous: FlaskClient, new_key_with_scope: NewKey) -> None:
+    sign_in = anonymous.post(f"{HOME}/quickstart", headers=SAME_ORIGIN).headers["Location"]
+    response = anonymous.post(sign_in, data={"key": new_key_with_scope("admin")}, headers=SAME_ORIGIN)
+
+    assert (response.status_code, response.headers["Location"]) == (303, "/docs")
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -226,7 +233,7 @@ def test_signing_in_leads_back_to_the_page(anonymous: FlaskClient, new_key_with_
         "/settings.evil",
         "/api/v1/keys",
         "/\\evil.example",
-        "/docs",
+        "/docs.evil",
     ],
 )
 def test_signing_in_leads_to_no_other_page(anonymous: FlaskClient, new_key_with_scope: NewKey, target: str) -> None:
