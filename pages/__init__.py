@@ -45,9 +45,9 @@ def init_pages(app: Flask) -> None:
     app.extensions["require_session"] = require_session
     app.extensions["settings_pages"] = {
         "data": ("Data", "pages.data.show_data"),
-        "settings": ("Settings → Developer", "pages.developer.show_keys"),
-        "overview": ("Settings → Overview", "pages.overview.show_overview"),
-        "activity": ("Settings → Activity", "pages.activity.show_writes"),
+        "settings": ("Developer", "pages.developer.show_keys"),
+        "overview": ("Overview", "pages.overview.show_overview"),
+        "activity": ("Activity", "pages.activity.show_writes"),
     }
     app.context_processor(lambda: {"settings_pages": app.extensions["settings_pages"]})
     app.extensions["sign_in_attempts"] = RateLimit(sign_in.ATTEMPTS_PER_MINUTE, 60)

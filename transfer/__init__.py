@@ -13,7 +13,7 @@ blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 def init_transfer(app: Flask) -> None:
     """Add Settings → Import and its link, if the app has settings pages."""
     if "settings_pages" in app.extensions:
-        app.extensions["settings_pages"]["import"] = ("Settings → Import", "import_pages.show_upload")
+        app.extensions["settings_pages"]["import"] = ("Import", "import_pages.show_upload")
         app.register_blueprint(blueprint, url_prefix="/settings/import")
 
 

@@ -18,7 +18,7 @@ blueprint = Blueprint("webhook_pages", __name__, template_folder="templates")
 def add_pages(app: Flask) -> None:
     """Add the page and its link, if the app has settings pages."""
     if "settings_pages" in app.extensions:
-        app.extensions["settings_pages"]["webhooks"] = ("Settings → Webhooks", "webhook_pages.show_webhooks")
+        app.extensions["settings_pages"]["webhooks"] = ("Webhooks", "webhook_pages.show_webhooks")
         app.register_blueprint(blueprint, url_prefix="/settings/webhooks")
 
 
