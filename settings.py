@@ -11,6 +11,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 VERSION = "0.1.0"
+# How commands are run: in a checkout as README says, else by the program that was installed, or is one file.
+PROGRAM = ".venv/bin/python service.py" if Path(__file__).with_name("pyproject.toml").exists() else "cardfile"
 # Settings that may also be in a file, which a variable with _FILE behind the name names.
 SECRETS = {"cardfile_admin_key", "secret_key"}
 

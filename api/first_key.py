@@ -11,12 +11,12 @@ from database import backend, close_database, db
 from database.connection import execute, write_transaction
 from database.sqlite import has_wal_reset_bug
 from models import ApiKey
-from settings import InvalidSetting, Settings
+from settings import PROGRAM, InvalidSetting, Settings
 
 ANY_KEY = sa.select(ApiKey.id).limit(1)
 # Expired ones, too: a key that was deleted must not come back with the next start.
 ANY_ADMIN = ANY_KEY.where(ApiKey.scope == "admin")
-NO_KEYS = "There is no API key yet: on the server, the command `keys create NAME --scope admin` creates one."
+NO_KEYS = f"There is no API key yet: on the server, `{PROGRAM} keys create NAME --scope admin` creates one."
 NOT_USED = (
     "CARDFILE_ADMIN_KEY is not used: the database has another admin key, or this key with another scope."
     " `keys list` shows them."

@@ -97,7 +97,9 @@ def print_undo(options: Mapping[str, str | None]) -> None:
     """Print the command that takes the command's changes back, if there are any, to standard error."""
     if "has_written" in g:
         program = click.get_current_context().find_root().info_name or ""
-        program = f"python {program}" if program.endswith(".py") else program
+        if program.endswith(".py"):
+            python = sys.executable.removeprefix(f"{Path.cwd()}/")
+            program = shlex.join([python, sys.argv[0]])
         url = options["database_url"]
         if url and (parsed := settings_of(options).database_url).get_backend_name() != "sqlite":
             # Standard error is often kept in logs: they get no password.

@@ -11,6 +11,7 @@ from openapi.json_schema import TEXT, JSONSchema, component_schemas, example_cha
 from openapi.operations import Operation, operations_of, schemas_of
 from openapi.parameters import SHARED, parameters_of
 from openapi.responses import HEADERS, error_responses, request_body, responses_of
+from settings import PROGRAM
 
 TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
     "changes": "The change log: every change of a row, numbered in commit order.",
@@ -37,6 +38,7 @@ SECURITY = {
 def build_document(app: Flask) -> JSONSchema:
     """Return the OpenAPI document of the app's routes under /api/v1."""
     introduction = Path(__file__).with_name("introduction.md").read_text("utf-8")
+    introduction = introduction.replace("cardfile keys", f"{PROGRAM} keys")
     text = "\n".join([introduction, *app.extensions.get("guides", ())])
     about: JSONSchema = {"description": text, "contact": {"name": "The administrator of this server"}}
     about["license"] = {"name": "MIT", "url": "https://opensource.org/license/mit"}

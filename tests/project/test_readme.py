@@ -128,11 +128,12 @@ def test_an_export_becomes_a_running_api(start_server: Callable[..., LiveServer]
     program = ".venv/bin/python service.py"
     *imports, request = examples(OTHER_FILES)
     assert len(imports) == 2 and f"{program} serve" in OTHER_FILES
+    own = shlex.join([sys.executable, str(ROOT / "service.py")])
     for command, response in imports:
-        text = command.replace(program, shlex.join([sys.executable, str(ROOT / "service.py")]))
+        text = command.replace(program, own)
         shell = ["/bin/sh", "-euc", f"exec 2>&1; {text}"]
         done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
-        printed = done.stdout.replace(str(ROOT / "service.py"), "service.py")
+        printed = done.stdout.replace(own, program)
         assert matches(mask(response), mask(printed)), printed
     server = start_server("serve")
     server.read_first_key()
