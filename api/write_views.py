@@ -22,6 +22,7 @@ from api.responses import JSONResponse
 from database.columns import now
 from database.connection import execute, write_transaction
 from database.statement import insert_statement
+from formats import public_name
 from formats.errors import MAX_ERRORS
 
 MAX_BATCH = 1_000
@@ -100,21 +101,22 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
 
     Raises Conflict when it matches two rows.
     """
-    values, stored = endpoint.schema.load(record, partial=bool(match_on)), {}
+    own = {}
     if match_on:
-        if values.get(match_on) is None:
+        value = load_values(endpoint, record, partial=True).get(match_on)
+        if value is None:
             raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
-        found = find_matches(endpoint, match_on, values[match_on])
+        found = find_matches(endpoint, match_on, value)
         if len(found) > 1:
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
-            update_row(endpoint, existing_row(endpoint, found[0]), values)
+            stored = existing_row(endpoint, found[0])
+            update_row(endpoint, stored, load_values(endpoint, record, stored, partial=True))
             return found[0], False
-        values = endpoint.schema.load(record)
         # The client chooses the id of a new row, too, if rows are matched by it.
-        stored = {match_on: values[match_on]} if match_on == "id" else {}
-    refuse_read_only(endpoint, sent_values(endpoint, record, values), stored)
-    insert_row(endpoint, values)
+        own = {match_on: value} if match_on == "id" else {}
+    values = load_values(endpoint, record, own)
+    execute(insert_statement, endpoint.model, **values)
     return values["id"], True
 
 
@@ -132,12 +134,12 @@ def put_row(endpoint: Endpoint, row_id: str) -> Response:
     with writing():
         stored = stored_row(endpoint, row_id)
         check_preconditions(endpoint, row_id, stored)
-        values = endpoint.schema.load(body)
-        refuse_read_only(endpoint, sent_values(endpoint, body, values), stored or {"id": row_id})
+        values = load_values(endpoint, body, stored or {"id": row_id})
         if stored:
-            update_row(endpoint, stored, {name: values[name] for name in values if name not in READ_ONLY})
+            update_row(endpoint, stored, values)
         else:
-            insert_row(endpoint, values | endpoint.schema.load({"id": row_id}, partial=True))
+            values |= endpoint.schema.load({"id": row_id}, partial=True)
+            execute(insert_statement, endpoint.model, **values)
         return row_response(endpoint, row_id, is_new=not stored)
 
 
@@ -146,7 +148,7 @@ def patch_row(endpoint: Endpoint, row_id: str) -> Response:
     body = parse_body("application/merge-patch+json")
     with writing():
         stored = existing_row(endpoint, row_id)
-        update_row(endpoint, stored, endpoint.schema.load(body, partial=True))
+        update_row(endpoint, stored, load_values(endpoint, body, stored, partial=True))
         return row_response(endpoint, row_id)
 
 
@@ -196,41 +198,40 @@ def check_preconditions(endpoint: Endpoint, row_id: str, stored: JSONRow | None)
         abort(412, f"There is a {endpoint.singular} with the id {row_id} already.")
 
 
-def sent_values(endpoint: Endpoint, record: Any, values: Row) -> Row:
-    """Return the values that were sent, without defaults."""
-    return {name: values[name] for public, name in endpoint.attributes.items() if public in record}
+def load_values(endpoint: Endpoint, record: Any, stored: JSONRow | None = None, partial: bool = False) -> Row:
+    """Return the values of a record. Raises ValidationError with all of its errors.
+
+    A company must exist, and read-only fields are those of the stored row, if it is given.
+    """
+    errors: dict[str, Any] = {}
+    try:
+        values: Row = endpoint.schema.load(record, partial=partial)
+    except ValidationError as error:
+        values, errors = dict(error.valid_data or {}), dict(error.messages)  # type: ignore[arg-type]
+    company = values.get("company_id")
+    if company is not None and not find_matches(ENDPOINTS["companies"], "id", company):
+        errors["companyId"] = ["Is not the id of a company."]
+    if stored is not None:
+        errors |= read_only_errors(endpoint, record, values, stored)
+    if errors:
+        raise ValidationError(errors)
+    return values
 
 
-def refuse_read_only(endpoint: Endpoint, values: Row, stored: JSONRow) -> None:
-    """Raise ValidationError for read-only fields, unless they are sent back unchanged."""
-    sent = endpoint.schema.dump({name: value for name, value in values.items() if name in READ_ONLY})
+def read_only_errors(endpoint: Endpoint, record: Any, values: Row, stored: JSONRow) -> dict[str, list[str]]:
+    """Return the errors of read-only fields that are sent, unless they are sent back unchanged."""
+    sent = {name: values[name] for name in READ_ONLY if name in values and public_name(name) in record}
     errors = {}
-    for name, value in sent.items():
+    for name, value in endpoint.schema.dump(sent).items():
         current = stored.get(name)
         if value != current:
             hint = f", or send {current}" if current else ", or send matchOn=id" if name == "id" else ""
             errors[name] = [f"Is read-only: leave it out{hint}."]
-    if errors:
-        raise ValidationError(errors)
-
-
-def refuse_unknown_company(values: Row) -> None:
-    """Raise ValidationError for the companyId of a company that doesn't exist."""
-    company = values.get("company_id")
-    if company is not None and not find_matches(ENDPOINTS["companies"], "id", company):
-        raise ValidationError({"companyId": ["Is not the id of a company."]})
-
-
-def insert_row(endpoint: Endpoint, values: Row) -> None:
-    """Insert a row."""
-    refuse_unknown_company(values)
-    execute(insert_statement, endpoint.model, **values)
+    return errors
 
 
 def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
     """Update a stored row. If nothing changes, it keeps its updatedAt and ETag, and nothing is logged."""
-    refuse_read_only(endpoint, values, stored)
-    refuse_unknown_company(values)
     # Only the fields that are sent are written: another program may have stored something unreadable in the others.
     changed = {name: value for name, value in values.items() if name not in READ_ONLY}
     sent = endpoint.schema.dump(changed)

@@ -173,6 +173,22 @@ def test_an_array_is_stored_and_returned_in_order(writer: FlaskClient) -> None:
     assert response.headers["Dataset-Version"] == "1000"
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", ""), ("PUT", "/x"), ("PATCH", "/x"), ("POST", "?matchOn=id")])
+def test_all_errors_of_a_row_are_listed(
+    writer: FlaskClient, create_row: CreateRow, query: Query, method: str, path: str
+) -> None:
+    create_row("contacts", id="x", createdAt=NOON, updatedAt=NOON)
+    wrong = {"name": "", "companyId": "nobody", "isPrimary": "yes", "createdAt": OLDER, "nmae": "a"}
+    body = wrong | ({"id": "x"} if "matchOn" in path else {})
+
+    response = writer.open(CONTACTS + path, method=method, json=body)
+    pointers = {error["pointer"] for error in response.json["errors"]}
+    # A row is matched when the rest is valid.
+    hidden = {"/createdAt"} if "matchOn" in path else set()
+    assert (response.status_code, pointers) == (422, {f"/{name}" for name in wrong} - hidden)
+    assert last_change(query) == 1
+
+
 def test_all_errors_of_an_array_are_listed(writer: FlaskClient, query: Query) -> None:
     response = writer.post(CONTACTS, json=[{"name": ""}, {"name": "fine"}, {"email": "x"}])
 
