@@ -42,7 +42,7 @@ class Delivery(threading.Thread):
         self.attempts = deque[dict[str, Any]](maxlen=KEPT_ATTEMPTS)
 
     def run(self) -> None:
-        """Send until nothing is left, a try fails, its time is over while other webhooks wait, or the lease is lost."""
+        """Send until nothing is left, a try fails, the server stops, or the lease is lost."""
         try:
             with self.sender.writing, self.sender.app.app_context():
                 claimed = claim(self.due)
@@ -60,7 +60,7 @@ class Delivery(threading.Thread):
         self.progress: dict[str, Any] = {"delivered": claimed.delivered, "failures": claimed.failures}
         self.progress |= {"next_attempt_at": None, "active": True, "reason": None}
         self.client = Client(claimed.url, self.sender.settings)
-        self.started = self.saved = time.monotonic()
+        self.saved = time.monotonic()
         try:
             secrets = claimed.secret, claimed.previous_secret, claimed.previous_until
             while self.send_page(self.sender.vault.decrypt_all(*secrets)):
@@ -85,23 +85,18 @@ class Delivery(threading.Thread):
             messages, until = read_messages(self.claimed.events, self.progress["delivered"])
         for message in messages:
             self.sender.pause_if_busy()
-            if self.is_over() or not self.send(*message, keys):
+            if self.sender.is_stopping or not self.send(*message, keys):
                 return False
             if self.is_unsaved():
                 return True
         has_moved = until > self.progress["delivered"] or bool(messages)
         self.progress["delivered"] = until
-        linger = 0 if self.sender.has_waiting else self.sender.linger_seconds
-        return not self.is_over() and (has_moved or self.sender.wait(writes, linger))
+        is_stopping = self.sender.is_stopping
+        return not is_stopping and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
 
     def is_unsaved(self) -> bool:
         """Tell whether the progress has to be stored, and then messages read anew: they may have changed."""
         return time.monotonic() - self.saved > SAVE_SECONDS
-
-    def is_over(self) -> bool:
-        """Tell whether the server stops, or other webhooks wait and this delivery has had its time."""
-        seconds = time.monotonic() - self.started
-        return self.sender.is_stopping or (self.sender.has_waiting and seconds > self.sender.max_seconds)
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
         """Send a message; tell whether it has arrived."""

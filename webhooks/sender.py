@@ -14,7 +14,6 @@ from webhooks.delivery import LEASE_SECONDS, MAX_JITTER, Delivery
 from webhooks.outbox import Due, find_due, steady_now
 from webhooks.signing import Vault
 
-MAX_DELIVERIES = 16
 # Between looks, at most, and at least however much is written.
 LOOK_SECONDS, PAUSE_SECONDS = 1.0, 0.02
 # While more requests write in a second, at most one message is sent in so many seconds: it would slow them.
@@ -30,9 +29,8 @@ log = logging.getLogger("cardfile")
 class Sender:
     """Sends each active webhook its messages, while the process serves."""
 
-    # A delivery waits so long for more changes before it ends, because that costs a write. While other webhooks wait,
-    # it ends after so long.
-    linger_seconds, max_seconds = 1.0, 2.0
+    # A delivery waits so long for more changes before it ends, because that costs a write.
+    linger_seconds = 1.0
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.app, self.settings, self.vault = app, settings, Vault(settings)
@@ -40,11 +38,10 @@ class Sender:
         # At most one thread of the sender waits to write, and one pauses.
         self.writing, self.pausing = threading.Lock(), threading.Lock()
         self.thread: threading.Thread | None = None
-        self.is_stopping = self.has_waiting = self.is_busy = False
+        self.is_stopping = self.is_busy = False
         self.running: dict[str, Delivery] = {}
-        # When each lease was first seen, and when each webhook's last delivery ended.
+        # When each lease was first seen.
         self.leases: dict[str, tuple[str, float]] = {}
-        self.ended: dict[str, float] = {}
         self.counted, self.fault = (0, 0.0), ""
 
     def start(self) -> None:
@@ -127,13 +124,10 @@ class Sender:
                 time.sleep(BUSY_SECONDS)
 
     def look(self) -> None:
-        """Start a delivery for each webhook that is due, up to a number; break off requests that take too long."""
+        """Start a delivery for each webhook that is due; break off requests that take too long."""
         for delivery in list(self.running.values()):
             delivery.abort(late=True)
-        due = [each for each in self.find_due() if each.id not in self.running]
-        free = MAX_DELIVERIES - len(self.running)
-        self.has_waiting = len(due) > free
-        for each in due[:free]:
+        for each in [each for each in self.find_due() if each.id not in self.running]:
             delivery = self.running[each.id] = Delivery(self, each)
             try:
                 delivery.start()
@@ -144,16 +138,14 @@ class Sender:
 
     def end(self, delivery: Delivery) -> None:
         """Note the end of a delivery."""
-        self.ended[delivery.due.id] = time.monotonic()
         self.running.pop(delivery.due.id, None)
         self.wake()
 
     def find_due(self) -> list[Due]:
-        """Return the webhooks that may be sent to now, those first whose last delivery ended longest ago."""
+        """Return the webhooks that may be sent to now."""
         with self.app.app_context():
             found = find_due()
-        due = [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
-        return sorted(due, key=lambda each: self.ended.get(each.id, 0))
+        return [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
 
     def is_leased(self, due: Due) -> bool:
         """Tell whether another process sends: its lease changes, as measured by this process's monotonic clock."""
