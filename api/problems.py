@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g, request
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -15,12 +15,12 @@ from werkzeug.http import HTTP_STATUS_CODES
 from api.first_key import NO_KEYS, has_keys
 from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
-from auth import LastAdminKey, Unauthenticated, redact
+from auth import API, LastAdminKey, Unauthenticated, redact
 from database import backend, db
 from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
 from database.identity import LostFile
 from database.write_lock import WriteLockTimeout
-from formats.errors import MAX_ERRORS, pointers
+from formats.errors import MAX_ERRORS, pointers, suggest
 from formats.json_text import InvalidJSON
 
 log = logging.getLogger("cardfile")
@@ -107,10 +107,24 @@ def http_error(error: HTTPException) -> Response:
     headers = {}
     is_custom = error.description not in {None, type(error).description}
     detail = str(error.description) if is_custom else DETAILS.get(status, str(error.description))
+    if status == 404 and not is_custom:
+        detail += path_hint()
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = headers["Allow"] = ", ".join(sorted(error.valid_methods))
         detail = f"This address takes {allowed}."
     return problem(status, detail, headers=headers)
+
+
+def path_hint() -> str:
+    """Return sentences, after a blank, about the paths of the API for one that it doesn't have."""
+    start, _api, path = request.path.partition(f"{API}/")
+    if start or not path:
+        return ""
+    rules = [rule.rule for rule in current_app.url_map.iter_rules() if rule.rule.startswith(f"{API}/")]
+    known, name = dict.fromkeys(rule.split("/")[3] for rule in rules), path.partition("/")[0]
+    if name in known:
+        return " Leave out the slash at its end." if path.endswith("/") else ""
+    return f" {suggest(name, tuple(known))}"
 
 
 def unauthenticated(error: Unauthenticated) -> Response:

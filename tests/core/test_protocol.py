@@ -51,6 +51,29 @@ def test_the_error_for_a_missing_row_names_its_id(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/contacts/nobody").json["detail"] == "There is no contact with the id nobody."
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/api/v1/company", " Did you mean companies?"),
+        ("/api/v1/contact/x", " Did you mean contacts?"),
+        ("/api/v1/companies/", " Leave out the slash at its end."),
+        ("/api/v1/companies/x/contacts", ""),
+        ("/api/v1/", ""),
+        ("/api/v2/companies", ""),
+        ("/nothing", ""),
+    ],
+)
+def test_the_error_for_an_unknown_path_names_the_one_that_was_probably_meant(
+    reader: FlaskClient, path: str, hint: str
+) -> None:
+    assert reader.get(path).json["detail"] == f"There is nothing at this address.{hint}"
+
+
+def test_the_error_for_another_path_names_those_of_the_api(reader: FlaskClient) -> None:
+    detail = "There is nothing at this address. Known: companies, contacts, conversations, changes, snapshot, keys"
+    assert reader.get("/api/v1/zzz").json["detail"].startswith(detail)
+
+
 @pytest.mark.parametrize("resource", ["companies", "contacts", "conversations"])
 def test_head_returns_the_length_of_get_and_no_body(reader: FlaskClient, resource: str, create_row: CreateRow) -> None:
     row_id = create_row(resource)
