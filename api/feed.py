@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from flask import Blueprint, Response, abort
+from flask import Blueprint, Response, abort, g
 from sqlalchemy.orm import aliased
 
 from api.changes import is_not_modified, last_changes, set_version
@@ -63,6 +63,7 @@ def list_changes() -> Response:
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)
     selection, bound = parse_selection(parameters)
     if is_not_modified():
+        require_range(g.version[1], **bound)
         return Response(status=304, headers=VARY)
     is_whole = selection.net and not limit
     if is_whole:
@@ -113,23 +114,27 @@ def read_changes(
     """
     dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(dataset, version)
-    since, until = bound["since"], bound["until"]
+    require_range(version, **bound)
+    if selection.net:
+        require_kept(selection.filters, oldest, **bound)
+    # Numbers have no gaps: after any but the newest, more changes may follow.
+    has_more = count == limit and last < min(bound["until"], version)
+    return Page(text or "", str(last) if has_more else ""), version
+
+
+def require_range(version: int, since: int, until: int, **_bound: Any) -> None:
+    """Respond 410 if `since` is after the last change, and raise InvalidQuery if `until` is."""
     if since > version:
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
-    if selection.net:
-        require_kept(selection.filters, oldest, **bound)
-    # Numbers have no gaps: after any but the newest, more changes may follow.
-    has_more = count == limit and last < min(until, version)
-    return Page(text or "", str(last) if has_more else ""), version
 
 
 def require_kept(filters: tuple[str, ...], oldest: int, **bound: Any) -> None:
     """Respond 410 if what was before the selected changes is no longer kept: one of them superseded it too early."""
     early = bound | {"until": min(oldest, bound["until"])}
     if bound["since"] < oldest and (lost := execute(first_query, filters, **early).fetchone()):
-        abort(410, f"What was before change {lost[0]} is no longer kept: the oldest version is {oldest}.")
+        abort(410, f"Change {lost[0]} is too old: what was before changes up to {oldest} is no longer kept.")
 
 
 def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:

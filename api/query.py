@@ -218,7 +218,8 @@ class ListRequest:
 
     def seek(self, cursor: str) -> None:
         """Continue after a cursor. Raises InvalidQuery for one of another list or another sort."""
-        invalid = InvalidQuery("cursor must be one that this list gave, with the same sort: start again without it.")
+        rule = "cursor must be one that this list gave, with the same sort and asOf: start again without it."
+        invalid = InvalidQuery(rule)
         try:
             parts = parse_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, InvalidJSON):

@@ -155,6 +155,8 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     bound = {name: values[name] for name in filters}
     since = values["to"] if values["to"] is not None else values["since"]
     for name in filters:
+        if not values[name]:
+            raise ValidationError({name: ["Must not be empty."]})
         first = execute(first_write, name, **bound).fetchone()[0]
         if first is None:
             abort(404, f"There are no changes by the {name.removesuffix('Id')} {values[name]}.")

@@ -399,10 +399,10 @@ WRONG_BODIES: list[tuple[str, int, dict[str, str]]] = [
     ('{"to": 2, "conflicts": null}', 422, {"/conflicts": "Must not be null."}),
     ('{"to": 2, "force": true}', 422, {"/force": ""}),
     ('{"requestID": "batch"}', 422, {"/requestID": ""}),
+    ('{"requestId": ""}', 422, {"/requestId": "Must not be empty."}),
     ('{"requestId": "a\\u0000"}', 422, {"/requestId": "Must not contain the character NUL."}),
     ('{"requestId": "\\ud800"}', 422, {"/requestId": "Must not contain half of a surrogate pair."}),
     ('{"requestId": 7}', 422, {"/requestId": "Must be text."}),
-    ('{"requestId": ""}', 404, {}),
     ('{"requestId": "nobodys"}', 404, {}),
     ('{"keyId": "nobodys", "since": 0}', 404, {}),
     ('{"keyId": "KEY", "since": 7}', 200, {}),
@@ -448,7 +448,7 @@ def test_what_was_before_the_oldest_version_is_410(two_rows: None, writer: Flask
     for body in {"to": 2}, {"requestId": "batch"}, {"keyId": key_id(writer), "since": 0}:
         response = revert(writer, **body)
         assert (response.status_code, response.json["detail"]) == (
-            410, "What was before change 3 is no longer kept: the oldest version is 3.",
+            410, "Change 3 is too old: what was before changes up to 3 is no longer kept.",
         )  # fmt: skip
     assert revert(writer, requestId="deletion").status_code == 200
 
