@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
+from auth import API
 from formats.json_text import InvalidJSON, parse_json
-from mcp.protocol import META
+from mcp.protocol import META, PARSE_ERROR
 
 TIMEOUT_SECONDS = 60
+INTERNAL_ERROR = -32603
 PING = b'{"jsonrpc": "2.0", "id": 0, "method": "ping"}'
 
 # Returns the answer to a message with these headers, nothing for a notification. Raises NoAnswer.
@@ -45,7 +47,7 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
         fault = f"{url} can't be reached"
         try:
             parts = urlsplit(url)
-            path = f"{parts.path.rstrip('/').removesuffix('/mcp')}/mcp"
+            path = f"{parts.path.rstrip('/').removesuffix('/mcp').removesuffix(API)}/mcp"
             connect = HTTPSConnection if scheme == "https" else HTTPConnection
             with closing(connect(parts.netloc, timeout=TIMEOUT_SECONDS)) as connection:
                 connection.connect()
@@ -73,16 +75,16 @@ def answer_in(status: int, body: bytes) -> bytes:
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
     """Send each line as a message, and write the answer as a line, until the input ends."""
     for line in filter(bytes.strip, lines):
+        message: Any = None
         try:
             message = parse_json(line)
-        except InvalidJSON:
-            message = None
-        try:
             answer = send(line, headers_of(message))
-        except NoAnswer as error:
+        except (InvalidJSON, NoAnswer) as error:
             request_id = message.get("id") if isinstance(message, dict) else None
-            fault = {"jsonrpc": "2.0", "id": request_id, "error": {"code": -32603, "message": str(error)}}
-            answer = json.dumps(fault).encode() if type(request_id) in {str, int} else b""
+            is_invalid = isinstance(error, InvalidJSON)
+            fault = {"code": PARSE_ERROR if is_invalid else INTERNAL_ERROR, "message": str(error)}
+            is_request = is_invalid or type(request_id) in {str, int}
+            answer = json.dumps({"jsonrpc": "2.0", "id": request_id, "error": fault}).encode() if is_request else b""
         if answer:
             output.write(answer + b"\n")
             output.flush()

@@ -206,7 +206,7 @@ def check_filters(endpoint: Endpoint, filters: dict[str, Any]) -> None:
 def page(response: Any, options: dict[str, Any], text: str, name: str) -> Answer:
     """Return the answer with a page, and the arguments for the next one."""
     count = len(response.json)
-    content = {name: response.json, "note": f"{count} {name if count != 1 else name[:-1]}."}
+    content = {name: shorten(response.json), "note": f"{count} {name if count != 1 else name[:-1]}."}
     if more := next_page(response, options):
         content["note"] += f" More: the same with {', '.join(f'{key} {value}' for key, value in more.items())}"
         content["more"] = more

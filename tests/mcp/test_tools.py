@@ -116,7 +116,8 @@ def test_find_shows_the_fields_that_have_values(call: Call, create_row: CreateRo
 
     assert answer["text"].splitlines()[0] == "id | name | position | notes | isCustomer | createdAt | updatedAt"
     assert "long … (500 characters)" in answer["text"]
-    assert answer["rows"][0]["notes"] == "long " * 100
+    # Some clients show models the data, not the text.
+    assert answer["rows"][0]["notes"] == "long " * 40 + "… (500 characters)"
     assert call("get", resource="companies", id="acme")["text"].count("long ") == 100
     # Many models send null for what they leave out.
     assert call("find", resource="contacts", q=None, filters=None, limit=None)["text"].startswith("0 rows.\n")
