@@ -136,7 +136,8 @@ def find_addresses(host: str, port: int, with_private: bool) -> list[str]:
     found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     allowed = [each for each in dict.fromkeys(found) if with_private or is_public(each)]
     if not allowed:
-        raise PrivateAddress(f"{host} has no public address but {found[0]}: WEBHOOK_NETWORKS=private allows it.")
+        name = host if host == found[0] else f"{host} ({found[0]})"
+        raise PrivateAddress(f"{name} is not a public address: WEBHOOK_NETWORKS=private allows it.")
     return allowed
 
 
@@ -165,6 +166,8 @@ def describe(error: BaseException) -> str:
         return TIMEOUT
     if isinstance(cause, PrivateAddress):
         return str(cause)
+    if isinstance(cause, socket.gaierror):
+        return f"The address of the host can't be found: {cause.strerror}."
     return f"{type(cause).__name__}{f': {cause}' if isinstance(cause, OSError) else ''}"[:SHOWN_CHARACTERS]
 
 

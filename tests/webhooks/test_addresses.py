@@ -94,7 +94,13 @@ def test_no_spelling_of_this_machine_is_connected_to(receiver: Receiver, host: s
     answered = send(f"http://{host}:{receiver.server_address[1]}/", PUBLIC)
 
     assert answered.status is None and receiver.received == []
-    assert "has no public address but 127.0.0.1: WEBHOOK_NETWORKS=private allows it." in str(answered.error)
+    assert "127.0.0.1" in str(answered.error)
+    assert str(answered.error).endswith(" is not a public address: WEBHOOK_NETWORKS=private allows it.")
+
+
+def test_an_unknown_host_is_told_in_words() -> None:
+    error = send("http://nobody.invalid/", PUBLIC).error
+    assert str(error).startswith("The address of the host can't be found: ")
 
 
 def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
@@ -112,7 +118,7 @@ def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
     client = Client("http://rebinding.example:8080/", PUBLIC)
     assert "Connection refused" in str(client.post(b"{}", {}).error)
     assert (asked, connected) == (["rebinding.example"], [("8.8.8.8", 8080)])
-    assert "no public address but 127.0.0.1" in str(client.post(b"{}", {}).error)
+    assert "rebinding.example (127.0.0.1) is not a public address" in str(client.post(b"{}", {}).error)
     assert len(connected) == 1
 
 

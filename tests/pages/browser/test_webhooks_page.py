@@ -35,7 +35,7 @@ def test_a_webhook_is_created_tested_and_deleted(
     check("list")
     page.get_by_role("link", name="Done").click()
     page.get_by_role("button", name="Send a test").click()
-    expect(page.get_by_role("status")).to_contain_text("has no public address")
+    expect(page.get_by_role("status")).to_contain_text("is not a public address")
     check("webhook")
     page.get_by_role("button", name="Switch off").click()
     expect(page.get_by_role("button", name="Switch on")).to_be_visible()
