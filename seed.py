@@ -57,8 +57,8 @@ class Demo:
             self.until = datetime.strptime(until or f"{now():%Y-%m-%d}", "%Y-%m-%d").replace(tzinfo=UTC)
         except ValueError:
             raise InvalidData(f"--until must be a day as in 2026-01-01, not {until!r}.") from None
-        if self.until.year < 1973:
-            raise InvalidData("--until must be a day in 1973 or later, because ids hold times from 1970 on.")
+        if not 1973 <= self.until.year < 9999:
+            raise InvalidData("--until must be a day from 1973, because ids hold times from 1970 on, to 9998.")
         self.random = Random(number)  # noqa: S311
         person = Person(seed=number)
         # Drawn once, because mimesis is slow.

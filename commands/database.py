@@ -21,6 +21,7 @@ def backup(path: str, **options: str | None) -> None:
     """Write a consistent copy of the database to FILE, also while it is served."""
     with open_app(options, create=False, writes=False):
         copy_to(path, db.engine)
+    click.echo(f"Wrote {path}.", err=True)
 
 
 @click.command()
@@ -42,10 +43,11 @@ def restore(path: Path | None, **options: str | None) -> None:
     if url.get_backend_name() != "sqlite":
         raise UnusableDatabase("Restore a PostgreSQL database by pg_restore, then run `restore` without FILE.")
     require_writable(url)
-    old, keys = restore_file(path, Path(str(url.database)))
+    old, returned, lost = restore_file(path, Path(str(url.database)))
     click.echo(f"Restored {url.database} from {path}{f'; the old database is {old}' if old else ''}.", err=True)
-    for key_id, scope, name in keys:
-        click.echo(f"This key is valid again: {key_id} ({scope}) {name}", err=True)
+    for sentence, keys in ("This key is valid again", returned), ("This key is not in the backup", lost):
+        for key_id, scope, name in keys:
+            click.echo(f"{sentence}: {key_id} ({scope}) {name}", err=True)
 
 
 def check_url(_context: click.Context, _option: Any, text: str) -> str:

@@ -53,7 +53,7 @@ class CommandGroup(click.Group):
         except UnicodeEncodeError as error:
             raise click.ClickException(f"{error.object!r} is not UTF-8.") from error
         except OSError as error:
-            raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror}.") from error
+            raise click.ClickException(f"{error.filename or 'The output'}: {error.strerror}.") from error
 
 
 def setting_options(*names: str) -> Callable[[Any], Any]:

@@ -1,5 +1,7 @@
 """`revert`, which takes changes back."""
 
+from typing import Any
+
 import click
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -34,17 +36,25 @@ def revert_command(
         raise click.UsageError("Name the changes by --request, by --key and --since, or by --to.")
     values = {"requestId": request_id, "keyId": key_id, "since": since, "to": to, "conflicts": conflicts}
     with open_app(options, create=False):
-        try:
-            with write_transaction(not dry_run):
-                entries = parse_json(f"[{revert(values)}]".encode())
-        except (Conflict, ValidationError) as error:
-            found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
-            details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]
-            hint = ["Add --conflicts skip or --conflicts overwrite."] if isinstance(error, Conflict) else []
-            raise click.ClickException("\n".join(details + hint)) from None
-        except HTTPException as error:
-            raise click.ClickException(str(error.description)) from None
+        entries = revert_values(values, keep=not dry_run)
         for entry in entries:
             click.echo(f"{entry['seq']} {entry['action']} {entry['resource']}/{entry['id']}")
-        if not dry_run:
+        if dry_run or not entries:
+            click.echo("Nothing was changed.", err=True)
+        else:
             print_undo(options)
+
+
+def revert_values(values: dict[str, Any], keep: bool) -> list[dict[str, Any]]:
+    """Take the changes back, which is only stored with `keep`; return the new changes. Raises click.ClickException."""
+    try:
+        with write_transaction(keep):
+            entries: list[dict[str, Any]] = parse_json(f"[{revert(values)}]".encode())
+            return entries
+    except (Conflict, ValidationError) as error:
+        found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
+        details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]
+        hint = ["Add --conflicts skip or --conflicts overwrite."] if isinstance(error, Conflict) else []
+        raise click.ClickException("\n".join(details + hint)) from None
+    except HTTPException as error:
+        raise click.ClickException(str(error.description)) from None

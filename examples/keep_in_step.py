@@ -70,6 +70,8 @@ def keep_in_step(base, key, copy):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     base, key, path = sys.argv[1:]
     file = Path(path)
     copy = keep_in_step(base, key, json.loads(file.read_text()) if file.exists() else None)

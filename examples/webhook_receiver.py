@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+if "SECRET" not in os.environ:
+    sys.exit(__doc__)
 SECRET = base64.b64decode(os.environ["SECRET"].removeprefix("whsec_"))
 MAX_AGE_SECONDS = 300
 # A real receiver keeps them in its database, in the transaction in which it handles the message.

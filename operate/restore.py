@@ -19,12 +19,13 @@ from operate.check import check_database
 Key = tuple[str, str, str]
 
 
-def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key]]:
+def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key], list[Key]]:
     """Replace the rows, keys and changes of a database by those of a backup, in one transaction.
 
     The backup is checked and upgraded in a copy first. The restored database has a new Dataset-Id and no browser
     sessions. It may be served meanwhile. Returns the path of a copy of the old database, if there was one, and the
-    id, scope and name of each key that the old one didn't have. Raises UnusableDatabase, and changes nothing.
+    id, scope and name of each key that only the backup has, and of each that only the old one had. Raises
+    UnusableDatabase, and changes nothing.
     """
     with TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
         copy = Path(folder) / "copy.db"
@@ -33,10 +34,10 @@ def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key]]:
             keys = prepare_copy(copy)
         except (DatabaseError, driver.Error) as error:
             raise UnusableDatabase(f"{source} is not a usable backup: {getattr(error, 'orig', error)}.") from error
-        old, known = set_aside(target) if target.exists() else (None, set())
+        old, known = set_aside(target) if target.exists() else (None, [])
         copy_pages(copy, target)
     Record(str(target)).forget()
-    return old, [key for key in keys if key not in known]
+    return old, [key for key in keys if key not in known], [key for key in known if key not in keys]
 
 
 def begin_database_history() -> str:
@@ -75,7 +76,7 @@ def find_keys(connection: Connection) -> list[Key]:
     return [(row.id, row.scope, row.name) for row in rows]
 
 
-def set_aside(target: Path) -> tuple[Path, set[Key]]:
+def set_aside(target: Path) -> tuple[Path, list[Key]]:
     """Copy the database beside itself, or move it there if it is damaged; return the path, and its keys."""
     old = Path(f"{target}.{file_time()}.bak")
     engine = engine_of(target)
@@ -85,7 +86,7 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
         Record(str(target)).require_own_wal()
         copy_to(str(old), engine)
         with engine.connect() as connection:
-            return old, set(find_keys(connection))
+            return old, find_keys(connection)
     except ForeignDatabase:
         raise
     except (UnusableDatabase, DatabaseError):
@@ -94,6 +95,6 @@ def set_aside(target: Path) -> tuple[Path, set[Key]]:
             if (part := Path(f"{target}{suffix}")).exists():
                 part.replace(f"{old}{suffix}")
         sync_folder(target.parent)
-        return old, set()
+        return old, []
     finally:
         engine.dispose()

@@ -99,9 +99,10 @@ def test_commands_that_only_read_work(
 
     assert lines[1] == "integrity: ok"
     assert lines[4] == "Wrote 1 companies, 1 contacts, 1 conversations."
-    assert lines[6].endswith("-                     a")
-    assert lines[7].startswith(f"Restored {tmp_path}/")
-    assert "integrity: ok" in lines[8:]
+    assert lines[5] == "Wrote ../copy.db."
+    assert lines[7].endswith("-                     a")
+    assert lines[8].startswith(f"Restored {tmp_path}/")
+    assert "integrity: ok" in lines[9:]
     assert len([line for line in lines if line.startswith("Copied and compared ") and "1 companies" in line]) == 1
     assert not [line for line in lines if line.startswith("Error")]
     assert sorted(folder.iterdir()) == before or database == ["open", "-wal"]

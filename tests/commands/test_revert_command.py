@@ -63,7 +63,7 @@ def test_a_dry_run_prints_what_it_would_do_and_changes_nothing(run_command: RunC
     before, writes = rows(tmp_path), rows(tmp_path, "SELECT count(*) FROM writes")
     shown = run_command("revert", "--to", "0", "--dry-run")
 
-    assert shown.stdout.count(" deleted companies/") == 2 and "To undo" not in shown.stderr
+    assert shown.stdout.count(" deleted companies/") == 2 and shown.stderr == "Nothing was changed.\n"
     assert (rows(tmp_path), rows(tmp_path, "SELECT count(*) FROM writes")) == (before, writes)
 
 

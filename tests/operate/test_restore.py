@@ -78,15 +78,20 @@ def test_a_second_restore_within_a_second_keeps_a_second_copy(run_command: RunCo
     assert len(list(tmp_path.glob("cardfile.db.*.bak"))) == 5
 
 
-def test_restore_lists_the_keys_that_are_valid_again(run_command: RunCommand) -> None:
+def test_restore_lists_the_keys_that_are_valid_again_and_those_that_are_lost(run_command: RunCommand) -> None:
     run_command("keys", "create", "Old partner", "--scope", "write")
     run_command("keys", "create", "Reporting")
     run_command("backup", "b.db")
     key_id = run_command("keys", "list").stdout.splitlines()[1].split()[0]
     run_command("keys", "delete", key_id)
+    run_command("keys", "create", "New partner")
+    lost_id = run_command("keys", "list").stdout.splitlines()[2].split()[0]
 
     lines = run_command("restore", "b.db").stderr.splitlines()
-    assert lines[1:] == [f"This key is valid again: {key_id} (write) Old partner"]
+    assert lines[1:] == [
+        f"This key is valid again: {key_id} (write) Old partner",
+        f"This key is not in the backup: {lost_id} (read) New partner",
+    ]
 
 
 def test_the_old_database_can_be_restored_in_turn(run_command: RunCommand, tmp_path: Path) -> None:
