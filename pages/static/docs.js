@@ -2,6 +2,9 @@
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
 const contents = document.getElementById("docs-contents");
 
+// On a phone, all of an operation is closed until it is opened.
+if (matchMedia("(max-width: 40rem)").matches) find(".words > details[open]").forEach((each) => (each.open = false));
+
 // Search: the index is loaded when the field is first used.
 const search = document.querySelector(".search");
 const query = document.getElementById("docs-search");

@@ -61,7 +61,11 @@ def test_the_documentation_fits_and_is_accessible(
     check_layout(page, f"{name}-opened")
 
 
-def test_every_page_is_less_than_8000_pixels_tall(page: Page, demo: LiveServer) -> None:
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_every_page_is_less_than_8000_pixels_tall_and_as_wide_as_the_window(
+    open_page: OpenPage, demo: LiveServer, width: int
+) -> None:
+    page = open_page(width)
     open_docs(page, demo)
     links = page.locator(".contents nav > ul > li > a").evaluate_all("(all) => all.map((each) => each.href)")
     assert len(links) > 15
@@ -70,7 +74,17 @@ def test_every_page_is_less_than_8000_pixels_tall(page: Page, demo: LiveServer) 
     for link in links:
         page.goto(link)
         heights[link] = page.evaluate("document.documentElement.scrollHeight")
+        assert page.evaluate("document.documentElement.scrollWidth") == width, link
     assert {link: height for link, height in heights.items() if height >= TALLEST} == {}
+
+
+def test_on_a_phone_code_scrolls_within_its_box(open_page: OpenPage, demo: LiveServer) -> None:
+    page = open_page(PHONE)
+    open_docs(page, demo, "/api/companies#deleteCompany")
+    code = page.locator("#deleteCompany .copied:visible pre").first
+
+    assert code.evaluate("(each) => each.scrollWidth > each.clientWidth")
+    expect(page.get_by_role("heading", name="Delete a company")).to_be_in_viewport()
 
 
 def test_every_kind_of_request_can_be_sent_with_a_key(page: Page, demo: LiveServer) -> None:
