@@ -18,7 +18,7 @@ pytestmark = pytest.mark.tools
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
 def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
     company = f"/api/v1/companies/{'123e4567-e89b-12d3-a456-426614174000'}"
-    patch(demo, company, notes="W" * 5_000, website=f"https://acme.com/{'long/' * 300}", dealValue=1999.5)
+    patch(demo, company, notes="First line\n" + "W" * 5_000, website=f"https://acme.com/{'long/' * 300}", dealValue=1999.5)
     patch(demo, company, industry=LONG_NAME)
     page = open_page(width, scheme, java_script_enabled=False)
     checked = open_page(width, scheme)
@@ -50,6 +50,8 @@ def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveS
     page.get_by_role("link", name="Acme Corporation").click()
     expect(page.get_by_role("row", name="industry")).to_contain_text("Technology → Nightly")
     check("company")
+    lines = {text: text.count("\n") for text in page.get_by_role("definition").all_inner_texts()}
+    assert [text[:12] for text, breaks in lines.items() if breaks] == ["First line\nW"]
     page.get_by_role("link", name="John Doe").click()
     expect(page.get_by_role("definition").filter(has_text="john@acme.com")).to_be_visible()
     page.get_by_role("link", name="Acme Corporation").click()
