@@ -32,6 +32,7 @@ def init_pages(app: Flask) -> None:
     pages.register_blueprint(overview.blueprint, url_prefix="/settings/overview")
     pages.register_blueprint(activity.blueprint, url_prefix="/settings/activity")
     pages.register_blueprint(data.blueprint, url_prefix="/data")
+    pages.add_url_rule("/settings", "settings", developer.redirect_to_keys, strict_slashes=False)
     pages.add_url_rule("/static/<path:name>", "static", send_static)
     pages.add_app_template_filter(format_time, "moment")
     pages.add_app_template_filter(format_age, "ago")

@@ -39,7 +39,7 @@ blueprint = Blueprint("data", __name__)
 blueprint.before_request(require_session)
 
 
-@blueprint.get("")
+@blueprint.get("", strict_slashes=False)
 @public
 def show_data() -> Response:
     """Redirect to the first resource."""

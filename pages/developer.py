@@ -35,6 +35,12 @@ blueprint.before_request(require_session)
 schema = KeySchema()
 
 
+@public
+def redirect_to_keys() -> Response:
+    """Redirect the other addresses of the settings to the keys."""
+    return redirect(url_for("pages.developer.show_keys"), 303)  # type: ignore[return-value]
+
+
 @blueprint.get("")
 @public
 def show_keys() -> str:

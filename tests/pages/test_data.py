@@ -340,9 +340,10 @@ def test_an_empty_list_says_how_rows_come(signed_in_client: FlaskClient, resourc
     assert "<table" not in page
 
 
-def test_data_begins_with_the_first_resource(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
+@pytest.mark.parametrize("path", ["/data", "/data/"])
+def test_data_begins_with_the_first_resource(signed_in_client: FlaskClient, create_row: CreateRow, path: str) -> None:
     create_row("companies")
-    page = signed_in_client.get("/data", follow_redirects=True)
+    page = signed_in_client.get(path, follow_redirects=True)
 
     assert page.request.path == "/data/companies"
     assert re.findall(r'<a href="([^"]+)" aria-current="page">', page.text) == ["/data", "/data/companies"]

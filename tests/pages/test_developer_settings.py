@@ -35,6 +35,11 @@ def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Quer
     assert older == ["the admin client's this session", "admin", "never", "0", "0", "never"]
 
 
+@pytest.mark.parametrize("path", ["/settings", "/settings/"])
+def test_settings_begin_with_the_keys(signed_in_client: FlaskClient, path: str) -> None:
+    assert signed_in_client.get(path).headers["Location"] == HOME
+
+
 def test_a_key_has_the_requests_and_errors_of_the_last_day(
     app: Flask, signed_in_client: FlaskClient, new_key_with_scope: Callable[[str], str], query: Query
 ) -> None:

@@ -102,7 +102,7 @@ PAGES = [
     pytest.param("POST", f"{HOME}/keys/new", 403, id="forged"),
     pytest.param("GET", f"{HOME}/keys/nobody", 404, id="no-key"),
     pytest.param("GET", f"{HOME}/nothing", 404, id="nothing"),
-    pytest.param("GET", "/settings", 404, id="above"),
+    pytest.param("GET", "/settings/nothing", 404, id="above"),
     pytest.param("PUT", HOME, 405, id="method"),
     pytest.param("GET", "/data/contacts", 200, id="data"),
     pytest.param("GET", "/data/contacts?limt=1", 400, id="wrong-parameter"),

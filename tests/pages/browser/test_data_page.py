@@ -18,7 +18,9 @@ pytestmark = pytest.mark.tools
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
 def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveServer, width: int, scheme: str) -> None:
     company = f"/api/v1/companies/{'123e4567-e89b-12d3-a456-426614174000'}"
-    patch(demo, company, notes="First line\n" + "W" * 5_000, website=f"https://acme.com/{'long/' * 300}", dealValue=1999.5)
+    patch(
+        demo, company, notes="First line\n" + "W" * 5_000, website=f"https://acme.com/{'long/' * 300}", dealValue=1999.5
+    )
     patch(demo, company, industry=LONG_NAME)
     page = open_page(width, scheme, java_script_enabled=False)
     checked = open_page(width, scheme)
