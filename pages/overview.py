@@ -71,7 +71,7 @@ def overview() -> dict[str, Any]:
     tiles = {"Companies": companies, "Contacts": contacts, "Conversations": conversations}
     return {
         "tiles": {**tiles, "Deals": sum(stage.amount for stage in stages), "Changes": sum(day.number for day in days)},
-        "stages": scale(stages, "amount"),
+        "stages": scale(stages, "amount" if any(stage.amount for stage in stages) else "number"),
         "statuses": scale([Bar(name.capitalize(), count) for name, count in counts.items()], "number"),
         "days": scale(days, "number", top),
         "top": top,

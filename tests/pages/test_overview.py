@@ -48,6 +48,17 @@ def test_the_overview_counts_rows_deals_and_statuses(signed_in_client: FlaskClie
     assert [float(bar) for bar in bars] == [100, 52, 0.01, 0, 50, 0, 0, 0, 100]
 
 
+def test_stages_without_values_are_drawn_by_their_companies(
+    signed_in_client: FlaskClient, create_row: CreateRow
+) -> None:
+    for stage, value in ("won", None), ("won", 0), ("lead", None):
+        create_row("companies", stageId=stage, dealValue=value)
+    page = signed_in_client.get(PAGE).text
+
+    assert [row[:2] for row in table_rows(page, "Deals by stage")] == [["Won", "2"], ["Lead", "1"]]
+    assert re.findall('<rect width="([0-9.]+)" height="10"/>', page)[:2] == ["100.0", "50.0"]
+
+
 def test_the_overview_sums_up_stages_after_the_first_eight(
     signed_in_client: FlaskClient, create_row: CreateRow
 ) -> None:
