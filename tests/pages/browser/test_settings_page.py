@@ -243,6 +243,18 @@ def test_forty_keys_and_stages_with_long_names_fit(
     check_layout(page, f"settings-stages-{scheme}-{width}")
 
 
+def test_the_top_bar_has_the_same_place_on_all_pages(open_page: OpenPage, demo: LiveServer) -> None:
+    page = open_page(1920)
+    sign_in(page, demo)
+    places = {}
+    for link in page.locator(".top nav a").evaluate_all("(all) => all.map((each) => each.href)"):
+        page.goto(link)
+        places[link] = page.locator(".brand").evaluate("(each) => each.getBoundingClientRect().left")
+
+    assert len(places) == 7
+    assert len({*places.values()}) == 1, places
+
+
 @pytest.mark.parametrize(("width", "scheme"), WIDTHS_AND_SCHEMES)
 def test_the_pages_of_an_empty_database_fit_and_are_accessible(
     open_page: OpenPage, start_server: Callable[..., LiveServer], width: int, scheme: str
