@@ -232,6 +232,10 @@ def test_forty_keys_and_stages_with_long_names_fit(
     expect(page.get_by_role("rowheader")).to_have_count(41)
     check_layout(page, f"settings-forty-{scheme}-{width}")
     assert width != PHONE or page.evaluate("document.documentElement.scrollHeight") <= 2000
+    use = "used never expires in 3 years" if width == PHONE else "never 0 0 in 3 years"
+    expect(page.get_by_role("row", name=f"Integration 39 read {use}", exact=True)).to_be_visible()
+    use = "used never" if width == PHONE else "never 0 0 never"
+    expect(page.get_by_role("row", name=f"Integration 38 admin {use}", exact=True)).to_be_visible()
     page.get_by_label("Filter by name").fill("integration 1")
     page.get_by_label("Scope").select_option("write")
     page.get_by_role("button", name="Filter").click()
