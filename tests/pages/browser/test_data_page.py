@@ -54,6 +54,7 @@ def test_a_company_is_found_read_and_downloaded(open_page: OpenPage, demo: LiveS
     check("company")
     lines = {text: text.count("\n") for text in page.get_by_role("definition").all_inner_texts()}
     assert [text[:12] for text, breaks in lines.items() if breaks] == ["First line\nW"]
+    assert "→ First line\nW" in page.locator(".history").inner_text()
     page.get_by_role("link", name="John Doe").click()
     expect(page.get_by_role("definition").filter(has_text="john@acme.com")).to_be_visible()
     page.get_by_role("link", name="Acme Corporation").click()
