@@ -14,6 +14,8 @@ from transfer.maps import InvalidMap
 # Many times the longest row that a schema accepts.
 MAX_ROW_LENGTH = 2**20
 SAVE = "save the file as CSV UTF-8."
+# How ZIP files, such as .xlsx and .ods, and OLE files, such as .xls, begin.
+WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
 NAME_IT = "choose that encoding (--encoding windows-1252)"
 
 
@@ -28,14 +30,19 @@ class InvalidLine(Exception):
 def decode(file: BufferedReader, encoding: str = "") -> TextIOWrapper:
     """Return a file as text: UTF-16 if it has that byte order mark, else UTF-8; invalid bytes become surrogates.
 
-    Another encoding must be named. Raises InvalidMap for an unknown name.
+    Another encoding must be named. Raises InvalidMap for an unknown name, and for a file that is no text.
     """
+    start = file.peek(64)[:64]
+    if start.startswith(WORKBOOKS):
+        raise InvalidMap("This is a workbook, not CSV: save the sheet as CSV UTF-8.")
     try:
         if encoding and lookup(encoding).name not in {"utf-8", "utf-16"}:
             return TextIOWrapper(file, encoding, newline="")
     except LookupError:
         raise InvalidMap(f"{encoding} is not a known encoding of texts. Write it as in windows-1252.") from None
-    is_utf_16 = file.peek(2)[:2] in {BOM_UTF16_LE, BOM_UTF16_BE}
+    is_utf_16 = start.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    if not is_utf_16 and re.search(rb"[\x01-\x08\x0e-\x1a]", start):
+        raise InvalidMap(f"This is not CSV, nor other text: {SAVE}")
     encoding, errors = ("utf-16", "surrogatepass") if is_utf_16 else ("utf-8-sig", "surrogateescape")
     return TextIOWrapper(file, encoding, errors, newline="")
 

@@ -173,6 +173,28 @@ def test_the_error_names_the_line_and_what_is_wrong_with_it(
     assert stored_rows(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"PK\3\4\x14\0\6\0", "This is a workbook, not CSV: save the sheet as CSV UTF-8."),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "This is a workbook, not CSV: save the sheet as CSV UTF-8."),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "This is not CSV, nor other text: save the file as CSV UTF-8."),
+        (b"\x7fELF\2\1\1\0", "This is not CSV, nor other text: save the file as CSV UTF-8."),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--map", "other")])
+def test_a_file_that_is_not_text_is_refused(
+    run_command: RunCommand, tmp_path: Path, data: bytes, sentence: str, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "contacts.csv").write_bytes(data)
+
+    refused = run_command("import", "contacts.csv", *options)
+    assert (refused.exit_code, refused.stderr) == (1, f"Error: contacts.csv: {sentence}\n")
+    encoded = run_command("import", "contacts.csv", *options, "--encoding", "windows-1252").stderr
+    assert ("This is a workbook" in encoded) == ("workbook" in sentence)
+    assert stored_rows(tmp_path) == []
+
+
 def test_a_blank_cell_leaves_a_known_row_as_it_is_unless_the_field_can_be_null(
     run_command: RunCommand, tmp_path: Path
 ) -> None:
