@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,11 @@ from schemas import RESOURCES
 
 FOLDER = Path(__file__).parent / "maps"
 COLUMN = re.compile(r"\{([^{}]+)\}")
-VALUE, TEXTS, TABLE = (
-    "a text with {columns}, an array of such texts, true, false or a number",
-    "an array of texts",
-    "a table",
-)
-KINDS: dict[str, Any] = {VALUE: str | list | bool | int | float, TEXTS: list, TABLE: dict, "a text": str}
+VALUE = "a text with {columns}, an array of such texts, true, false or a number"
+TEXTS, TABLE, BOOLEAN, TEXT = "an array of texts", "a table", "true or false", "a text"
+KINDS: dict[str, Any] = {VALUE: str | list | bool | int | float, TEXTS: list, TABLE: dict, BOOLEAN: bool, TEXT: str}
+# Shown in each format of times.
+EXAMPLE_TIME = datetime(2024, 1, 31, 10, 30, tzinfo=UTC)
 # In the order in which companies are looked for.
 COMPANY = ("id", "website", "name")
 
@@ -64,10 +64,12 @@ def load_map(name: str) -> Map:
         return read_map(Path(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidMap(f"{name} is not TOML: {error}.") from None
+    except RecursionError:
+        raise InvalidMap(f"{name}: Must not have so many tables or arrays within each other.") from None
 
 
 def read_map(path: Path) -> Map:
-    """Return the map of a TOML file. Raises InvalidMap for a key that is wrong."""
+    """Return the map of a TOML file. Raises InvalidMap for a key or a format of times that is wrong."""
     known, found = known_keys(), Map()
     for key, value in flatten(tomllib.loads(path.read_text(encoding="utf-8"))):
         if key not in known:
@@ -77,16 +79,23 @@ def read_map(path: Path) -> Map:
             raise InvalidMap(f"{path}: {key}: Must be {known[key]}.")
         resource, _dot, name = key.partition(".")
         (found.setdefault(resource, {}) if name else found)[name or key] = value
+    for form in found.get("dates", []):
+        try:
+            datetime.strptime(EXAMPLE_TIME.strftime(form), form)
+        except (ValueError, re.error):
+            raise InvalidMap(f"{path}: dates: {form} is not a format that strptime of Python knows.") from None
     return found
 
 
 def known_keys() -> dict[str, str]:
     """Return each key that a map can have, with the kind of its value."""
-    known = {"name": "a text", "dates": TEXTS, "footer": TEXTS}
+    known = {"name": TEXT, "dates": TEXTS, "footer": TEXTS}
     for resource, schema in RESOURCES.items():
         names = [str(field.data_key) for field in schema.fields.values()]
         known |= {f"{resource}.values.{name}": TABLE for name in names}
-        names += [f"company.{name}" for name in (*COMPANY, "create")] if "companyId" in names else []
+        if "companyId" in names:
+            names += [f"company.{name}" for name in COMPANY]
+            known[f"{resource}.company.create"] = BOOLEAN
         known |= {f"{resource}.{name}": VALUE for name in names}
     return known
 

@@ -364,6 +364,13 @@ def test_what_is_wrong_is_said_and_nothing_is_stored(
 
     refused = run_command("import", "x.csv", "--map", "map.toml", *options)
     assert refused.stderr.startswith(f"Error: {sentence}\n" if sentence else "Stored 1 companies."), refused.stderr
+        *[(f'dates = ["%d/%m/%Y", "{form}"]', f"dates: {form} is not a format that strptime of Python knows.")
+          for form in ("%Q", "%-d/%m/%Y", "%d/%d/%Y", "%d/%m/%", "%G-%V")],
+        ('contacts.company.create = "no"', "contacts.company.create: Must be true or false."),
+        ("contacts.company.create = 0", "contacts.company.create: Must be true or false."),
+        *[(deep, "Must not have so many tables or arrays within each other.") for deep in
+          (f"contacts.name = {'[' * 3000}{']' * 3000}", f"contacts.{'a.' * 3000}a = 1",
+           f"a = {'{a=' * 3000}1{'}' * 3000}")],
     assert refused.exit_code == (1 if sentence else 0)
     assert last_change(tmp_path) == [(2 if sentence else 3,)]
 
