@@ -15,7 +15,7 @@ from marshmallow import ValidationError, missing
 from formats.json_text import InvalidJSON, parse_json
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, format_time
 from schemas import ID, URL, is_email_address
-from transfer.maps import InvalidMap
+from transfer.maps import EXAMPLE_TIME, InvalidMap
 
 BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
 
@@ -85,13 +85,19 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
     # A year in front is always clear.
     clear = [form for form in dates if day_first is None or form.startswith("%Y") or "%m" not in form]
     forms = [form for form in dates if form in clear or (form.find("%d") < form.find("%m")) == day_first]
+    expected = " or ".join(map(EXAMPLE_TIME.strftime, ["%Y-%m-%d %H:%M", *forms]))
+    first, second = ("day", "month") if day_first else ("month", "day")
+    order = f"The {first} is expected before the {second} (--{second}-first changes that)."
+    hint = order if len(forms) < len(dates) else "The map can name more formats (dates)."
 
     @lru_cache(10_000)
     def parse(text: str) -> str:
         time = parse_local_time(text, forms)
+        if not time:
+            raise ValidationError(f"{text[:64]} is not a time as in {expected}. {hint}")
         if not (zone or time.tzinfo):
-            hint = "choose a time zone (--timezone, as in Europe/Berlin)"
-            raise InvalidMap(f"Times such as {text} have no offset from UTC: {hint}.")
+            needed = "choose a time zone (--timezone, as in Europe/Berlin)"
+            raise InvalidMap(f"Times such as {text} have no offset from UTC: {needed}.")
         with suppress(OverflowError):
             return format_time(time.replace(tzinfo=time.tzinfo or zone))
         return text
@@ -99,10 +105,10 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
     return parse
 
 
-def parse_local_time(text: str, forms: Sequence[str]) -> datetime:
-    """Return a time of ISO 8601, or of one of the formats.
+def parse_local_time(text: str, forms: Sequence[str]) -> datetime | None:
+    """Return a time of ISO 8601, or of one of the formats, or None.
 
-    Raises ValidationError for what is no time, and InvalidMap for a day and a month that can't be told apart.
+    Raises InvalidMap for a day and a month that can't be told apart.
     """
     with suppress(ValueError):
         return datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))
@@ -110,12 +116,10 @@ def parse_local_time(text: str, forms: Sequence[str]) -> datetime:
     for form in forms:
         with suppress(ValueError):
             times.add(datetime.strptime(text, form))
-    if not times:
-        raise ValidationError("Must be a time as in 2024-01-15 10:30, or in a format that the map names (dates).")
     if len(times) > 1:
         shown = f"{min(times):%Y-%m-%d} or {max(times):%Y-%m-%d}"
         raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
-    return times.pop()
+    return times.pop() if times else None
 
 
 def parse_tags(text: str) -> Any:

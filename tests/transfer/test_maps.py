@@ -290,6 +290,12 @@ def test_a_company_is_found_by_its_id_website_or_name_or_created(run_command: Ru
 
 REFUSED = [
     # In the file.
+DAY_FIRST = (
+    "as in 2024-01-31 10:30 or 31/01/2024 or 31 Jan 2024. The day is expected before the month (--month-first changes "
+    "that)."
+)
+WIDE = ",".join(f"c{number}" for number in range(20_000))
+FIRST = ", ".join(WIDE.split(",")[:20])
     (GRAMMAR, "Who,Site\nAnn,acme.example", (), "x.csv, line 2: companyId: There is no company with the website "
      "https://acme.example: import the companies first."),
     (GRAMMAR, "Who,Firm\nAnn,Twin", (), "x.csv, line 2: companyId: More than one company has the name Twin: t1 and t2. "
@@ -297,13 +303,15 @@ REFUSED = [
     (GRAMMAR, "Who,Firm\nAnn,Lee", (), "x.csv, line 2: companyId: There is no company with the name Lee: import the "
      "companies first."),
     (GRAMMAR, "Firm,Worth\nLee,1.234\n", (), "x.csv, line 2: dealValue: Must have at most two decimals."),
-    (GRAMMAR, "Firm,Seen\nLee,soon", BERLIN, "x.csv, line 2: lastContact: Must be a time as in 2024-01-15 10:30, or "
-    "in a "
-     "format that the map names (dates)."),
-    (GRAMMAR, "Firm,Seen\nLee,31/31/2024", (*BERLIN, "--day-first"), "x.csv, line 2: lastContact: Must be a time as in "
-     "2024-01-15 10:30, or in a format that the map names (dates)."),
-    (GRAMMAR, "Firm,Seen\nLee,01/15/2024", (*BERLIN, "--day-first"), "x.csv, line 2: lastContact: Must be a time as in "
-     "2024-01-15 10:30, or in a format that the map names (dates)."),
+    (GRAMMAR, "Firm,Seen\nLee,soon", BERLIN, "x.csv, line 2: lastContact: soon is not a time as in "
+     "2024-01-31 10:30 or 31/01/2024 or 01/31/2024 or 31 Jan 2024. The map can name more formats (dates)."),
+    (GRAMMAR, "Firm,Seen\nLee,31/31/2024", (*BERLIN, "--day-first"), "x.csv, line 2: lastContact: 31/31/2024 "
+     f"is not a time {DAY_FIRST}"),
+    (GRAMMAR, "Firm,Seen\nLee,01/15/2024", (*BERLIN, "--day-first"), "x.csv, line 2: lastContact: 01/15/2024 "
+     f"is not a time {DAY_FIRST}"),
+    (GRAMMAR, "Firm,Seen\nLee,15/01/2024", (*BERLIN, "--month-first"), "x.csv, line 2: lastContact: 15/01/2024 is not "
+     "a time as in 2024-01-31 10:30 or 01/31/2024 or 31 Jan 2024. The month is expected before the day (--day-first "
+     "changes that)."),
     (GRAMMAR, "Firm,Seen\nLee,04/05/2024", BERLIN, "x.csv: 04/05/2024 can be 2024-04-05 or 2024-05-04: choose the "
     "order "
      "(--day-first or --month-first)."),
