@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import g
 
 from commands.group import open_app, print_counts, print_undo, setting_options
 from formats.errors import CONTROL, escape_control
@@ -45,14 +46,14 @@ def import_command(path: Path, map_name: str | None, database_url: str | None, *
             reports = import_rows(path, Options(found=load_map(map_name) if map_name else None, **chosen))
         except (InvalidFile, InvalidMap) as error:
             raise click.ClickException(escape_control(str(error))) from None
-        print_reports(reports, "Would store" if chosen["dry_run"] else "Stored")
+        print_reports(reports, chosen["dry_run"])
         if any(report.faults for report in reports):
             raise click.ClickException("With these faults, nothing would be stored.")
         print_undo(options)
 
 
-def print_reports(reports: list[Any], verb: str) -> None:
-    """Print the numbers of rows and the columns left out to standard error; of a dry run first its rows and faults."""
+def print_reports(reports: list[Any], is_dry: bool) -> None:
+    """Print the rows of a dry run; to standard error its faults or the numbers of rows, and the columns left out."""
     counts = dict[str, int]()
     for report in reports:
         for row in report.rows.values():
@@ -63,12 +64,13 @@ def print_reports(reports: list[Any], verb: str) -> None:
         counts[report.resource] = report.count
         if report.companies.created:
             counts["companies"] = counts.get("companies", 0) + report.companies.created
-    print_counts(verb, counts)
+    if not any(report.faults for report in reports):
+        is_unchanged = "has_written" not in g and any(counts.values())
+        print_counts("Would store" if is_dry else "Unchanged:" if is_unchanged else "Stored", counts)
     for report in reports:
         if report.left_out:
-            hint = (
-                " --notes-from COLUMN adds a column to the notes."
-                if "notes" in RESOURCES[report.resource].fields
-                else ""
-            )
-            click.echo(escape_control(f"Left out: {', '.join(report.left_out)}.{hint}"), err=True)
+            has_notes = "notes" in RESOURCES[report.resource].fields
+            hint = " --notes-from COLUMN adds a column to the notes." if has_notes else ""
+            click.echo(escape_control(f"Left out: {report.list_left_out()}.{hint}"), err=True)
+        if report.advice and report.count and not is_dry:
+            click.echo(report.advice, err=True)

@@ -22,14 +22,24 @@ time_zones = cache(available_timezones)
 
 
 class Header:
-    """The names of a file's columns, in any letter case, and without a suffix in parentheses."""
+    """The names of a file's columns, in any letter case, and without a suffix in parentheses.
+
+    In `labels`, a name that is there twice, or blank, has its number.
+    """
 
     def __init__(self, cells: Iterable[str | None]) -> None:
         self.names = [(cell or "").strip() for cell in cells]
         self.used, self.indexes = set[int](), dict[str, int]()
-        for name_of in str, lambda name: split_suffix(name)[0]:
-            for index, name in enumerate(self.names):
-                self.indexes.setdefault(name_of(name).lower(), index)
+        self.add_names(self.names)
+        numbered = [(index, name, f"{name} (column {index + 1})".strip()) for index, name in enumerate(self.names)]
+        self.labels = [name if self.find(name) == index else label for index, name, label in numbered]
+        self.add_names(self.labels)
+        self.add_names(split_suffix(name)[0] for name in self.names)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Let each column be found by its name, unless an earlier one has that name."""
+        for index, name in enumerate(names):
+            self.indexes.setdefault(name.lower(), index)
 
     def find(self, name: str) -> int | None:
         """Return the index of the first column with a name, or None."""
@@ -42,15 +52,14 @@ class Header:
 
     def zone(self, value: Any, name: str) -> ZoneInfo | None:
         """Return the time zone that the first column of a field's value has in parentheses, or else the named one."""
-        indexes = [self.find(column) for column in COLUMN.findall("".join(templates(value)))]
+        indexes = [self.find(column) for column in columns_of(value)]
         suffixes = [split_suffix(self.names[index])[1] for index in indexes if index is not None]
         found = next((suffix for suffix in suffixes if suffix in time_zones()), name)
         return ZoneInfo(found) if found else None
 
     def left_out(self) -> list[str]:
-        """Return the names of the columns that no field uses; a name that is there twice gets a number."""
-        rest = [(index, name) for index, name in enumerate(self.names) if index not in self.used]
-        return [name if self.find(name) == index else f"{name} (column {index + 1})" for index, name in rest]
+        """Return the labels of the columns that no field uses."""
+        return [label for index, label in enumerate(self.labels) if index not in self.used]
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -62,7 +71,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 def guess(header: Header, maps: Mapping[str, Map]) -> tuple[int, str, str]:
     """Return the map and the resource of whose columns the header has the most, after their number."""
     tables = [(name, resource) for name, found in maps.items() for resource in RESOURCES if resource in found]
-    columns = {each: columns_of(maps[each[0]][each[1]]) for each in tables}
+    columns = {each: columns_of(*maps[each[0]][each[1]].values()) for each in tables}
     scores = [(sum(header.find(column) is not None for column in columns[each]), *each) for each in tables]
     return max(scores, key=lambda score: score[0], default=(0, "", ""))
 
@@ -76,7 +85,7 @@ def plain_columns(schema: ResourceSchema, line: int, header: Header) -> Columns:
         raise InvalidLine(line, f"Column {names.index('') + 1} must have a name.")
     if unknown := [name for name in names if name not in fields]:
         score, program, _resource = guess(header, presets())
-        hint = f" Perhaps --map {program} fits." if score >= FEWEST_COLUMNS else ""
+        hint = f" Perhaps it is a file of another program (--map {program})." if score >= FEWEST_COLUMNS else ""
         raise InvalidLine(line, unknown_columns(unknown, tuple(fields)) + hint)
     for name, number in Counter(names).items():
         if number > 1:
@@ -93,8 +102,13 @@ def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
     for name in names[:MAX_SUGGESTIONS]:
         hint = suggest(name, known)
         shown.append(name[:64] + (f" ({hint.replace('Did', 'did')})" if "?" in hint else ""))
-    more = f" and {len(names) - MAX_SUGGESTIONS} more" if len(names) > MAX_SUGGESTIONS else ""
-    return f"Unknown columns: {', '.join(shown)}{more}. Known: {', '.join(known)}."
+    return f"Unknown columns: {join_first(shown, len(names))}. Known: {', '.join(known)}."
+
+
+def join_first(names: list[str], number: int) -> str:
+    """Return the first of a number of names, and how many more there are."""
+    more = f" and {number - MAX_SUGGESTIONS} more" if number > MAX_SUGGESTIONS else ""
+    return ", ".join(names[:MAX_SUGGESTIONS]) + more
 
 
 def mapped_columns(resource: str, header: Header, options: Options, companies: Companies) -> Columns:
@@ -108,8 +122,8 @@ def mapped_columns(resource: str, header: Header, options: Options, companies: C
     columns = map_fields(resource, table, header, options)
     names = [name for name, _get in columns]
     if "id" in table and "id" not in names and options.match in {"", "id"}:
-        hint = "Add it to the export, or match rows by another field (--match)."
-        raise InvalidMap(f"id: The header has no {' or '.join(templates(table['id']))}. {hint}")
+        hint = "Add one to the export, or match rows by another field (--match)."
+        raise InvalidMap(f"id: The header has none of the columns {', '.join(columns_of(table['id']))}. {hint}")
     if "name" not in names and RESOURCES[resource].fields.get("name"):
         raise InvalidMap("name: Is required, but the header has no column that the map names for it.")
     if options.notes_from and "notes" not in names:

@@ -20,7 +20,7 @@ from database.statement import insert_statement
 from formats.errors import MAX_ERRORS, escape_control, pointers
 from formats.progress import progress_bar
 from schemas import RESOURCES
-from transfer.columns import Header, guess, mapped_columns, plain_columns
+from transfer.columns import Header, guess, join_first, mapped_columns, plain_columns
 from transfer.companies import COMPANIES, Companies
 from transfer.csv_rows import InvalidLine, decode, read_rows
 from transfer.maps import InvalidMap, Options
@@ -39,7 +39,8 @@ class InvalidFile(Exception):
 class Report:
     """What an import stored, or would store: the numbers of rows, and of companies that were created for them.
 
-    A dry run lists the first rows as they would be, as JSON, and the first faults with their lines.
+    A dry run lists the first rows as they would be, as JSON, and the first faults with their lines. `advice` is about
+    the next import of the same file.
     """
 
     resource: str
@@ -47,8 +48,13 @@ class Report:
     count: int = 0
     companies: Companies = field(default_factory=Companies)
     left_out: list[str] = field(default_factory=list)
+    advice: str = ""
     rows: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[int, str]] = field(default_factory=list)
+
+    def list_left_out(self) -> str:
+        """Return the names of the first columns left out, and how many more there are."""
+        return join_first(self.left_out, len(self.left_out))
 
     def refuse(self, line: int, messages: Any) -> None:
         """Note the faults of a line in a dry run; raise InvalidLine for the first one that can't be noted.
@@ -92,12 +98,13 @@ def find_files(path: Path, options: Options) -> list[Path]:
         if path.is_dir():
             raise InvalidFile(f"{path} is a folder: --as and --map are for one file.")
         return [path]
-    files = [path / f"{name}.{form}" for name in RESOURCES for form in ("ndjson", "csv")] if path.is_dir() else [path]
-    found = [file for file in files if file.is_file()]
-    if not found or any(file.stem not in RESOURCES or file.suffix not in {".ndjson", ".csv"} for file in found):
-        names = ", ".join(f"{name}.csv" for name in RESOURCES)
-        hint = "or .ndjson, or a folder of such files. For a file with another name, add --as or --map."
-        raise InvalidFile(f"{path} must be one of {names}, with these letters, {hint}")
+    names = [f"{name}.{form}" for name in RESOURCES for form in ("ndjson", "csv")]
+    found = [file for name in names if (file := path / name).is_file()] if path.is_dir() else [path]
+    if not found:
+        raise InvalidFile(f"{path} has none of the files {', '.join(names)}.")
+    if found[0].name not in names:
+        hint = "add --as contacts, or the program that wrote the file, as in --map hubspot."
+        raise InvalidFile(f"{path}: The name doesn't say what the rows are: {hint}")
     return found
 
 
@@ -138,10 +145,15 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
         return rows, row_converter(columns, len(cells))
     score, _map, resource = guess(header, {"": found})
     if not score:
-        raise InvalidMap(f"The header has no column of the map. It has: {', '.join(header.names)[:1000]}.")
+        raise InvalidMap(f"The header has no column of the map. It has: {join_first(header.names, len(cells))}.")
     report.resource = report.resource or resource
     columns = mapped_columns(report.resource, header, options, report.companies)
     report.left_out = header.left_out()
+    names = [name for name, _get in columns]
+    if "id" not in names and options.match in {"", "id"}:
+        by = " or ".join(name for name in ENDPOINTS[report.resource].match_on if name in names)
+        hint = f"update the rows with the same {by} (--match {by.split()[0]})" if by else "revert this import first"
+        report.advice = f"The file has no ids, so the rows got new ones. To import it again, {hint}."
     return before_footer(rows, len(cells), tuple(found.get("footer", []))), row_converter(columns, len(cells))
 
 

@@ -114,6 +114,6 @@ def templates(value: Any) -> list[str]:
     return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str)]
 
 
-def columns_of(table: Map) -> set[str]:
-    """Return the names of all columns in a resource's table."""
-    return {name for value in table.values() for text in templates(value) for name in COLUMN.findall(text)}
+def columns_of(*values: Any) -> list[str]:
+    """Return the names of the columns in the templates of fields, each once."""
+    return list(dict.fromkeys(name for value in values for text in templates(value) for name in COLUMN.findall(text)))

@@ -4,6 +4,7 @@ In between, the file is in the form, compressed, so that any server process can 
 """
 
 import json
+import re
 import zlib
 from base64 import b64decode, b64encode
 from io import BufferedReader, BytesIO
@@ -41,7 +42,7 @@ def check_request() -> Any:
 
 def show_upload(problem: str = "") -> str:
     """Show the form that takes a file."""
-    return render_template("import.html", problem=problem, programs=presets(), encodings=ENCODINGS)
+    return render_template("import.html", problem=without_options(problem), programs=presets(), encodings=ENCODINGS)
 
 
 def import_upload() -> Any:
@@ -60,14 +61,20 @@ def import_upload() -> Any:
     try:
         import_file(BufferedReader(BytesIO(data)), report, options)
     except (InvalidMap, InvalidLine) as error:
-        problem = f"Line {error.line}: {error}" if isinstance(error, InvalidLine) else str(error)
+        problem = without_options(f"Line {error.line}: {error}" if isinstance(error, InvalidLine) else str(error))
     if not (options.dry_run or problem):
-        return render_template("imported.html", report=report), 201
+        return render_template("imported.html", report=report, advice=without_options(report.advice)), 201
+    report.faults = [(line, without_options(fault)) for line, fault in report.faults]
     choices = list_choices(program, resource, options)
-    columns = dict.fromkeys(name for name in header.names[:MAX_COLUMNS] if COLUMN.fullmatch(f"{{{name}}}"))
+    columns = dict.fromkeys(name for name in header.labels[:MAX_COLUMNS] if COLUMN.fullmatch(f"{{{name}}}"))
     page = {"report": report, "problem": problem, "choices": choices, "fields": fields, "columns": columns}
     packed = b64encode(zlib.compress(data)).decode()
     return render_template("preview.html", **page, **shown_rows(report), packed=packed, program=program)
+
+
+def without_options(sentence: str) -> str:
+    """Return a sentence without the options of the command in parentheses: the page has other words for them."""
+    return re.sub(r" \(--[^)]*\)", "", sentence)
 
 
 def shown_rows(report: Report) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_a_file_of_another_program_is_stored(
         ("contacts.csv", HUBSPOT, 1,
          "Unknown columns: Record ID, First Name, Last Name (did you mean name?), Phone Number, "
          f"Create Date (did you mean createdAt?), Associated Company IDs. Known: {KNOWN_CONTACT_COLUMNS}. Perhaps "
-         f"--map hubspot fits."),
+         f"it is a file of another program (--map hubspot)."),
         ("contacts.csv", "sep=;\nname,email\nAnn,a@b.example\n", 2,
          f"Unknown columns: name,email (did you mean email?). Known: {KNOWN_CONTACT_COLUMNS}."),
         ("contacts.csv", "name,fone\na,b\n", 1,

@@ -123,7 +123,9 @@ def test_the_exports_of_other_programs_are_stored_and_a_second_time_nothing_chan
     before = last_change(tmp_path)
     for file, options, said in IMPORTS:
         again = run_command("import", file, *options).stderr
-        assert again.splitlines()[0] == said.splitlines()[0].replace(", 24 companies", "")
+        assert again.splitlines()[0] == said.splitlines()[0].replace("Stored", "Unchanged:").replace(
+            ", 24 companies", ""
+        )
         assert "To undo" not in again
     assert last_change(tmp_path) == before
     for request in reversed(requests):
@@ -171,7 +173,7 @@ def test_the_header_of_a_known_program_is_recognised_and_its_map_fits(
 ) -> None:
     (tmp_path / "export.csv").write_text(header, encoding="utf-8")
     hint = run_command("import", "export.csv", "--as", resource).stderr
-    [program] = re.findall(r"Perhaps --map (\w+) fits\.", hint)
+    [program] = re.findall(r"a file of another program \(--map (\w+)\)\.", hint)
 
     done = run_command("import", "export.csv", "--map", program, "--day-first", *BERLIN)
     assert done.stderr.startswith(f"Stored 1 {resource}"), done.stderr
@@ -288,14 +290,14 @@ def test_a_company_is_found_by_its_id_website_or_name_or_created(run_command: Ru
     assert found[3] == "c"
 
 
-REFUSED = [
-    # In the file.
 DAY_FIRST = (
     "as in 2024-01-31 10:30 or 31/01/2024 or 31 Jan 2024. The day is expected before the month (--month-first changes "
     "that)."
 )
 WIDE = ",".join(f"c{number}" for number in range(20_000))
 FIRST = ", ".join(WIDE.split(",")[:20])
+REFUSED = [
+    # In the file.
     (GRAMMAR, "Who,Site\nAnn,acme.example", (), "x.csv, line 2: companyId: There is no company with the website "
      "https://acme.example: import the companies first."),
     (GRAMMAR, "Who,Firm\nAnn,Twin", (), "x.csv, line 2: companyId: More than one company has the name Twin: t1 and t2. "
@@ -322,6 +324,8 @@ FIRST = ", ".join(WIDE.split(",")[:20])
     # In the choices.
     (GRAMMAR, "A,B\n1,2\n", (), "x.csv: The header has no column of the map. It has: A, B."),
     (GRAMMAR, "", (), "x.csv: The header has no column of the map. It has: ."),
+    (GRAMMAR, f"{WIDE}\n", (), f"x.csv: The header has no column of the map. It has: {FIRST} and "
+     "19980 more."),
     (GRAMMAR, "Worth\n1\n", ("--as", "companies"), None),
     ('[contacts]\nname = "{N}"\nrole = "{R}"', "R\nAnn\n", (),
      "x.csv: name: Is required, but the header has no column that the "
@@ -340,7 +344,10 @@ FIRST = ", ".join(WIDE.split(",")[:20])
      "Did you mean Town?"),
     (GRAMMAR, "Who\nAnn\n", ("--match", "email"), "x.csv: conversations can be matched by id, not by email."),
     ('[contacts]\nid = "x-{No}"\nname = "{N}"', "N\nAnn\n", (),
-     "x.csv: id: The header has no x-{No}. Add it to the export, "
+     "x.csv: id: The header has none of the columns No. Add one to the export, "
+     "or match rows by another field (--match)."),
+    ('[contacts]\nid = ["x-{No}", "x-{Nr} {Part}"]\nname = "{N}"', "N\nAnn\n", (),
+     "x.csv: id: The header has none of the columns No, Nr, Part. Add one to the export, "
      "or match rows by another field (--match)."),
     # In the map.
     ("x", "N\n", (), "map.toml is not TOML: Expected '=' after a key in a key/value pair (at end of document)."),
@@ -357,6 +364,13 @@ FIRST = ", ".join(WIDE.split(",")[:20])
         "contacts.company.name?"),
         ("contacts.values.name = 1", "contacts.values.name: Must be a table."),
         ('dates = "%d"', "dates: Must be an array of texts."),
+        *[(f'dates = ["%d/%m/%Y", "{form}"]', f"dates: {form} is not a format that strptime of Python knows.")
+          for form in ("%Q", "%-d/%m/%Y", "%d/%d/%Y", "%d/%m/%", "%G-%V")],
+        ('contacts.company.create = "no"', "contacts.company.create: Must be true or false."),
+        ("contacts.company.create = 0", "contacts.company.create: Must be true or false."),
+        *[(deep, "Must not have so many tables or arrays within each other.") for deep in
+          (f"contacts.name = {'[' * 3000}{']' * 3000}", f"contacts.{'a.' * 3000}a = 1",
+           f"a = {'{a=' * 3000}1{'}' * 3000}")],
     ]],
 ]  # fmt: skip
 
@@ -372,13 +386,6 @@ def test_what_is_wrong_is_said_and_nothing_is_stored(
 
     refused = run_command("import", "x.csv", "--map", "map.toml", *options)
     assert refused.stderr.startswith(f"Error: {sentence}\n" if sentence else "Stored 1 companies."), refused.stderr
-        *[(f'dates = ["%d/%m/%Y", "{form}"]', f"dates: {form} is not a format that strptime of Python knows.")
-          for form in ("%Q", "%-d/%m/%Y", "%d/%d/%Y", "%d/%m/%", "%G-%V")],
-        ('contacts.company.create = "no"', "contacts.company.create: Must be true or false."),
-        ("contacts.company.create = 0", "contacts.company.create: Must be true or false."),
-        *[(deep, "Must not have so many tables or arrays within each other.") for deep in
-          (f"contacts.name = {'[' * 3000}{']' * 3000}", f"contacts.{'a.' * 3000}a = 1",
-           f"a = {'{a=' * 3000}1{'}' * 3000}")],
     assert refused.exit_code == (1 if sentence else 0)
     assert last_change(tmp_path) == [(2 if sentence else 3,)]
 
@@ -442,7 +449,6 @@ def test_a_dry_run_lists_every_fault_by_line_and_field(run_command: RunCommand, 
         "line 2: isPrimary: Must be true or false.",
         "line 5: name: Is required.",
         "line 7: A cell lacks its closing quotation mark.",
-        "Would store 0 contacts.",
         "Error: With these faults, nothing would be stored.",
     ]
     assert done.exit_code == 1
@@ -501,3 +507,60 @@ def test_a_plain_file_takes_no_options_of_maps(run_command: RunCommand, tmp_path
     assert "There is no map nothing.toml: name a TOML file, or one of attio," in (
         run_command("import", "people.csv", "--map", "nothing.toml").stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("%d.%m.%Y %H:%M", "15.01.2024 10:30"), ("%I %p, %B %d, %Y", "10 AM, January 15, 2024"),
+     ("%c", "Mon Jan 15 10:30:00 2024"), ("%G-W%V-%u", "2024-W03-1"), ("%Y%j", "2024015"),
+     ("%d %b %Y %Z", "15 Jan 2024 UTC"), ("%m/%d/%y %z", "01/15/24 +0100")],
+)  # fmt: skip
+def test_each_format_of_times_that_strptime_knows_can_be_in_a_map(
+    run_command: RunCommand, tmp_path: Path, form: str, text: str
+) -> None:
+    write_map(tmp_path, f'dates = ["{form}"]\n[companies]\nname = "{{N}}"\nlastContact = "{{T}}"')
+    (tmp_path / "x.csv").write_text(f"N;T\nLee;{text}", encoding="utf-8")
+
+    done = run_command("import", "x.csv", "--map", "map.toml", *BERLIN)
+    assert done.exit_code == 0, done.stderr
+    assert rows_of(tmp_path, "companies")[0]["lastContact"][:9] == "2024-01-1"
+
+
+@pytest.mark.parametrize(
+    ("resource", "header", "hint"),
+    [
+        ("contacts", "Name,Email", "update the rows with the same email (--match email)"),
+        ("companies", "Name,Website", "update the rows with the same website or name (--match website)"),
+        ("companies", "Name,Industry", "update the rows with the same name (--match name)"),
+        ("contacts", "Name,Phone", "revert this import first"),
+    ],
+)
+def test_rows_that_got_new_ids_come_with_advice_for_the_next_import(
+    run_command: RunCommand, tmp_path: Path, resource: str, header: str, hint: str
+) -> None:
+    (tmp_path / "o.csv").write_text(f"{header}\nAnn,ann@lee.example\n", encoding="utf-8")
+    command = ("import", "o.csv", "--map", "other", "--as", resource)
+    advice = f"The file has no ids, so the rows got new ones. To import it again, {hint}.\n"
+
+    assert "new ones" not in run_command(*command, "--dry-run").stderr
+    assert f"Stored 1 {resource}.\n{advice}To undo: " in run_command(*command).stderr
+    if "--match" in hint:
+        again = run_command(*command, "--match", hint[hint.index("--match ") + 8 : -1]).stderr
+        assert again == f"Unchanged: 1 {resource}.\n"
+
+
+def test_columns_are_added_to_the_notes_by_the_names_that_are_printed(run_command: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text("Name,Tag,Tag,,Tag (UTC)\nAnn,a,b,c,d\n", encoding="utf-8")
+    command = ("import", "o.csv", "--map", "other", "--as", "contacts")
+    names = "Tag, Tag (column 3), (column 4), Tag (UTC)"
+    assert f"Left out: {names}." in run_command(*command, "--dry-run").stderr
+
+    assert run_command(*command, *[f"--notes-from={name}" for name in names.split(", ")]).exit_code == 0
+    assert rows_of(tmp_path)[0]["notes"] == "Tag: a\nTag: b\n: c\nTag (UTC): d"
+
+
+def test_of_very_many_columns_left_out_the_first_are_listed(run_command: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text(f"Name,{WIDE}\nAnn{',' * 20_000}\n", encoding="utf-8")
+
+    said = run_command("import", "o.csv", "--map", "other", "--as", "contacts").stderr
+    assert f"Left out: {FIRST} and 19980 more." in said

@@ -111,8 +111,8 @@ def test_imported_rows_are_searchable_and_a_second_import_changes_nothing(
     (tmp_path / "contacts.ndjson").write_text(
         '{"id": "x", "name": "Zoë", "updatedAt": "2024-01-01T12:00:00Z"}\n', encoding="utf-8"
     )
-    for _time in range(2):
-        assert run_command("import", "contacts.ndjson").exit_code == 0
+    for verb in "Stored", "Unchanged:":
+        assert run_command("import", "contacts.ndjson").stderr.startswith(f"{verb} 1 contacts.\n")
 
     found = "SELECT rowid FROM contacts_search WHERE contacts_search MATCH 'ZOË'"
     assert select_rows(tmp_path / "cardfile.db", found) == [(1,)]
@@ -174,13 +174,14 @@ def test_only_the_beginning_of_a_line_that_is_too_long_is_read(run_command: RunC
 
 
 def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
-    (tmp_path / "people.csv").write_text("name\na\n", encoding="utf-8")
+    hint = "add --as contacts, or the program that wrote the file, as in --map hubspot."
+    for name in "people.csv", "Contacts.csv", "contacts.txt":
+        (tmp_path / name).write_text("name\na\n", encoding="utf-8")
+        sentence = f"Error: {name}: The name doesn't say what the rows are: {hint}\n"
+        assert run_command("import", name).stderr == sentence
 
-    for path in "people.csv", ".":
-        assert (
-            "must be one of companies.csv, contacts.csv, conversations.csv, with these letters,"
-            " or .ndjson, or a folder of such files." in run_command("import", path).stderr
-        )
+    names = "companies.ndjson, companies.csv, contacts.ndjson, contacts.csv, conversations.ndjson, conversations.csv"
+    assert run_command("import", ".").stderr == f"Error: . has none of the files {names}.\n"
 
 
 def test_the_last_line_with_a_duplicate_id_is_searchable(run_command: RunCommand, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_export_is_previewed_and_stored_and_can_be_reverted(
         "{First Name} {Last Name} | {Email} | Contact {Record ID}",
     )
     assert form["field.company.id"] == "hubspot-{Associated Company IDs}"
-    assert "choose a time zone" in text_of(page) and "Import 30 contacts" not in text_of(page)
+    assert "choose a time zone." in text_of(page) and "Import 30 contacts" not in text_of(page)
 
     page = send(
         signed_in_client, page, timezone="Europe/Berlin", **{"field.title": ""}, notes_from=["Lead Status", "Job Title"]
@@ -90,7 +90,8 @@ def test_an_export_is_previewed_and_stored_and_can_be_reverted(
     [path] = re.findall(r'href="([^"]+/revert)"', stored.text)
     assert query("SELECT count(*) FROM contacts WHERE title IS NULL AND notes LIKE '%Job Title: %'") == [(29,)]
     assert query("SELECT count(DISTINCT key_id) FROM writes WHERE key_id IS NOT NULL") == [(1,)]
-    assert "Nothing has changed" in text_of(send(signed_in_client, page, action="import").text)
+    again = text_of(send(signed_in_client, page, action="import").text)
+    assert "Nothing has changed: the 30 contacts were the same already." in again and "Stored" not in again
     assert signed_in_client.post(path, data={"token": form["token"]}).status_code == 303
     assert query("SELECT count(*) FROM contacts") == [(0,)]
 
@@ -113,6 +114,28 @@ def test_columns_are_guessed_and_chosen(signed_in_client: FlaskClient, query: Qu
     ]
 
 
+def test_columns_with_the_same_name_are_told_apart(signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
+    page = upload(signed_in_client, "x.csv", b"Full name,Tag,Tag,Tag\nAnn,a,b,c\n").text
+    page = send(signed_in_client, page, **{"field.role": "{Tag (column 4)}", "notes_from": "Tag (column 3)"}).text
+    form = form_of(page)
+    assert (form["field.role"], form["notes_from"]) == ("{Tag (column 4)}", ["Tag (column 3)"])
+    stored = text_of(send(signed_in_client, page, action="import").text)
+    assert query("SELECT role, notes FROM contacts") == [("c", "Tag: b")]
+    assert "Left out: Tag." in stored
+    assert "The file has no ids, so the rows got new ones. To import it again, revert this import first." in stored
+
+
+def test_a_very_wide_file_is_shown_in_short(signed_in_client: FlaskClient) -> None:  # noqa: F811
+    names = [f"c{number}" for number in range(20_000)]
+    page = upload(signed_in_client, "x.csv", f"Email,{','.join(names)}\na@b.example{',' * 20_000}\n".encode()).text
+    assert "And 19701 more columns, which can't be chosen here." in text_of(page)
+    page = send(signed_in_client, page, resource="conversations", **{"field.visitorEmail": "{Email}"}).text
+    shown = f"Left out: {', '.join(names[:19])}, c19 and 19980 more."
+    page = send(signed_in_client, page, **{"field.visitorEmail": "{Email}"}).text
+    assert shown in text_of(page)
+    assert shown in text_of(send(signed_in_client, page, action="import").text)
+
+
 def test_a_file_of_cardfile_needs_no_choice(signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
     page = upload(signed_in_client, "x.csv", b'id,name,notes\nx," Acme ","\'=1"\n').text
     assert (form_of(page)["program"], form_of(page)["resource"]) == ("cardfile", "companies")
@@ -125,9 +148,12 @@ def test_a_file_of_cardfile_needs_no_choice(signed_in_client: FlaskClient, query
 def test_the_encoding_and_the_order_of_dates_are_chosen(signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
     data = (EXPORTS / "salesforce-contacts-report.csv").read_bytes()
     page = upload(signed_in_client, "x.csv", data).text
-    assert "perhaps Windows-1252: choose that encoding" in text_of(page)
+    assert "Nothing is stored while there is a fault: mend the file, or change the choices below." in text_of(page)
+    assert "perhaps Windows-1252: choose that encoding, or save" in text_of(page)
     page = send(signed_in_client, page, encoding="windows-1252", timezone="Europe/Berlin").text
-    assert "choose the order" in text_of(page)
+    assert "choose the order." in text_of(page)
+    page = send(signed_in_client, page, order="month").text
+    assert "The month is expected before the day. Line" in text_of(page) and "(--" not in text_of(page)
     page = send(signed_in_client, page, order="day").text
     assert send(signed_in_client, page, action="import").status_code == 201
     assert query("SELECT created_at FROM contacts WHERE name = 'Olivia Müller'") == [("2024-10-08T22:00:00Z",)]
@@ -159,6 +185,16 @@ def test_faults_are_listed_and_nothing_can_be_stored(signed_in_client: FlaskClie
         ({"upload": b"name\nAnn", "notes_from": "x", "program": "other"}, 200, "The header has no column x"),
         ({"upload": b'"name\nAnn'}, 422, "A cell lacks its closing quotation mark."),
         ({"upload": b"name\0"}, 422, "The text contains NUL"),
+        ({"upload": b"PK\3\4\x14\0"}, 422, "This is a workbook, not CSV: save the sheet as CSV UTF-8."),
+        (
+            {
+                "upload": b"First Name,Last Name,Email,Job Title\nAnn,Lee,,",
+                "program": "cardfile",
+                "resource": "contacts",
+            },
+            200,
+            "Perhaps it is a file of another program.",
+        ),
     ],
 )
 def test_a_wrong_form_is_no_error_of_the_server(
@@ -173,9 +209,9 @@ def test_a_wrong_form_is_no_error_of_the_server(
         answer = signed_in_client.post(PAGE, data={"token": form_token(signed_in_client), **form})
     else:
         answer = upload(signed_in_client, "x.csv", data, action="preview", **form)
-    assert (answer.status_code, sentence in text_of(answer.text) or sentence == "Nothing") == (status, True), text_of(
-        answer.text
-    )
+    shown = text_of(answer.text)
+    assert (answer.status_code, sentence in shown or sentence == "Nothing") == (status, True), shown
+    assert "(--" not in shown
     assert query("SELECT count(*) FROM changes") == [(0,)]
 
 
