@@ -71,7 +71,9 @@ def test_each_line_is_answered_on_a_line(serve_messages: Callable[..., Result], 
     stateless_call = call_of("describe", "b")
     stateless_call["params"]["_meta"] = ABOUT_CLIENT
     text = lines_of(INITIALIZE, INITIALIZED, call_of("save", resource="companies", rows=[{"name": "Zoë\u2028"[:3]}]))
-    text += f"\n  \n{'nonsense' * 200_000}\n[]\n" + lines_of(stateless, stateless_call, call_of("find", 3, resource="companies"))
+    text += f"\n  \n{'nonsense' * 200_000}\n[]\n" + lines_of(
+        stateless, stateless_call, call_of("find", 3, resource="companies")
+    )
 
     answers = answers_of(serve_messages(target, text))
     assert [answer["id"] for answer in answers] == [1, 2, None, None, "a", "b", 3]
