@@ -7,6 +7,7 @@ setting for an inherited socket, with which the port listens before the first ke
 
 import ctypes
 import errno
+import gc
 import math
 import os
 import signal
@@ -113,6 +114,8 @@ class Granian:
 
         # Worker processes inherit the app and the socket.
         multiprocessing.set_start_method("fork", force=True)
+        # Else each worker's first full collection copies the memory that the processes share (tests/soak/test_load.py).
+        gc.freeze()
         # A signal may have come before Granian had its own handlers.
         self.server.on_startup(lambda: self.signals and self.server.signal_handler_interrupt())
         # A worker process may stop before its parent knows why, as when a signal is sent to all.
