@@ -17,15 +17,14 @@ SOURCES = $(wildcard *.py seed.json requirements*.txt) $(shell find api commands
 run: .venv/runtime
 	@exec $(BIN)/python service.py serve --demo $(ARGS)
 
-# Three processes on two cores: many tests wait for a server.
 test: .venv/test
-	$(BIN)/python -m pytest -n 3 -m "not tools and not soak" $(ARGS)
+	$(BIN)/python -m pytest -m "not tools and not soak" $(ARGS)
 
 test-all: .venv/development .venv/node .venv/mcp1 .venv/mcp2
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 soak: .venv/development
-	$(BIN)/python -m pytest -m soak $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m soak $(ARGS)
 
 coverage: .venv/development .venv/node .venv/mcp1 .venv/mcp2
 	$(BIN)/coverage run -m pytest -m "not soak" $(ARGS)
