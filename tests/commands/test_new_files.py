@@ -70,7 +70,7 @@ def test_of_several_backups_at_once_to_one_file_one_succeeds_and_the_others_say_
 
     assert sorted(process.returncode for process in processes) == [0, 1, 1]
     reasons = {
-        "",
+        "Wrote b.db.\n",
         "Error: b.db exists: name a new file.\n",
         "Error: Another process is writing b.db.\n",
         "Error: Another process has just written b.db.\n",

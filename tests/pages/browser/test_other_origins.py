@@ -48,6 +48,7 @@ def test_a_page_of_a_named_origin_reads_and_writes(
 
     status, location = call(named, "POST", "companies")
     assert (status, location[:18]) == (201, "/api/v1/companies/")
-    assert call(named, "GET", "nothing") == [404, "There is nothing at this address."]
+    status, detail = call(named, "GET", "company")
+    assert (status, detail) == (404, "There is nothing at this address. Did you mean companies?")
     assert call(named, "GET", "companies", "wrong")[0] == 401
     assert call(other, "GET", "companies") == "TypeError: Failed to fetch"
