@@ -103,7 +103,8 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
     """
     own = {}
     if match_on:
-        value = load_values(endpoint, record, partial=True).get(match_on)
+        values = load_values(endpoint, record, partial=True)
+        value = values.get(match_on)
         if value is None:
             raise ValidationError({match_on: ["Is required, because rows are matched on it."]})
         found = find_matches(endpoint, match_on, value)
@@ -111,7 +112,9 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
             raise Conflict(f"More than one row has this {match_on}: {found[0]} and {found[1]}.")
         if found:
             stored = existing_row(endpoint, found[0])
-            update_row(endpoint, stored, load_values(endpoint, record, stored, partial=True))
+            if errors := read_only_errors(endpoint, record, values, stored):
+                raise ValidationError(errors)
+            update_row(endpoint, stored, values)
             return found[0], False
         # The client chooses the id of a new row, too, if rows are matched by it.
         own = {match_on: value} if match_on == "id" else {}
