@@ -86,6 +86,7 @@ def test_all_other_receivers_may_hang(admin: FlaskClient, receiver: Receiver, ad
     hanging.wait_for(MAX_WEBHOOKS - 1)
     write(admin, 1)
     receiver.wait_for(2, seconds=5)
+    assert receiver.seqs == [1, 2] and set(hanging.seqs) == {1}
     blocked.set()
     sending.stop()
     hanging.close()
