@@ -114,12 +114,16 @@ def check_revision(method: str, params: Message, meta: Message | None) -> None:
         expected: Message = {"MCP-Protocol-Version": version, "Mcp-Method": method}
         expected |= {"Mcp-Name": params.get("name")} if method == "tools/call" else {}
         for name, value in expected.items():
-            encoded = b64encode(f"{value}".encode(errors="replace")).decode()
-            if request.headers.get(name) not in (value, f"=?base64?{encoded}?="):
+            if request.headers.get(name) not in (value, in_base64(value)):
                 raise ProtocolError(HEADER_MISMATCH, f"The header {name} must be as in the body: {value}")
     if version not in (LEGACY if meta is None else [STATELESS]):
         data = {"supported": [STATELESS, *LEGACY], "requested": version}
         raise ProtocolError(UNSUPPORTED_VERSION, "Unsupported protocol version", **data)
+
+
+def in_base64(value: Any) -> str:
+    """Return a value as headers have it that can't have it as it is."""
+    return f"=?base64?{b64encode(f'{value}'.encode(errors='replace')).decode()}?="
 
 
 def run_method(name: str, params: Message, is_stateless: bool) -> Message:
@@ -143,7 +147,8 @@ def run_tool(params: Message) -> Message:
     """Return the result of a tool. Raises ProtocolError."""
     name, arguments = params.get("name"), params.get("arguments")
     if not isinstance(name, str) or name not in TOOLS:
-        raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}. {suggest(str(name), tuple(TOOLS))}")
+        known = tuple(each["name"] for each in allowed_tools())
+        raise ProtocolError(INVALID_PARAMS, f"Unknown tool: {name}. {suggest(str(name), known)}")
     if not isinstance(arguments, dict | None):
         raise ProtocolError(INVALID_PARAMS, "arguments must be an object.")
     return call_tool(name, arguments or {})

@@ -1,6 +1,7 @@
 """The protocol over standard input and output: each line goes to `/mcp` of the app in this process, or of a server."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -11,7 +12,7 @@ from flask import Flask
 
 from auth import API
 from formats.json_text import InvalidJSON, parse_json
-from mcp.protocol import META, PARSE_ERROR
+from mcp.protocol import META, PARSE_ERROR, in_base64
 
 TIMEOUT_SECONDS = 60
 INTERNAL_ERROR = -32603
@@ -98,6 +99,5 @@ def headers_of(message: Any) -> dict[str, str]:
     except (LookupError, TypeError):
         return {}
     # Others are not sent, and so refused as missing.
-    return {
-        name: text for name, text in found.items() if isinstance(text, str) and text.isascii() and text.isprintable()
-    }
+    texts = {name: text for name, text in found.items() if isinstance(text, str)}
+    return {name: text if re.fullmatch("[!-~]+", text) else in_base64(text) for name, text in texts.items()}

@@ -141,7 +141,7 @@ MATCH = TEXT | {"enum": MATCH_ON, "description": "Update the row that has the sa
 @tool({**RESOURCE, "rows": ROWS, "matchOn": MATCH, **DRY_RUN}, "resource", "rows", scope="write", is_repeatable=False)
 def save(resource: str, rows: Rows, **options: Any) -> Answer:
     """Create rows, or update those that match: all or none."""
-    stored = send("POST", resource, options=options, body=rows).json
+    stored = send("POST", resource, options=options, body=rows, argument="rows").json
     sent = {"id"}.union(*rows)
     saved = shorten([{name: value for name, value in row.items() if name in sent} for row in stored])
     if "matchOn" in options:
@@ -153,7 +153,7 @@ def save(resource: str, rows: Rows, **options: Any) -> Answer:
 @tool({**ROW, "fields": {"type": "object"}, **IF_MATCH, **DRY_RUN}, "resource", "id", "fields", scope="write")
 def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> Answer:
     """Change some fields of a row; null empties one."""
-    row = send("PATCH", resource, id, options=options, body=fields).json
+    row = send("PATCH", resource, id, options=options, body=fields, argument="fields").json
     row = shorten({name: row[name] for name in row if name in {"id", "updatedAt", *fields}})
     # A dry run has none.
     etag = {"etag": g.etag} if "etag" in g else {}

@@ -4,15 +4,18 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from flask import Response, current_app, request
+from marshmallow import ValidationError
 
 from api.parameters import PARSED_BODY
+from api.problems import Conflict
 from auth import API, require_key
 
 
-def send(method: str, *path: str, options: dict[str, Any], body: Any = None) -> Any:
+def send(method: str, *path: str, options: dict[str, Any], body: Any = None, argument: str = "") -> Any:
     """Return the response of a view, called inside of this request: with its key, its id and its connection.
 
-    The options are the parameters of the query string, and ifMatch. The exceptions of the view pass through.
+    The options are the parameters of the query string, and ifMatch. The exceptions of the view pass through; where the
+    body is an argument, their pointers begin with its name.
     """
     environ = {name: value for name, value in request.environ.items() if not name.startswith("HTTP_")}
     environ |= {name: request.environ[name] for name in ("HTTP_HOST", "HTTP_AUTHORIZATION")}
@@ -27,7 +30,12 @@ def send(method: str, *path: str, options: dict[str, Any], body: Any = None) -> 
         environ["HTTP_IF_MATCH"] = etag if etag.startswith(('"', "*", "W/")) else f'"{etag}"'
     with current_app.request_context(environ):
         require_key()
-        return current_app.make_response(current_app.dispatch_request())
+        try:
+            return current_app.make_response(current_app.dispatch_request())
+        except ValidationError as error:
+            raise ValidationError({argument or "_schema": error.messages}) from error
+        except Conflict as error:
+            raise Conflict(str(error), {argument or "_schema": error.errors}) from error
 
 
 def as_text(value: Any) -> Any:

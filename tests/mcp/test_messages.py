@@ -99,10 +99,17 @@ def test_an_error_of_the_protocol_is_concise(reader: FlaskClient) -> None:
     assert len(post_stateless(reader, "tools/list", meta=meta).data) < 2000
 
 
-def test_an_unknown_tool_is_answered_by_the_known_ones(reader: FlaskClient) -> None:
-    for name, hint in ("finds", "Did you mean find?"), ("nope", "Known: describe, find, get, changes, save, "):
-        error = post_message(reader, "tools/call", {"name": name}).json["error"]
-        assert error["message"].startswith(f"Unknown tool: {name}. {hint}")
+def test_an_unknown_tool_is_answered_by_those_of_the_key(reader: FlaskClient, writer: FlaskClient) -> None:
+    reading, writing = "describe, find, get, changes", "save, update, delete, revert"
+    for client, name, hint in (
+        (reader, "finds", "Did you mean find?"),
+        (reader, "nope", f"Known: {reading}."),
+        (reader, "updte", f"Known: {reading}."),
+        (writer, "updte", "Did you mean update?"),
+        (writer, "nope", f"Known: {reading}, {writing}."),
+    ):
+        error = post_message(client, "tools/call", {"name": name}).json["error"]
+        assert error["message"] == f"Unknown tool: {name}. {hint}"
 
 
 def test_a_notification_is_accepted_without_an_answer(reader: FlaskClient) -> None:

@@ -84,6 +84,15 @@ def test_each_line_is_answered_on_a_line(serve_messages: Callable[..., Result], 
     assert [row["name"] for row in found["rows"]] == ["Zoë"]
 
 
+def test_a_name_that_no_header_can_have_is_answered_like_any_other(serve_messages: Callable[..., Result]) -> None:
+    names = "é", "a\nb", " find", "nope"
+    messages = [{**call_of(name, name), "params": {"name": name, "_meta": ABOUT_CLIENT}} for name in names]
+
+    for target in "database", "server":
+        for name, answer in zip(names, answers_of(serve_messages(target, lines_of(*messages))), strict=True):
+            assert answer["error"]["message"].startswith(f"Unknown tool: {name}."), answer
+
+
 @pytest.mark.parametrize("target", ["database", "server"])
 def test_each_call_is_a_request_of_its_own(
     serve_messages: Callable[..., Result], writer: FlaskClient, target: str

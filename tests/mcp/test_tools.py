@@ -194,12 +194,15 @@ def test_save_creates_and_matches_all_or_none(call: Call, refuse: Refuse) -> Non
     assert "new | Eve | created\n" in both["text"]
     call("delete", resource="contacts", id="new")
     text = refuse("save", resource="contacts", rows=[{"name": "Cid"}, {"nmae": "Dan"}])
-    assert text.splitlines()[1:] == ["/1/name Is required.", "/1/nmae Is not a known field. Did you mean name?"]
+    assert text.splitlines()[1:] == [
+        "/rows/1/name Is required.",
+        "/rows/1/nmae Is not a known field. Did you mean name?",
+    ]
     assert len(call("find", resource="contacts")["rows"]) == 2
 
 
 def test_numbers_and_texts_are_exact(refuse: Refuse, writer: FlaskClient) -> None:
-    assert "/0/dealValue Must have at most two decimals." in refuse(
+    assert "/rows/0/dealValue Must have at most two decimals." in refuse(
         "save", resource="companies", rows=[{"name": "A", "dealValue": 1.005}]
     )
     for arguments in (
@@ -403,7 +406,7 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "save",
         {"resource": "companies", "rows": [{"id": "a", "name": "A"}]},
-        "/0/id Is read-only: leave it out, or send matchOn",
+        "/rows/0/id Is read-only: leave it out, or send matchOn",
     ),
     ("revert", {"to": -1}, "/to Must be the number of a change, or 0."),
     ("save", {"resource": "companies", "rows": {}}, "/rows Must be of the type array."),
@@ -412,7 +415,7 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
         {"resource": "companies", "rows": [{}], "matchOn": "email"},
         "400 Bad Request: matchOn can't have 'email'.",
     ),
-    ("update", {"resource": "companies", "id": "acme", "fields": {"id": "x"}}, "/id Is read-only"),
+    ("update", {"resource": "companies", "id": "acme", "fields": {"id": "x"}}, "/fields/id Is read-only"),
     ("update", {"resource": "companies", "id": "acme", "fields": []}, "/fields Must be of the type object."),
     (
         "update",
