@@ -312,12 +312,24 @@ class ShortLeaseServer(LiveServer):
         super().__init__(folder, "serve", PYTHONPATH=str(ROOT), **SECRET)
 
 
-def kill_rounds(folder: Path, receiver: Receiver, rounds: int) -> None:
-    """Kill a server at random moments while it sends; assert that all has come, in order, repeated from kills only."""
+def wait_until_delivered(server: LiveServer, webhook: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    status, body = send_request(server, f"{URL}/{webhook}")
+    while status != 200 or json.loads(body)["delivered"] < count:
+        assert time.monotonic() < deadline, (status, body)
+        time.sleep(0.1)
+        status, body = send_request(server, f"{URL}/{webhook}")
+
+
+ROUNDS = [pytest.param(3, marks=pytest.mark.tools), pytest.param(times(30), marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_kill_9_loses_no_message_and_no_order(tmp_path: Path, receiver: Receiver, rounds: int) -> None:
     key, moment, webhook = "", random.Random(1), ""
     receiver.answer = delayed(0.002)
     for number in range(rounds + 1):
-        server = ShortLeaseServer(folder)
+        server = ShortLeaseServer(tmp_path)
         try:
             server.key = key or (server.read_first_key() and server.key)
             key, webhook = server.key, webhook or create_webhook(server, receiver)
@@ -330,36 +342,13 @@ def kill_rounds(folder: Path, receiver: Receiver, rounds: int) -> None:
                 wait_until_delivered(server, webhook, 300 * rounds)
         finally:
             server.close()
-    check_order(receiver.seqs, 300 * rounds, rounds)
-
-
-def wait_until_delivered(server: LiveServer, webhook: str, count: int) -> None:
-    deadline = time.monotonic() + 60
-    status, body = send_request(server, f"{URL}/{webhook}")
-    while status != 200 or json.loads(body)["delivered"] < count:
-        assert time.monotonic() < deadline, (status, body)
-        time.sleep(0.1)
-        status, body = send_request(server, f"{URL}/{webhook}")
-
-
-def check_order(seqs: list[int], count: int, kills: int) -> None:
-    """Assert that there is no gap: what comes is the next one, or, after a kill, one that came before."""
     newest = 0
-    for seq in seqs:
+    for seq in receiver.seqs:
+        # The next one or, after a kill, one that came before.
         assert seq <= newest + 1
         newest = max(newest, seq)
-    assert newest == count
-    assert sum(later <= earlier for earlier, later in pairwise(seqs)) <= kills
-
-
-@pytest.mark.tools
-def test_kill_9_loses_no_message_and_no_order(tmp_path: Path, receiver: Receiver) -> None:
-    kill_rounds(tmp_path, receiver, 3)
-
-
-@pytest.mark.soak
-def test_thirty_times_kill_9_loses_no_message_and_no_order(tmp_path: Path, receiver: Receiver) -> None:
-    kill_rounds(tmp_path, receiver, times(30))
+    assert newest == 300 * rounds
+    assert sum(later <= earlier for earlier, later in pairwise(receiver.seqs)) <= rounds
 
 
 @pytest.mark.tools
