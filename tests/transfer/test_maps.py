@@ -145,6 +145,8 @@ def test_the_exports_of_other_programs_are_stored_and_a_second_time_nothing_chan
         ("Person - ID;Person - First name;Person - Last name;Person - Email - Work;Person - Email - Home;"
          "Person - Phone - Work;Person - Phone - Mobile\n7;Ann;Lee;;ann@lee.example;;'+49 30",
          "contacts", {"name": "Ann Lee", "email": "ann@lee.example", "phone": "+49 30", "companyId": None}),
+        ("Person - ID,Person - Name,Person - Email,Organization - ID,Organization - Name\n7,Ann Lee,,3,Lee Ltd",
+         "contacts", {"id": "pipedrive-7", "companyId": "pipedrive-3"}),
         ("Organization - ID\tOrganization - Name\tOrganization - Website\n3\tLee Ltd\twww.lee.example", "companies",
          {"id": "pipedrive-3", "name": "Lee Ltd", "website": "https://www.lee.example"}),
         ("id,name,email,phone_number,company_name,created_at\n5,Ann,ann@lee.example,+4930,,2024-01-15 10:30:00 UTC",
