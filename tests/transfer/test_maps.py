@@ -160,6 +160,9 @@ def test_the_exports_of_other_programs_are_stored_and_a_second_time_nothing_chan
         ('Record ID,Name,Email addresses,Company,Job title,Created at\n'
          'a-1,Ann Lee,"ann@lee.example, a@b.example",Lee Ltd,CTO,2024-01-15T10:30:00.000Z', "contacts",
          {"id": "attio-a-1", "email": "ann@lee.example", "title": "CTO", "createdAt": "2024-01-15T10:30:00Z"}),
+        ('Record ID,Person name,Email addresses,Job title,Company name,Company domain,Company LinkedIn\n'
+         'a-1,Ann Lee,ann@lee.example,CTO,Lee Ltd,lee.example,https://www.linkedin.com/company/lee', "contacts",
+         {"id": "attio-a-1", "name": "Ann Lee", "email": "ann@lee.example"}),
         ('Record ID,Domains,Name,Description,Categories\na-2,"lee.example, lee2.example",Lee Ltd,x,Food', "companies",
          {"id": "attio-a-2", "website": "https://lee.example", "name": "Lee Ltd"}),
         ("Id,FirstName,LastName,Email,AccountId,CreatedDate\n003,Ann,Lee,ann@lee.example,,2024-01-15T10:30:00.000Z",
