@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from flask import Flask, Response, g, request
 
 from database.connection import discard_connections
+from database.identity import LostFile
 from settings import Settings
 from webhooks.client import MAX_RETRY_SECONDS
 from webhooks.delivery import LEASE_SECONDS, MAX_JITTER, Delivery
@@ -106,7 +107,9 @@ class Sender:
             discard_connections(error)
         if self.fault != type(error).__name__:
             self.fault = type(error).__name__
-            log.warning("Webhooks are not sent: %s", self.fault, exc_info=error)
+            # It is in the log already.
+            trace = None if isinstance(error, LostFile) else error
+            log.warning("Webhooks are not sent: %s", self.fault, exc_info=trace)
         with self.change:
             self.change.wait_for(lambda: self.is_stopping, LOOK_SECONDS)
 

@@ -18,6 +18,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from database.identity import LostFile
 from tests.conftest import ROOT, LiveServer, send_request
 from tests.soak.conftest import times
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
@@ -175,6 +176,7 @@ def test_another_process_takes_over_only_when_a_lease_no_longer_changes(
     assert sender.find_due() == []
 
 
+@pytest.mark.parametrize("fault", [OSError, LostFile])
 def test_a_fault_of_the_database_is_logged_once_and_sending_goes_on(
     admin: FlaskClient,
     receiver: Receiver,
@@ -182,19 +184,22 @@ def test_a_fault_of_the_database_is_logged_once_and_sending_goes_on(
     sending: Sender,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    fault: type[Exception],
 ) -> None:
     add(receiver.url)
     find_due, failed = sending.find_due, threading.Semaphore(0)
 
     def fail() -> Any:
         failed.release()
-        raise OSError("the disk is gone")
+        raise fault("the disk is gone")
 
     monkeypatch.setattr("webhooks.sender.LOOK_SECONDS", 0.02)
     monkeypatch.setattr(sending, "find_due", fail)
     for _time in range(4):
         assert failed.acquire(timeout=5)
-    assert caplog.text.count("Webhooks are not sent: OSError") == 1
+    assert caplog.text.count(f"Webhooks are not sent: {fault.__name__}") == 1
+    # What happened to the file is in the log already.
+    assert ("Traceback" in caplog.text) == (fault is OSError)
     monkeypatch.setattr(sending, "find_due", find_due)
     write(admin, 3)
     receiver.wait_for(3)
