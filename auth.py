@@ -58,13 +58,13 @@ class Unauthenticated(Exception):
 class InvalidKey(Unauthenticated):
     """The key is unknown, malformed, expired or deleted (RFC 6750 §3.1)."""
 
-    # The same response for all of them, so that probing learns nothing.
+    # One response for all of them, so that a client can't find out which keys exist.
     detail = "This API key is not valid: check it for typing errors, or create a new one."
     challenge: ClassVar[dict[str, str]] = {"error": "invalid_token"}
 
 
 class LastAdminKey(Exception):
-    """Without this key, nobody could manage keys; the message says what to do."""
+    """This admin key can't be deleted, because it is the one that is valid longest; the message says what to do."""
 
     def __init__(self) -> None:
         super().__init__("No other admin key lasts as long as this one: create one first.")
@@ -98,7 +98,7 @@ def new_key() -> str:
 
 
 def sent_key(authorization: str) -> str | None:
-    """Return the key of an Authorization header: Bearer's token (RFC 6750 §2.1) or Basic's user (RFC 7617), or None."""
+    """Return the key in an Authorization header: of Bearer (RFC 6750 §2.1) or the user of Basic (RFC 7617); or None."""
     scheme, _space, token = authorization.partition(" ")
     if scheme.lower() == "basic":
         with suppress(ValueError):
@@ -108,7 +108,7 @@ def sent_key(authorization: str) -> str | None:
 
 
 def is_well_formed(key: str) -> bool:
-    """Tell whether this can be a key: a mistyped one is refused without a query."""
+    """Tell whether a key has the format and a right checksum: a mistyped key is refused without a query."""
     return KEY.fullmatch(key) is not None and checksum(key[4:34]) == key[34:]
 
 
@@ -153,14 +153,14 @@ def digest(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
 
 
-class KeyHolder(NamedTuple):
+class RequestKey(NamedTuple):
     """The API key of a request: the id of its record, and its scope."""
 
     id: str
     scope: str
 
 
-def find_key(key: str) -> KeyHolder:
+def find_key(key: str) -> RequestKey:
     """Return the id and scope of a key, by one query, or two for a key that was rolled.
 
     Raises InvalidKey when the key is unknown, malformed, expired or deleted.
@@ -169,7 +169,7 @@ def find_key(key: str) -> KeyHolder:
         values = {"sha256": digest(key)}
         row = execute(FIND_KEY, **values).fetchone() or execute(FIND_ROLLED_KEY, now=now(), **values).fetchone()
         if row and not is_expired(from_driver(row[2])):
-            return KeyHolder(row[0], row[1])
+            return RequestKey(row[0], row[1])
     raise InvalidKey
 
 
@@ -205,10 +205,10 @@ def init_auth(app: Flask) -> None:
 
 
 def require_key() -> None:
-    """Let a request pass only with a key of the required scope, unless its view is public.
+    """Refuse a request without a key of the required scope, unless its view is public.
 
-    Raises Unauthenticated, InvalidKey or InsufficientScope. Unknown paths under /api/v1 are checked too, so that
-    nobody without a key learns which paths exist.
+    Raises Unauthenticated, InvalidKey or InsufficientScope. Unknown paths under /api/v1 need a key, too: without one,
+    a response doesn't tell which paths exist.
     """
     view = current_app.view_functions.get(request.endpoint or "")
     method, token = request.method, sent_key(request.environ.get("HTTP_AUTHORIZATION", ""))

@@ -34,7 +34,7 @@ ACTIONS = ("created", "updated", "deleted", "forgotten")
 
 
 class Row(Base):
-    """A row with a public id and a creation time: resources and API keys."""
+    """A row with a public id and a creation time: of a resource, an API key or a webhook."""
 
     __abstract__ = True
 
@@ -167,7 +167,7 @@ class ApiKey(Row):
 
 
 class RolledKey(Base):
-    """The SHA-256 of an API key that was rolled: it stays valid until it expires, with its successor's record."""
+    """The SHA-256 of an old key after it was rolled: it is valid until `expires_at`, and has the new key's record."""
 
     __tablename__ = "rolled_keys"
 
@@ -188,12 +188,12 @@ class KeyUse(Base):
 
 
 class Dataset(Base):
-    """One row: the id of the history that the numbers of the change log belong to, and since when it is complete."""
+    """One row: the id of the history that versions belong to, and the oldest version whose rows are still known."""
 
     __tablename__ = "dataset"
 
     id: Mapped[str] = mapped_column(string(64), primary_key=True)
-    # Changes that were superseded before it may have lost their data.
+    # KEEP_CHANGES may have blanked the data of changes that were superseded up to this version.
     oldest_version: Mapped[int] = mapped_column(big_integer(), server_default=sa.text("0"))
 
 
@@ -258,7 +258,7 @@ class Session(Base):
 
 
 class Webhook(Row):
-    """A URL that changes are sent to: which ones, by which secrets (encrypted), and up to which number."""
+    """A URL that receives changes: its events, its encrypted secrets, and the number of the last change delivered."""
 
     __tablename__ = "webhooks"
 
@@ -266,7 +266,7 @@ class Webhook(Row):
     events: Mapped[list[str]] = mapped_column(sa.JSON().with_variant(JSONB(), "postgresql"))
     description: Mapped[str | None] = text(255)
     active: Mapped[bool] = flag(True)
-    # Why it was switched off; null if an admin did.
+    # Why Cardfile switched it off; null if an admin did.
     reason: Mapped[str | None] = text(500)
     delivered: Mapped[int] = mapped_column(big_integer())
     failures: Mapped[int] = mapped_column(sa.Integer(), default=0)
@@ -276,16 +276,16 @@ class Webhook(Row):
     previous_until: Mapped[datetime | None] = mapped_column(Time())
     # The Dataset-Id that `delivered` belongs to: a copy of the database sends nothing.
     dataset: Mapped[str] = mapped_column(string(64))
-    # Of the process that sends: a text that changes while it lives.
+    # Of the process that sends, which writes another text every few seconds.
     lease: Mapped[str | None] = mapped_column(string(64))
-    # Count the changes by admins, and those of `delivered` among them.
+    # How many times admins have changed the webhook, and how many times `delivered`.
     revision: Mapped[int] = mapped_column(sa.Integer(), default=0)
     replays: Mapped[int] = mapped_column(sa.Integer(), default=0)
     updated_at: Mapped[datetime] = mapped_column(Time(), sort_order=2)
 
 
 class WebhookAttempt(Base):
-    """A try to send a change to a webhook: what came back, or why nothing did."""
+    """An attempt to send a change to a webhook: the answer, or the error if there was none."""
 
     __tablename__ = "webhook_attempts"
     __table_args__ = (sa.Index(None, "webhook_id", "number"),)

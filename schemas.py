@@ -18,14 +18,15 @@ from formats.values import parse_text
 
 # Suggestions are slow; a body with more unknown fields than this gets no more of them.
 MAX_SUGGESTIONS = 20
-# Texts with a rule are shorter; longer ones have line feeds for good reasons.
+# Hidden characters are searched for in texts up to this length: longer ones are notes, which may have line feeds.
 MAX_SEARCHED = 2048
 
-# Characters that must be escaped in a URL. Its user, host, port and the rest follow (RFC 3986 §3), in any language.
+# Characters that must be percent-encoded in a URL.
 ESCAPED = rf"""{CONTROL}{INVISIBLE}"<>\\^`{{|}}"""
+# User, host, port and the rest of a URL (RFC 3986 §3), with letters of any language.
 URL = validate.Regexp(
     rf"[Hh][Tt][Tt][Pp][Ss]?://([^{ESCAPED}/?#@]+@)?(\[[0-9A-Fa-f:.]+\]|[^{ESCAPED}/?#@:\[\]]+)(:[0-9]{{1,5}})?"
-    # Persian words and emoji have the invisible ones that join.
+    # Persian words and emoji need these invisible characters, which join others.
     rf"([/?#]([^{ESCAPED}]|[\u200c\u200d\ufe0f])*)?\Z",
     error="Must be an http or https URL.",
 )
@@ -56,18 +57,18 @@ def one_of(choices: Iterable[str]) -> validate.OneOf:
 
 
 def has_2048_bytes_at_most(text: str) -> None:
-    """Raise ValidationError for a text that is too long for an index of PostgreSQL, whose entries have 2704 bytes."""
+    """Raise ValidationError for a text that is too long for PostgreSQL's indexes: an entry has at most 2704 bytes."""
     if len(text.encode()) > 2048:
         raise ValidationError("Must have at most 2048 bytes in UTF-8.")
 
 
 def is_email_address(text: str) -> None:
-    """Raise ValidationError unless the text is an e-mail address; the error shows how odd dots are quoted."""
+    """Raise ValidationError unless the text is an e-mail address; the error shows how to quote misplaced dots."""
     if not EMAIL.fullmatch(text):
         local, _at, domain = text.rpartition("@")
         quoted = f'"{local}"@{domain}'
-        has_odd_dots = local and ".." in f".{local}." and EMAIL.fullmatch(quoted)
-        hint = f" Write {quoted} for one with such dots." if has_odd_dots else ""
+        has_misplaced_dots = local and ".." in f".{local}." and EMAIL.fullmatch(quoted)
+        hint = f" Write {quoted} for one with such dots." if has_misplaced_dots else ""
         raise ValidationError(f"Must be an e-mail address, as in jane@acme.com.{hint}")
 
 
@@ -86,7 +87,7 @@ class Value(fields.Field[Any]):
         super().__init__(validate=rules, metadata={"description": about, "examples": [example]}, **options)
 
     def bind(self, column: Column[Any]) -> None:
-        """Take over what the column declares."""
+        """Set the parser, name, null and default that the column declares."""
         self.format = format_of(column)
         self.max_length: int | None = getattr(column.type, "length", None)
         self.parse = partial(parse_text, max_length=self.max_length) if self.max_length else self.format.parse
@@ -107,7 +108,7 @@ class Value(fields.Field[Any]):
         return None if value is None else self.format.show(value)
 
 
-RowId = partial(Value, ID, about="Made by the server, unless PUT chose it.")
+RowId = partial(Value, ID, about="Set by the server, unless the client chose it (PUT, or `matchOn=id`).")
 CompanyId = partial(
     Value,
     ID,
@@ -128,7 +129,7 @@ class PublicSchema(Schema):
     error_messages = {"type": "Must be an object.", "unknown": "Is not a known field."}  # noqa: RUF012
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Complete a field from its column, so that nothing is declared twice."""
+        """Complete a field from its column: length, null and default are declared there alone."""
         field_obj.bind(self.model.__table__.c[field_name])  # type: ignore[attr-defined]
 
     def example(self) -> dict[str, Any]:
@@ -137,17 +138,17 @@ class PublicSchema(Schema):
 
     @pre_load
     def refuse_duplicates(self, data: Any, **_kwargs: Any) -> Any:
-        """Refuse an object that has a name more than once: it is unclear which of the values was meant."""
+        """Raise ValidationError for an object that has a name twice: it is unclear which of the values is meant."""
         if isinstance(data, ParsedObject) and data.duplicates:
             raise ValidationError({name: ["Must not appear twice."] for name in data.duplicates[:MAX_ERRORS]})
         if isinstance(data, dict) and len(data) > 2 * MAX_ERRORS:
-            # Most names are unknown. No more errors are listed, and other writers may wait meanwhile.
+            # Checking all of the unknown names takes time, in which other writers may wait: no more errors are listed.
             known = {field.data_key for field in self.load_fields.values()}
             return dict(sorted(data.items(), key=lambda item: item[0] not in known)[: 2 * MAX_ERRORS])
         return data
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **_kwargs: Any) -> None:
-        """Name the character that can't be seen in a refused text; suggest a known field for each unknown one."""
+        """Add to the errors: the invisible character of a refused text, and a known field for each unknown one."""
         known = tuple(name for field in self.load_fields.values() if (name := field.data_key))
         if isinstance(error.messages, dict) and isinstance(data, dict):
             for name in error.messages.keys() & known:

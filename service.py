@@ -26,13 +26,13 @@ from webhooks import init_webhooks
 def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     """Return the WSGI app, its database opened and its schema upgraded.
 
-    Without settings, as gunicorn and Flask call it, they are from the environment, and the log says how to create the
+    Without settings, as gunicorn and Flask call it, it reads them from the environment, and logs how to create the
     first API key. With writes=False, for commands that only read, the database may be a file that can't be written.
     Raises InvalidSetting or UnusableDatabase.
     """
-    given, settings = settings, settings or load_settings({}, os.environ)
+    from_environment, settings = settings is None, settings or load_settings({}, os.environ)
     app = Flask("cardfile", static_folder=None)
-    # The only limit of a body: a 413 would not mention Flask's lower limits for the parts of a form.
+    # One limit for all bodies: the sentence of a 413 doesn't mention Flask's lower limits for the parts of a form.
     app.config.update(MAX_CONTENT_LENGTH=1024 * 1024, MAX_FORM_MEMORY_SIZE=None, MAX_FORM_PARTS=None)
     # A redirect to a path without double slashes would be an HTML response.
     app.url_map.merge_slashes = False
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_webhooks(app, settings)
     init_mcp(app)
     init_transfer(app)
-    if given is None:
+    if from_environment:
         prepare_start(app, settings)
     return app
 

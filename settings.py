@@ -11,9 +11,9 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 VERSION = "0.1.0"
-# How commands are run: in a checkout as README says, else by the program that was installed, or is one file.
+# How messages write a command: as README in a checkout, else with the installed program or the one-file binary.
 PROGRAM = ".venv/bin/python service.py" if Path(__file__).with_name("pyproject.toml").exists() else "cardfile"
-# Settings that may also be in a file, which a variable with _FILE behind the name names.
+# Settings that can also be read from a file, whose path is in the variable NAME_FILE.
 SECRETS = {"cardfile_admin_key", "secret_key"}
 
 
@@ -22,7 +22,7 @@ class InvalidSetting(Exception):
 
 
 def missing_package(error: ImportError, extra: str) -> str:
-    """Return the sentence that says how to install an optional package; the one-file binary can't have any."""
+    """Return the sentence that says how to install an optional package; into the one-file binary, none can be."""
     if getattr(sys, "frozen", False):
         return f"{error}: it is not part of the one-file binary: run Cardfile from a checkout."
     requirements = Path(__file__).with_name(f"requirements-{extra}.txt")
@@ -47,7 +47,7 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
 
 
 def without_password(text: str) -> str:
-    """Return a database's URL for a message; of a server's only the scheme, because a password may be anywhere."""
+    """Return a database URL for a message: of a server's only the scheme, because any other part may be a password."""
     scheme = re.match(r"[\w+]*://", text)
     is_file = not set(text.removeprefix("sqlite://")) & set(":@?=")
     return text if is_file else f"{scheme[0] if scheme else ''}***"
@@ -72,13 +72,13 @@ def host_name(text: str) -> str:
 
 
 def is_path(text: str) -> bool:
-    """Tell whether a text is a path: it begins like one, or has a dot or slash, and nothing of a URL or a password."""
-    begins_like_one = Path(text).is_absolute() or text.startswith(("./", "../"))
-    return begins_like_one or (bool(set("./") & set(text)) and not set(":@?=") & set(text))
+    """Tell whether a text is a path: it starts like one, or has a dot or slash, but none of a URL's characters :@?=."""
+    starts_like_one = Path(text).is_absolute() or text.startswith(("./", "../"))
+    return starts_like_one or (bool(set("./") & set(text)) and not set(":@?=") & set(text))
 
 
 def database_url(text: str) -> URL:
-    """Return the URL of a SQLite file, a relative path being one in the current folder, or of a PostgreSQL database."""
+    """Return the URL of a PostgreSQL database, or of a SQLite file with its absolute path."""
     if is_path(text):
         return URL.create("sqlite", database=str(Path(text).absolute()))
     try:
@@ -182,7 +182,7 @@ class Settings:
 
 
 def read_secret(name: str, environment: Mapping[str, str]) -> str | None:
-    """Return what is in the file that an environment variable names, or None without it. Raises InvalidSetting."""
+    """Return the text of the file whose path is in a variable, or None if that isn't set. Raises InvalidSetting."""
     path = environment.get(name)
     try:
         return Path(path).read_text("utf-8").strip() if path else None
@@ -217,6 +217,6 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
 
 
 def variables_used(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the environment variables that settings are from."""
+    """Return the names of the environment variables that set a value, which no flag overrides."""
     names = [row.name for row in fields(Settings) if flags.get(row.name) is None]
     return [name.upper() for name in names if environment.get(name.upper())]

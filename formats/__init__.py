@@ -1,4 +1,4 @@
-"""The one place that knows how names and values are parsed, stored and shown; every layer takes it from here."""
+"""How names and values are parsed, stored and shown, for all layers."""
 
 
 def public_name(name: str) -> str:

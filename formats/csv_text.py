@@ -9,12 +9,12 @@ from formats.json_text import encode_json
 
 
 def csv_lines(rows: str) -> str:
-    """Return JSON objects, which commas separate, as lines; numbers stay as they are written."""
+    """Return comma-separated JSON objects as lines of CSV; numbers stay as they are written."""
     return "".join(csv_line(row.values()) for row in json.loads(f"[{rows}]", parse_float=str))
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """Return JSON values as a line. Where it would be empty, its cell is quoted: readers skip empty lines."""
+    """Return JSON values as a line of CSV. A line of one empty cell is `""`, because readers skip empty lines."""
     return (",".join(map(format_cell, values)) or '""') + "\n"
 
 

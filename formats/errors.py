@@ -5,17 +5,17 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A body with more errors has the same one many times.
+# The number of errors that a response lists at most.
 MAX_ERRORS = 100
-# Classes of characters for regular expressions: control characters, and those that separate lines or override the
-# direction of text; blanks, and what is invisible (Default_Ignorable_Code_Point, and Braille's blank pattern).
+# Classes of characters for regular expressions: control characters, line separators and overrides of the direction of
+# text; spaces and other invisible characters (Default_Ignorable_Code_Point, and the blank pattern of Braille).
 CONTROL = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 INVISIBLE = (
     r"\x20\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u202f\u205f-\u2065"
     r"\u206a-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-# An ordinary blank is hidden only at either end of a text.
+# An ordinary space is hidden only at either end of a text.
 HIDDEN = re.compile(rf"\A |(?! )[{CONTROL}{INVISIBLE}]| \Z")
 VISIBLE = re.compile(f"[^{CONTROL}{INVISIBLE}]")
 
@@ -32,12 +32,12 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
 
 
 def first_error(messages: Any) -> dict[str, str]:
-    """Return the first error to mend: a missing field is the last, because an unknown name may explain it."""
+    """Return the first error, with missing fields last: an unknown name may be the misspelt name of one."""
     return min(pointers(messages), key=lambda error: error["detail"] == "Is required.")
 
 
 def hidden_character(text: str) -> str:
-    """Return a sentence, after a blank, about the first character that can't be seen; "" if all can be seen."""
+    """Return a sentence, with a space before it, that names the first invisible character; "" if there is none."""
     if not (found := re.search(f"[{CONTROL}]", text) or HIDDEN.search(text)):
         return ""
     name = unicodedata.name(found[0], "CONTROL CHARACTER")
@@ -50,9 +50,9 @@ def escape_control(text: str) -> str:
 
 
 def suggest(word: str, known: tuple[str, ...]) -> str:
-    """Return sentences: a character of the word that can't be seen; the closest known word, or else all known words.
+    """Return sentences about an unknown word: its invisible character, if any, then the closest known word, or all.
 
-    It compares 64 characters.
+    Only the first 64 characters are compared.
     """
     # Imported here because only mistakes need it.
     from difflib import get_close_matches

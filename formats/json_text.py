@@ -20,7 +20,7 @@ class ParsedObject(dict[str, Any]):
 
 # json.loads() and json.dumps() would make a new one for every call with these options.
 DECODER = json.JSONDecoder(object_pairs_hook=ParsedObject, parse_float=Decimal)
-# Where objects end needs no exact numbers.
+# To find where an object ends, numbers needn't be exact.
 PLAIN_DECODER = json.JSONDecoder()
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -47,7 +47,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def json_lines(rows: str) -> str:
-    """Return JSON objects, which commas without spaces separate, as lines (NDJSON)."""
+    """Return JSON objects, separated by commas without spaces, as lines (NDJSON)."""
     lines, end = [], 0
     while end < len(rows):
         start, (_row, end) = end, PLAIN_DECODER.raw_decode(rows, end)

@@ -27,8 +27,8 @@ class Format:
 
     # Returns the Python value of a JSON value; raises ValidationError.
     parse: Callable[[Any], Any]
-    # For a value to compare with, which may be finer than a stored one: returns the greatest value that can be stored
-    # and isn't above it, and whether they are equal.
+    # For a filter, whose value may be more precise than stored ones: returns the value rounded down to one that can be
+    # stored, and whether the two are equal.
     floor: Callable[[Any], tuple[Any, bool]] | None = None
     # Returns the JSON value of a Python value.
     show: Callable[[Any], Any] = lambda value: value

@@ -10,7 +10,7 @@ from flask import g, redirect, request, url_for
 from sqlalchemy import and_, bindparam, delete, or_, select
 
 from api.problems import problem
-from auth import KeyHolder, digest, is_expired
+from auth import RequestKey, digest, is_expired
 from database.columns import from_driver, now
 from database.connection import execute
 from database.statement import insert_statement
@@ -50,7 +50,7 @@ class SignedIn(NamedTuple):
     def write_as_key(self) -> None:
         """Log the changes of the request as by the key of the session, which is an admin key; a link has none."""
         if self.key_id:
-            g.key = KeyHolder(self.key_id, "admin")
+            g.key = RequestKey(self.key_id, "admin")
 
 
 def add_token(kind: str, key_id: str | None = None) -> str:

@@ -354,7 +354,7 @@ def test_an_invalid_email_address_is_refused(email: str) -> None:
 
 
 @pytest.mark.parametrize("local", ["taro..yamada.", ".taro", "taro.", "a..b", "da.me..@x"])
-def test_the_error_of_an_address_with_odd_dots_shows_how_they_are_quoted(local: str) -> None:
+def test_the_error_for_an_address_with_misplaced_dots_shows_how_to_quote_them(local: str) -> None:
     detail = f'{EMAIL} Write "{local}"@docomo.example for one with such dots.'
 
     assert errors_in("contacts", json.dumps({"name": "a", "email": f"{local}@docomo.example"})) == [("/email", detail)]

@@ -155,7 +155,7 @@ def test_every_text_matches_itself_by_few_keys(text: str) -> None:
                 assert len(keys) <= 200
 
 
-def test_two_spellings_in_a_batch_are_one_row(writer: FlaskClient) -> None:
+def test_two_variants_of_a_value_in_a_batch_are_one_row(writer: FlaskClient) -> None:
     body = [{"name": "Jo", "email": "jo@acme.example"}, {"name": "Jo", "email": "JO@Acme.example"}]
     first, second = writer.post(f"{CONTACTS}?matchOn=email", json=body).json
 
