@@ -21,7 +21,7 @@ from marshmallow import ValidationError
 from database import backend
 from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
-from database.log_dates import DAYS, date_back, log_step
+from database.log_dates import DAYS, backdate, log_step
 from database.statement import insert_statement
 from formats.errors import escape_control, first_error, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
@@ -246,7 +246,7 @@ def load_demo(
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])
                 bar.update(loaded["companies"] - bar.pos)
                 steps.append(log_step(len(step)))
-            date_back(steps)
+            backdate(steps)
     return loaded
 
 

@@ -81,14 +81,14 @@ def remove_compiled_statements() -> None:
     """Run SQLAlchemy's own statements, still built once each, by its execute()."""
     from database import connection
 
-    def compile_anew(_self: Any, source: Any, *arguments: Any) -> Any:
+    def compile_uncached(_self: Any, source: Any, *arguments: Any) -> Any:
         return source(*arguments) if callable(source) else source
 
     def execute(source: Any, *arguments: Any, **values: Any) -> Any:
         statement = connection.connections().compile(source, *arguments)
         return core_connection(connection.connection()).execute(statement, values).cursor
 
-    connection.Connections.compile_anew = compile_anew
+    connection.Connections.compile_uncached = compile_uncached
     replace_everywhere(connection.execute, execute)
 
 

@@ -36,7 +36,7 @@ def restore(path: Path | None, **options: str | None) -> None:
 
     url = settings_of(options).database_url
     if path is None:
-        Record(str(url.database)).forget()
+        Record(str(url.database)).clear()
         with open_app(options, create=False):
             click.echo(f"The Dataset-Id is {begin_database_history()} now.", err=True)
         return

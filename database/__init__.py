@@ -24,7 +24,7 @@ from settings import Settings, missing_package
 
 
 class Base(DeclarativeBase):
-    """The base of the models. Constraints are named from the first day: SQLite can't rename them later."""
+    """The base of the models. All constraints have names: SQLite can't name them later."""
 
     metadata = MetaData(
         naming_convention={
@@ -52,7 +52,7 @@ def engine_options(settings: Settings, file: DatabaseFile | None, writes: bool) 
     options = {
         **backend_of(url).ENGINE_OPTIONS,
         "json_serializer": encode_json,
-        # One for each thread, and as many again for tasks besides requests.
+        # One connection for each thread, and as many again for background tasks.
         "pool_size": 2 * settings.threads,
         "pool_timeout": 5,
     }
@@ -67,7 +67,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     With writes=False, it may be a file that can't be written.
     Raises UnusableDatabase when it can't be opened, isn't Cardfile's, or was written by a newer Cardfile.
     """
-    url, own = settings.database_url, backend_of(settings.database_url)
+    url = settings.database_url
     file = DatabaseFile(str(url.database)) if url.get_backend_name() == "sqlite" else None
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, file, writes)
@@ -78,7 +78,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     try:
         db.init_app(app)
         with app.app_context():
-            event.listen(db.engine, "connect", own.prepare)
+            event.listen(db.engine, "connect", backend_of(url).prepare)
             if file:
                 event.listen(db.engine, "connect", file.note_opened)
                 event.listen(db.engine, "close", file.note_closed)
@@ -91,12 +91,12 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
 
 
 def start_clock() -> None:
-    """Let time go on from the last change, should the system's clock be behind it."""
-    with db.engine.connect() as own:
-        last = from_driver(own.exec_driver_sql("SELECT at FROM changes ORDER BY seq DESC LIMIT 1").scalar())
+    """Start the clock at the time of the last change if the system clock is behind it."""
+    with db.engine.connect() as connection:
+        last = from_driver(connection.exec_driver_sql("SELECT at FROM changes ORDER BY seq DESC LIMIT 1").scalar())
     clock.start(last or datetime.now(UTC))
     if last and last - datetime.now(UTC) > timedelta(minutes=1):
-        log.warning("The system's clock is behind the last change, of %s: time goes on from there.", format_time(last))
+        log.warning("The system clock is behind the last change, at %s: times continue from there.", format_time(last))
 
 
 def upgrade_and_close(engine: Engine, record: Record | None) -> None:

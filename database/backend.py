@@ -15,7 +15,7 @@ class Backend(Protocol):
     """The names in both modules; their docstrings state the promises."""
 
     ENGINE_OPTIONS: dict[str, Any]
-    BROKEN_OFF: str
+    INTERRUPTED: str
     BEGIN_SNAPSHOT: str
     AFTER_SNAPSHOT: tuple[str, ...]
     BEGIN_WRITING: tuple[str, ...]
@@ -29,7 +29,7 @@ class Backend(Protocol):
     def prepare(self, connection: Any, _record: object) -> None: ...
     def upgrading(self, connection: Connection) -> AbstractContextManager[None]: ...
     def bulk_indexing(self, _execute: Any, _table: Any, /) -> AbstractContextManager[None]: ...
-    def unguarded(self, _execute: Any, _table: str, /) -> AbstractContextManager[None]: ...
+    def without_update_trigger(self, _execute: Any, _table: str, /) -> AbstractContextManager[None]: ...
     def erase_free_pages(self, _execute: Any, _resource: str, /) -> None: ...
     def broken_references(self, _connection: Connection, /) -> list[str]: ...
     def schema_of(self, connection: Connection) -> dict[str, str]: ...
@@ -46,7 +46,7 @@ def display_name(url: URL) -> str:
 
 
 def reason(url: URL, error: SQLAlchemyError) -> str:
-    """Return the driver's reason without the parts of the URL that may be secrets; it may repeat them."""
+    """Return the driver's message for an error, with the parts of the URL that may be secrets replaced by ***."""
     text = str(getattr(error, "orig", error)).strip().removesuffix(".")
     for secret in filter(None, (url.password, *map(str, url.query.values()))):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)

@@ -16,17 +16,17 @@ from formats.values import Format, format_time
 
 
 class Clock:
-    """The system's clock, and the time since the start by the monotonic one, which nobody sets."""
+    """The system clock, and a second one that counts from the start by the monotonic clock, which can't be set."""
 
     def __init__(self) -> None:
         self.start(datetime.now(UTC))
 
     def start(self, earliest: datetime) -> None:
-        """Count the time from now on, which is not before the earliest."""
+        """Start the second clock at the time of the system clock, or at `earliest` if that is later."""
         self.zero = max(earliest, datetime.now(UTC)) - timedelta(seconds=monotonic())
 
     def read(self) -> tuple[datetime, datetime]:
-        """Return the time by either; they differ after somebody has set the system's clock."""
+        """Return the times of both clocks; they differ once the system clock was set."""
         return datetime.now(UTC), self.zero + timedelta(seconds=monotonic())
 
 
@@ -36,15 +36,15 @@ clock = Clock()
 def now() -> datetime:
     """Return the current time in UTC, in whole seconds, as times are stored and shown.
 
-    When the system's clock is set back, time goes on: nothing that has expired is valid again.
+    It is the later time of both clocks: nothing that has expired becomes valid again when the system clock is set back.
     """
     return max(clock.read()).replace(microsecond=0)
 
 
 def earliest_now() -> datetime:
-    """Return the earliest time that it may be: what had expired by then can be deleted for good.
+    """Return the earlier time of both clocks: rows that had expired by then can be deleted.
 
-    A system's clock that is wrongly ahead, if only for a moment, changes nothing.
+    When the system clock is ahead by mistake, even for a moment, nothing is deleted early.
     """
     return min(clock.read()).replace(microsecond=0)
 
@@ -112,7 +112,7 @@ def add_check_constraints(table: sa.Table, _metadata: sa.MetaData) -> None:
 
 @sa.event.listens_for(sa.Table, "after_parent_attach")
 def add_accents_index(table: sa.Table, _metadata: sa.MetaData) -> None:
-    """List the rows that SQLite's search index can't find without accents."""
+    """Index the rows with accents, which SQLite's search index doesn't find without them."""
     searchable = [each.name for each in table.columns if each.info.get("searchable")]
     if searchable:
         where = sa.text(has_accents(searchable))
@@ -174,7 +174,7 @@ def company_id() -> Any:
 
 
 def big_integer() -> Any:
-    """Return the type of numbers that count on for ever."""
+    """Return a 64-bit integer type."""
     return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 

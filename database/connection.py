@@ -1,7 +1,7 @@
 """The connection of a request: statements that are compiled once, snapshots, and the one writing transaction.
 
-Statements run on the driver's connection. SQLAlchemy would take longer to execute one (execute() 25 µs,
-exec_driver_sql() 13 µs) than SQLite does (4 µs): single reads would be 19 to 28 % slower by exec_driver_sql()
+Statements run on the driver's connection. SQLAlchemy takes longer to execute one (execute() 25 µs, exec_driver_sql()
+13 µs) than SQLite does (4 µs): with exec_driver_sql(), single reads would be 19 to 28 % slower
 (`make bench ABLATE=driver-connection`).
 """
 
@@ -25,20 +25,20 @@ from database.write_lock import WriteLock
 
 MAX_STATEMENTS = 1_000
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM changes"
-# A large page takes its memory several times while it is read, and more threads read it no faster. Behind slow ones,
-# a read waits no longer than this.
+# Reading a large page takes several times its size in memory, and more threads read no faster: this many read at a
+# time, and others wait for at most MAX_WAIT_SECONDS.
 MAX_LARGE_READS = 2
 MAX_WAIT_SECONDS = 2
-# A read is a long one after so many reports of SQLite, which come every few milliseconds, or so many seconds.
-SHORT_REPORTS = 20
+# A read is a long one after this many calls of SQLite's progress handler (every few milliseconds), or seconds.
+SHORT_CALLBACKS = 20
 SHORT_SECONDS = 0.5
 MAX_READ_SECONDS = 5
-# The key of the WSGI environment under which waitress has its task, which knows the client.
+# The key of waitress's task in the WSGI environ: the task tells whether the client has gone.
 TASK = "cardfile.task"
 
 
 class TooManyLongReads(Exception):
-    """Other clients' long reads hold all of the threads that such reads may have."""
+    """Long reads of other clients hold all slots for long reads."""
 
 
 class ReadTimeout(Exception):
@@ -48,32 +48,32 @@ class ReadTimeout(Exception):
 class Connection:
     """A connection to the database, in autocommit mode until a transaction is begun."""
 
-    def __init__(self, pooled: Any, home: "Connections") -> None:
-        self.pooled, self.home = pooled, home
+    def __init__(self, pooled: Any, pool: "Connections") -> None:
+        self.pooled, self.pool = pooled, pool
         self.driver = pooled.driver_connection
         self.in_transaction = self.has_slot = False
-        # When the statement of execute_read() began, and how many reports of its progress there were.
-        self.read_since, self.reports = math.inf, 0
-        self.has_progress = home.backend.limit_reads(self.driver, self.is_overdue, MAX_READ_SECONDS)
+        # The start of execute_read()'s statement, and the calls of the progress handler since.
+        self.read_since, self.callbacks = math.inf, 0
+        self.has_progress = pool.backend.limit_reads(self.driver, self.is_overdue, MAX_READ_SECONDS)
 
     def execute(self, sql: str, values: Any = ()) -> Any:
         """Run SQL and return the driver's cursor; rows have the driver's types."""
         return self.driver.execute(sql, values)
 
     def is_overdue(self) -> bool:
-        """Tell SQLite whether to break off the statement; a long read needs a slot to go on."""
-        seconds, self.reports = time.monotonic() - self.read_since, self.reports + 1
+        """Tell SQLite whether to interrupt the statement; a long read needs a slot to continue."""
+        seconds, self.callbacks = time.monotonic() - self.read_since, self.callbacks + 1
         if seconds < 0:
             return False
         is_gone = TASK in request.environ and request.environ[TASK].is_client_gone()
-        # Where all slots are taken, the read will probably be refused: sooner, so that many of them cost little.
-        is_full = self.home.long_reads.taken == self.home.long_reads.count
-        is_long = self.reports > SHORT_REPORTS // (4 if is_full else 1) or seconds > SHORT_SECONDS
+        # While all slots are taken, the read will probably be refused: refuse it sooner, so that many cost little.
+        is_full = self.pool.long_reads.taken == self.pool.long_reads.count
+        is_long = self.callbacks > SHORT_CALLBACKS // (4 if is_full else 1) or seconds > SHORT_SECONDS
         return is_gone or (is_long and (not self.take_slot() or seconds > MAX_READ_SECONDS))
 
     def take_slot(self) -> bool:
-        """Count the request among the long reads until its end; tell whether it may be one."""
-        self.has_slot = self.has_slot or self.home.long_reads.acquire()
+        """Take a slot for long reads until the end of the request, unless it has one; tell whether it has one now."""
+        self.has_slot = self.has_slot or self.pool.long_reads.acquire()
         return self.has_slot
 
     def begin(self, *statements: str) -> None:
@@ -89,28 +89,28 @@ class Connection:
         self.in_transaction = False
 
     def release(self) -> None:
-        """Return the connection to the idle ones; a snapshot that it holds ends. A broken connection is closed."""
+        """End the snapshot, if there is one, and return the connection to the pool; close it if it is broken."""
         try:
             self.end()
-            self.free_slot()
-            self.home.idle.append(self)
-        except self.home.engine.dialect.loaded_dbapi.Error:
+            self.release_slot()
+            self.pool.idle.append(self)
+        except self.pool.engine.dialect.loaded_dbapi.Error:
             self.close()
 
     def close(self) -> None:
         """Close the connection, because it may be broken."""
-        self.free_slot()
+        self.release_slot()
         self.pooled.invalidate()
 
-    def free_slot(self) -> None:
-        """Count the request among the long reads no longer."""
+    def release_slot(self) -> None:
+        """Release the slot of a long read, if the request has one."""
         if self.has_slot:
             self.has_slot = False
-            self.home.long_reads.release()
+            self.pool.long_reads.release()
 
 
 class Connections:
-    """The app's idle connections, its compiled statements, the lock of its writers, and its file, if it is SQLite's."""
+    """The app's pool of connections, with its compiled statements, its write lock, and its file on SQLite."""
 
     def __init__(self, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
         self.engine, self.file = engine, file
@@ -120,17 +120,17 @@ class Connections:
         self.long_reads = Slots(threads // 2, patience=0.2)
         self.backend = backend_of(engine.url)
         self.idle: deque[Connection] = deque()
-        self.compile = lru_cache(MAX_STATEMENTS)(self.compile_anew)
+        self.compile = lru_cache(MAX_STATEMENTS)(self.compile_uncached)
         # Called with the number of the first change that the transaction may have made.
         self.before_commit: Callable[[int], None] = lambda _first: None
 
-    def compile_anew(self, source: Source, *arguments: Any) -> Statement:
+    def compile_uncached(self, source: Source, *arguments: Any) -> Statement:
         """Return the compiled statement."""
         return Statement(source(*arguments) if callable(source) else source, self.engine.dialect)
 
     @contextmanager
     def large_read(self) -> Iterator[None]:
-        """Run the block, which reads a large page, while few others do. Raises TooManyLongReads."""
+        """Run the block, which reads a large page, after waiting for other large reads. Raises TooManyLongReads."""
         if not connection().take_slot():
             raise TooManyLongReads
         has_turn = self.large_reads.acquire(timeout=MAX_WAIT_SECONDS)
@@ -160,7 +160,7 @@ class Connections:
 
 
 def init_connections(app: Flask, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
-    """Give the app its connections; writers of several processes take turns by the file's lock file."""
+    """Give the app its connections; writers of several processes wait for each other at the file's lock file."""
     app.extensions["connections"] = Connections(engine, file, threads)
     app.teardown_appcontext(release_connection)
 
@@ -173,55 +173,55 @@ def connections() -> Connections:
 
 def connection() -> Connection:
     """Return the connection of this app context."""
-    own: Connection | None = g.get("connection")
-    if own is None:
-        own = g.connection = connections().open()
-    return own
+    current: Connection | None = g.get("connection")
+    if current is None:
+        current = g.connection = connections().open()
+    return current
 
 
 def detach_connection() -> Connection:
     """Take the connection out of this context, for a response that is sent after the context's end.
 
-    The caller sets g.connection again where it is used, and calls release_detached(). Raises TooManyLongReads.
+    To use it, the caller sets g.connection again; at the end, it calls release_detached(). Raises TooManyLongReads.
     """
-    own = connection()
-    if not own.take_slot():
+    current = connection()
+    if not current.take_slot():
         raise TooManyLongReads
     del g.connection
-    return own
+    return current
 
 
-def release_detached(own: Connection) -> None:
-    """Release a detached connection; what was written during its snapshot can then leave SQLite's WAL file."""
-    with suppress(own.home.engine.dialect.loaded_dbapi.Error):
-        own.end()
-        for sql in own.home.backend.AFTER_SNAPSHOT:
-            own.execute(sql)
-    own.release()
+def release_detached(current: Connection) -> None:
+    """Release a detached connection; then checkpoint what was written during its snapshot (SQLite)."""
+    with suppress(current.pool.engine.dialect.loaded_dbapi.Error):
+        current.end()
+        for sql in current.pool.backend.AFTER_SNAPSHOT:
+            current.execute(sql)
+    current.release()
 
 
 def release_connection(_error: BaseException | None = None) -> None:
     """Release this context's connection, if it has one."""
-    own: Connection | None = g.pop("connection", None)
-    if own is not None:
-        own.release()
+    current: Connection | None = g.pop("connection", None)
+    if current is not None:
+        current.release()
 
 
 def discard_connections(error: BaseException) -> None:
     """Close this context's connection and the idle ones, because an error may have broken them."""
-    home = connections()
+    pool = connections()
     try:
-        if home.file:
-            home.file.require_in_place()
+        if pool.file:
+            pool.file.require_in_place()
     except LostFile:
-        # Reads go on by the open connections: none can be opened.
+        # The open connections can still read, but no new one can be opened.
         return
-    if home.is_disk_full(error):
-        # With its last connection, SQLite deletes the shared memory, and couldn't create it again to read.
+    if pool.is_disk_full(error):
+        # SQLite deletes the shared memory file with the last connection, and couldn't create it again on a full disk.
         return
     if "connection" in g:
         g.pop("connection").close()
-    home.close()
+    pool.close()
 
 
 def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
@@ -229,44 +229,46 @@ def execute(source: Source, /, *arguments: Any, **values: Any) -> Any:
 
     It is compiled once for each set of arguments. Outside of a transaction it reads from a snapshot of its own.
     """
-    own = connection()
-    statement = own.home.compile(source, *arguments)
-    return own.execute(statement.sql, statement.bind(values))
+    current = connection()
+    statement = current.pool.compile(source, *arguments)
+    return current.execute(statement.sql, statement.bind(values))
 
 
 def execute_read(source: Source, /, *arguments: Any, **values: Any) -> Any:
     """Run a statement like execute(), but not for longer than MAX_READ_SECONDS.
 
-    Raises ReadTimeout, or TooManyLongReads, and ends a snapshot: PostgreSQL would refuse to read on in it.
+    Raises ReadTimeout or TooManyLongReads, and then ends the snapshot: PostgreSQL would refuse to read from it.
     """
-    own = connection()
-    # Any read may be a long one where the driver reports no progress.
-    if not (own.has_progress or own.take_slot()):
+    current = connection()
+    # Without a progress handler, any read may be a long one.
+    if not (current.has_progress or current.take_slot()):
         raise TooManyLongReads
-    own.read_since, own.reports = time.monotonic(), 0
+    current.read_since, current.callbacks = time.monotonic(), 0
     try:
         return execute(source, *arguments, **values)
-    except own.home.engine.dialect.loaded_dbapi.Error as error:
-        if own.home.backend.BROKEN_OFF not in {getattr(error, name, "") for name in ("sqlite_errorname", "sqlstate")}:
+    except current.pool.engine.dialect.loaded_dbapi.Error as error:
+        if current.pool.backend.INTERRUPTED not in {
+            getattr(error, name, "") for name in ("sqlite_errorname", "sqlstate")
+        }:
             raise
-        own.read_since = math.inf
-        own.end()
-        raise (TooManyLongReads if own.home.long_reads.taken > own.has_slot else ReadTimeout) from None
+        current.read_since = math.inf
+        current.end()
+        raise (TooManyLongReads if current.pool.long_reads.taken > current.has_slot else ReadTimeout) from None
     finally:
-        own.read_since = math.inf
+        current.read_since = math.inf
 
 
 def execute_many(source: Source, /, *arguments: Any, rows: Iterable[Mapping[str, Any]]) -> None:
     """Run a statement, or the one that source(*arguments) returns, once for each row of values."""
-    own = connection()
-    statement = own.home.compile(source, *arguments)
-    own.driver.cursor().executemany(statement.sql, [statement.bind(values) for values in rows])
+    current = connection()
+    statement = current.pool.compile(source, *arguments)
+    current.driver.cursor().executemany(statement.sql, [statement.bind(values) for values in rows])
 
 
 def begin_snapshot() -> None:
-    """Read from one snapshot until the end of the request, the present one if it has begun already."""
-    if not (own := connection()).in_transaction:
-        own.begin(own.home.backend.BEGIN_SNAPSHOT)
+    """Read from one snapshot until the end of the request; a transaction that has begun already stays."""
+    if not (current := connection()).in_transaction:
+        current.begin(current.pool.backend.BEGIN_SNAPSHOT)
 
 
 @contextmanager
@@ -277,24 +279,24 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
     """
     # A snapshot can't become a writing transaction once another connection has written.
     release_connection()
-    own = connection()
-    file = own.home.file
-    with own.home.write_lock.hold() as lock:
+    current = connection()
+    file = current.pool.file
+    with current.pool.write_lock.hold() as lock:
         try:
-            own.begin(*own.home.backend.BEGIN_WRITING)
-            # On SQLite, it reads the schema again, too: a bulk load that ended meanwhile has changed it.
-            [last] = own.execute(LAST_SEQ).fetchone()
+            current.begin(*current.pool.backend.BEGIN_WRITING)
+            # On SQLite, this also reads the schema again, which a bulk load in another process may have changed.
+            [last] = current.execute(LAST_SEQ).fetchone()
             yield
             if keep:
-                own.home.before_commit(last + 1)
-            last_change = file.require_current(own) if file and keep else None
-            own.end("COMMIT" if keep else "ROLLBACK")
+                current.pool.before_commit(last + 1)
+            last_change = file.require_current(current) if file and keep else None
+            current.end("COMMIT" if keep else "ROLLBACK")
             if file and last_change and lock is not None:
                 file.record.write(lock, *last_change)
         except BaseException as error:
             try:
-                own.end()
-            except own.home.engine.dialect.loaded_dbapi.Error:
+                current.end()
+            except current.pool.engine.dialect.loaded_dbapi.Error:
                 # The transaction is already over, or its state is unknown.
                 discard_connections(error)
             raise

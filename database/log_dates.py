@@ -1,4 +1,4 @@
-"""Demo data in the change log: as if it had come in the last days."""
+"""The times of demo data in the change log: spread over the last 30 days."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,14 +15,14 @@ TABLES = {"changes": "seq", "writes": "first_seq"}
 
 
 def log_step(size: int) -> tuple[int, int]:
-    """Log the newest changes as those of a transaction of their own; return the first and the last number."""
+    """Log the last `size` changes as one transaction; return the numbers of the first and the last."""
     [last] = connection().execute(LAST_SEQ).fetchone()
     connections().before_commit(last - size + 1)
     return last - size + 1, last
 
 
-def date_back(steps: list[tuple[int, int]]) -> None:
-    """Date the changes of the steps over the last days, but none before the change that precedes them."""
+def backdate(steps: list[tuple[int, int]]) -> None:
+    """Spread the times of the steps' changes over the last 30 days, none before the change that precedes them."""
     before = execute(time_query, first=min(steps, default=(0,))[0]).fetchone()
     earlier = (before and from_driver(before[0])) or now() - timedelta(DAYS)
     start, end = max(now() - timedelta(DAYS), earlier), max(now(), earlier)
@@ -31,7 +31,7 @@ def date_back(steps: list[tuple[int, int]]) -> None:
         for index, (first, last) in enumerate(steps, 1)
     ]
     for table, number in TABLES.items():
-        with backend().unguarded(connection().execute, table):
+        with backend().without_update_trigger(connection().execute, table):
             execute_many(date_statement, table, number, rows=rows)
 
 

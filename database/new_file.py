@@ -18,7 +18,7 @@ def new_file(path: Path) -> Iterator[Path]:
     part = Path(f"{path}.part")
     with part.open("ab") as file:
         lock_file(file.fileno(), 0, f" {path}")
-        # The process that had the lock before may have finished the file meanwhile.
+        # Another process may have finished the file before this one got the lock.
         if not (part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat())):
             raise WriteLockTimeout(f"Another process has just written {path}.")
         file.truncate(0)
@@ -34,12 +34,12 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def file_time() -> str:
-    """Return the time for the name of a file: to the microsecond, so that two files of a second don't share a name."""
+    """Return the time for the name of a file, to the microsecond: two files of the same second have two names."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names of a folder's files to the disk, where the system can."""
+    """Write the names of a folder's files to the disk, if the system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

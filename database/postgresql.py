@@ -1,4 +1,4 @@
-"""PostgreSQL: isolation levels, and the advisory lock in whose order changes are numbered."""
+"""PostgreSQL: isolation levels, and the advisory lock that orders the numbers of changes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ __all__ = ["insert"]
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 AFTER_SNAPSHOT: tuple[str, ...] = ()
-BROKEN_OFF = "57014"
+INTERRUPTED = "57014"
 # SQLSTATE classes and codes: connection lost, too many connections, shutdown, lock timeout, deadlock.
-UNAVAILABLE = ("08", "53300", "57P", "55P03", "40", BROKEN_OFF)
+UNAVAILABLE = ("08", "53300", "57P", "55P03", "40", INTERRUPTED)
 # "cardfile" as a number. The change log's triggers take the same lock.
 LOCK = "SELECT pg_advisory_xact_lock(x'6361726466696c65'::bigint)"
-# Statements that write take as long as they need.
+# Writing transactions have no statement timeout.
 NO_LIMIT = LOCK.replace("SELECT", "SELECT set_config('statement_timeout', '0', true),")
 BEGIN_WRITING = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", NO_LIMIT)
 
@@ -40,17 +40,17 @@ def is_unavailable(error: Any) -> bool:
 
 
 def limit_reads(connection: Any, _is_overdue: Callable[[], bool], seconds: float) -> bool:
-    """Break off each statement of the connection after so many seconds, but not those that write."""
+    """Cancel each statement of the connection after this many seconds; BEGIN_WRITING lifts the limit."""
     connection.execute(f"SET statement_timeout = '{seconds}s'")
     return False
 
 
 def fault(_error: Any) -> None:
-    """Return None: what the operator must mend is an error of the server, which its log names."""
+    """Return None: faults that the operator must fix are in the log of the PostgreSQL server."""
 
 
 def prepare(connection: Any, _record: object) -> None:
-    """Prepare a new connection: autocommit, times in UTC, a limit to waiting for locks, JSON passed on as text."""
+    """Prepare a new connection: autocommit, times in UTC, a timeout for locks, JSON as text."""
     from psycopg.types.string import TextLoader
 
     connection.autocommit = True
@@ -77,15 +77,15 @@ def bulk_indexing(_execute: Any, _table: Any) -> Iterator[None]:
 
 
 @contextmanager
-def unguarded(execute: Any, table: str) -> Iterator[None]:
-    """Run the block, which may update rows of the change log's table; it runs inside a writing transaction."""
+def without_update_trigger(execute: Any, table: str) -> Iterator[None]:
+    """Run the block, which may update rows of a table of the change log, inside a writing transaction."""
     execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_keep_update")
     yield
     execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_keep_update")
 
 
 def erase_free_pages(_execute: Any, _resource: str) -> None:
-    """Do nothing: PostgreSQL reuses the space of dead rows once autovacuum has freed it."""
+    """Do nothing: autovacuum frees the space of dead rows."""
 
 
 def broken_references(_connection: Connection) -> list[str]:
@@ -110,5 +110,5 @@ def schema_of(connection: Connection) -> dict[str, str]:
         UNION ALL SELECT proname || '()', prosrc FROM pg_proc JOIN here ON pronamespace = here.oid
         """
     )
-    own = f"{connection.exec_driver_sql('SELECT current_schema()').scalar()}."
-    return {name: sql.replace(own, "") for name, sql in rows}
+    prefix = f"{connection.exec_driver_sql('SELECT current_schema()').scalar()}."
+    return {name: sql.replace(prefix, "") for name, sql in rows}

@@ -1,7 +1,7 @@
-"""The record of a SQLite file, in its lock file: what the file must have at the next start.
+"""The record of a SQLite file, kept in its lock file: what the file must contain at the next start.
 
-It is the number of the last acknowledged change, and the Dataset-Ids that the file has had, the newest last. Without a
-record, a file is used as it is.
+It has the number of the last acknowledged change, and the Dataset-Ids that the file has had, the newest last. A file
+without a record is used unchecked.
 """
 
 import os
@@ -22,7 +22,7 @@ class Record:
         self.seq, self.datasets = 0, list[str]()
         with suppress(OSError, ValueError):
             seq, *self.datasets = self.lock.read_text(encoding="ascii").split()
-            # Otherwise somebody has put another file there since.
+            # Otherwise another file was put there since.
             if self.path.stat().st_ctime_ns <= self.lock.stat().st_mtime_ns:
                 self.seq = int(seq)
 
@@ -44,8 +44,11 @@ class Record:
 
     def dataset_without_wal(self) -> str | None:
         """Return the Dataset-Id in the file itself, if it is there."""
-        with suppress(driver.Error), closing(driver.connect(f"{self.path.as_uri()}?immutable=1", uri=True)) as own:
-            [dataset] = own.execute("SELECT id FROM dataset").fetchone()
+        with (
+            suppress(driver.Error),
+            closing(driver.connect(f"{self.path.as_uri()}?immutable=1", uri=True)) as connection,
+        ):
+            [dataset] = connection.execute("SELECT id FROM dataset").fetchone()
             return str(dataset)
         return None
 
@@ -69,7 +72,7 @@ class Record:
         with suppress(OSError):
             os.write(lock, f"{seq:020} {' '.join(self.datasets)}\n".encode())
 
-    def forget(self) -> None:
-        """Use the file as it is from now on."""
+    def clear(self) -> None:
+        """Empty the record: the file is used unchecked until the next write."""
         if self.lock.exists():
             os.truncate(self.lock, 0)

@@ -38,7 +38,7 @@ def require_writable(url: URL, action: str = "written") -> None:
 
 
 def copy_to(path: str, engine: Engine) -> None:
-    """Write a consistent copy of the database to a new file, while others may go on writing.
+    """Write a consistent copy of the database to a new file, while others may write to the database.
 
     Raises UnusableDatabase when the file exists or can't be written, or the database is on a server.
     """
@@ -74,7 +74,7 @@ def revision(connection: Connection) -> str | None:
 
 
 def upgrade(engine: Engine, keep_old: bool = True) -> None:
-    """Upgrade the schema to the newest revision; a file of an older one is copied beside itself first if keep_old.
+    """Upgrade the schema to the newest revision; with keep_old, copy a file with an older schema beside it first.
 
     Raises UnusableDatabase for a database of a newer Cardfile or of another program.
     """
@@ -107,7 +107,7 @@ def keep_copy(engine: Engine, current: str) -> Path | None:
     copy, note = None, "back it up by pg_dump"
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
-        # Of upgrades that were killed: only one runs at a time.
+        # Remove what killed upgrades left: only one upgrade runs at a time.
         for part in path.parent.glob(f"{escape(path.name)}.[0-9][0-9][0-9][0-9]-*.bak.part*"):
             part.unlink()
         copy = Path(f"{path}.{current}-{file_time()}.bak")

@@ -29,10 +29,10 @@ def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -
 
 
 def has_accents(columns: Sequence[str]) -> str:
-    """Return the SQL that tells whether one of the columns has a letter with an accent, or one that follows it.
+    """Return the condition that one of the columns has a letter with an accent, or a combining mark.
 
-    Such rows are found without the index, because its trigrams have the accents: SQLite can leave them out since 3.45,
-    but then no older program could write to the file.
+    Such rows are searched without the index, whose trigrams contain the accents: SQLite can remove these since 3.45,
+    but older programs couldn't write to such a file.
     """
     return " OR ".join(f"{name} GLOB '*[{ACCENTED}]*'" for name in columns)
 
@@ -41,7 +41,7 @@ def has_accents(columns: Sequence[str]) -> str:
 def bulk_indexing(execute: Callable[..., Any], table: Any) -> Iterator[None]:
     """Run the block, which inserts many rows into a table, and index their text at its end, three times as fast.
 
-    It runs inside a writing transaction: nobody else sees the table without its triggers.
+    It runs inside a writing transaction, so that no other program writes while the triggers are missing.
     """
     name, columns = table.name, [column.name for column in table.c if column.info.get("searchable")]
     index, names = f"{name}_search", ", ".join(columns)
@@ -51,7 +51,7 @@ def bulk_indexing(execute: Callable[..., Any], table: Any) -> Iterator[None]:
         execute(f"DROP TRIGGER {trigger}")
     # Rows that the block inserts are not in the index yet, so that an update can't remove their old text.
     execute(index_triggers(name, columns, f"OLD.number <= {last}")[f"{index}_update"])
-    # Room for the pages of all indexes, into which rows fall at random.
+    # 64 MiB, so that the pages of all indexes stay in memory: the rows' keys are in random order.
     execute("PRAGMA cache_size = -65536")
     try:
         yield

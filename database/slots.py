@@ -1,18 +1,18 @@
-"""Requests that take long may hold some of the server's threads, but not all."""
+"""A limit for requests that take long: they may hold some of the server's threads, but not all."""
 
 import threading
 import time
 
 
 class Slots:
-    """So many slots; `patience` is in seconds."""
+    """A semaphore of `count` slots, whose acquire() waits only while slots are released within `patience` seconds."""
 
     def __init__(self, count: int, patience: float) -> None:
         self.count, self.patience, self.taken, self.last_change = max(1, count), patience, 0, 0.0
         self.change = threading.Condition()
 
     def acquire(self) -> bool:
-        """Take a slot, after others have freed theirs; return False when none was taken or freed for `patience`."""
+        """Take a slot, or wait for one; return False once none was taken or released for `patience` seconds."""
         with self.change:
             while self.taken == self.count:
                 seconds = self.last_change + self.patience - time.monotonic()
@@ -24,7 +24,7 @@ class Slots:
             return True
 
     def release(self) -> None:
-        """Free a slot."""
+        """Release a slot."""
         with self.change:
             self.taken -= 1
             self.last_change = time.monotonic()

@@ -26,8 +26,8 @@ __all__ = ["bulk_indexing", "insert"]
 ENGINE_OPTIONS = {"module": driver}
 BUSY_MILLISECONDS = 5000
 WAL_BYTES = 8 * 1024 * 1024
-BROKEN_OFF = "SQLITE_INTERRUPT"
-# Steps of SQLite's virtual machine before it asks whether to go on: a page of 50 rows takes a tenth of them.
+INTERRUPTED = "SQLITE_INTERRUPT"
+# Steps of SQLite's virtual machine between calls of the progress handler: a page of 50 rows takes a tenth of them.
 PROGRESS_STEPS = 20_000
 BEGIN_SNAPSHOT = "BEGIN"
 AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
@@ -40,7 +40,7 @@ WAL_RESET_BUG = (
     " as `uv python install` has it"
 )
 DAMAGED = "The database's file is damaged: restore a backup."
-# What only the operator can mend.
+# Faults that only the operator can fix.
 FAULTS = {
     "SQLITE_READONLY": "The database's file, its -wal and -shm or its folder can't be written: see owner and mode.",
     "SQLITE_CORRUPT": DAMAGED,
@@ -60,7 +60,7 @@ def version(_execute: Any) -> str:
 
 
 def error_name(error: Any) -> str:
-    """Return SQLite's name of an error of the driver, such as SQLITE_BUSY, or an empty text."""
+    """Return the SQLite result code of an error of the driver, such as SQLITE_BUSY, or ""."""
     return getattr(error, "sqlite_errorname", "") or ""
 
 
@@ -75,18 +75,18 @@ def is_unavailable(error: Any) -> bool:
 
 
 def fault(error: Any) -> str | None:
-    """Return what the operator must mend before the file can be used again, or None."""
+    """Return the sentence about a fault that the operator must fix, or None for another error."""
     return next((sentence for name, sentence in FAULTS.items() if error_name(error).startswith(name)), None)
 
 
 def limit_reads(connection: Any, is_overdue: Callable[[], bool], _seconds: float) -> bool:
-    """Break off a statement of the connection when is_overdue() says so; tell that statements report their progress."""
+    """Interrupt a statement of the connection when is_overdue() returns True; tell that it has a progress handler."""
     connection.set_progress_handler(is_overdue, PROGRESS_STEPS)
     return True
 
 
 def prepare(connection: Any, _record: object) -> None:
-    """Prepare a new connection: autocommit, a limit to waiting for locks, durable commits, foreign keys."""
+    """Prepare a new connection: autocommit, a timeout for locks, durable commits, foreign keys."""
     # Autocommit: the driver must not begin transactions by itself.
     connection.isolation_level = None
     # Another program may have stored invalid UTF-8: such a row is shown with replacement characters.
@@ -94,14 +94,14 @@ def prepare(connection: Any, _record: object) -> None:
     for name, function in ("ip_value", address_value), ("fold_text", lambda text: text and fold_text(text)):
         connection.create_function(name, 1, function, deterministic=True)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
-    # Another program's file is refused, and stays as it is.
+    # The file of another program will be refused, and must not be changed before.
     if connection.execute(IS_OWN).fetchone()[0]:
         connection.execute("PRAGMA journal_mode = WAL")
-    # A WAL file that grew while a long list was read is cut to this by the next write that begins it anew.
+    # A WAL file that grew during a long read is truncated to this when a write restarts it.
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # Older versions refuse the schema's JSON functions with it.
+    # With it, older versions refuse the JSON functions in the schema.
     if driver.sqlite_version_info >= (3, 51):
         connection.execute("PRAGMA trusted_schema = OFF")
 
@@ -112,7 +112,7 @@ def is_writable(path: Path) -> bool:
 
 
 def connect_to_read(path: Path) -> Any:
-    """Connect to a file that is only read, also where it can't be written.
+    """Connect to a file to read it, also if it can't be written.
 
     Raises the driver's error when SQLite would have to write to read what is in its WAL or journal.
     """
@@ -150,9 +150,9 @@ def copy_pages(source: Path, target: Path, synchronous: str = "FULL") -> None:
 
 
 def begin_history(path: Path, suffix: str = "") -> None:
-    """Give a copy a new Dataset-Id, because its changes may go on differently from here."""
+    """Give a copy a new Dataset-Id, because its next changes may differ from the original's."""
     with closing(driver.connect(path)) as connection, connection:
-        # The first schema had none.
+        # The first schema lacks the table.
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'dataset'").fetchone():
             connection.execute("UPDATE dataset SET id = ?", (f"{uuid4()}{suffix}",))
 
@@ -160,7 +160,7 @@ def begin_history(path: Path, suffix: str = "") -> None:
 @contextmanager
 def upgrading(connection: Connection) -> Iterator[None]:
     """Run the block in a writing transaction that may rebuild tables; what it doesn't commit is rolled back."""
-    # Otherwise a rebuilt table would set the columns that refer to it to null.
+    # Otherwise dropping the old table of a rebuilt one would set the columns that refer to it to null.
     connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     try:
@@ -171,8 +171,8 @@ def upgrading(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def unguarded(execute: Callable[..., Any], table: str) -> Iterator[None]:
-    """Run the block, which may update rows of the change log's table; it runs inside a writing transaction."""
+def without_update_trigger(execute: Callable[..., Any], table: str) -> Iterator[None]:
+    """Run the block, which may update rows of a table of the change log, inside a writing transaction."""
     [trigger] = execute(f"SELECT sql FROM sqlite_master WHERE name = '{table}_keep_update'").fetchone()
     execute(f"DROP TRIGGER {table}_keep_update")
     yield

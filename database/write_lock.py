@@ -1,4 +1,4 @@
-"""Writers take turns: SQLite's own waiting has no order, so that one writer of many may wait for seconds."""
+"""The lock that writers hold: SQLite's busy handler has no order, so that one writer of many may wait for seconds."""
 
 import os
 import threading
@@ -25,9 +25,9 @@ class WriteLockTimeout(Exception):
 
 
 class WriteLock:
-    """A lock of this process's writers and, with the path of a file, of those of other processes.
+    """A lock for the writers of this process and, with the path of a lock file, of other processes.
 
-    So many writers wait for one that is slow, such as another program; the others are refused at once.
+    At most `waiting` writers wait for a slow one, such as another program; the others are refused at once.
     """
 
     def __init__(self, path: str | Path | None = None, waiting: int = 1) -> None:
@@ -44,7 +44,7 @@ class WriteLock:
             if not self.lock.acquire(timeout=MAX_WAIT_SECONDS):
                 raise WriteLockTimeout("Other requests are writing.")
             stack.callback(self.lock.release)
-            # OSError: it can't be created or locked here. Writers then take turns by SQLite's own lock, in any order.
+            # OSError: the file can't be created or locked. Then SQLite's own lock lets one writer in at a time.
             with suppress(OSError):
                 if self.path is not None:
                     descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)

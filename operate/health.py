@@ -24,10 +24,10 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Respond 200 if the database can be read, its schema is the newest, and its file is in place and whole."""
     g.is_probe = True
-    own = connection()
-    [revision] = own.execute("SELECT version_num FROM alembic_version").fetchone() or [None]
-    if own.home.file:
-        own.home.file.require_current(own)
+    current = connection()
+    [revision] = current.execute("SELECT version_num FROM alembic_version").fetchone() or [None]
+    if current.pool.file:
+        current.pool.file.require_current(current)
     newest = revisions()[-1]
     if revision != newest:
         return unusable_database(f"The schema of the database is {revision}, not {newest}: restart the server.")

@@ -101,7 +101,7 @@ def test_a_start_with_a_clock_behind_the_last_change_goes_on_from_there(
 
     assert timedelta() <= now() - ahead < timedelta(minutes=1)
     assert earliest_now() < ahead - timedelta(hours=1)
-    assert f"is behind the last change, of {format_time(ahead)}" in caplog.text
+    assert f"is behind the last change, at {format_time(ahead)}" in caplog.text
     clock.start(datetime.now(UTC))
 
 

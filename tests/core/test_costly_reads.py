@@ -34,7 +34,7 @@ SHORT = ("/api/v1/companies/a", "/api/v1/changes", "/api/v1/keys/me")
 def every_list_is_long(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each statement that can take long count as one that does."""
     monkeypatch.setattr("database.sqlite.PROGRESS_STEPS", 1)
-    monkeypatch.setattr("database.connection.SHORT_REPORTS", 0)
+    monkeypatch.setattr("database.connection.SHORT_CALLBACKS", 0)
     with app.app_context():
         app.extensions["connections"].close()
 
