@@ -30,13 +30,13 @@ IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "A
 
 
 def requested_version(parameters: Parameters) -> dict[str, int]:
-    """Return the version that `asOf` names, by itself or by a time, as the value to bind; nothing without asOf.
+    """Return the value to bind for `asOf`, which is a version or a time: {"as_of": version}, or {} without asOf.
 
-    Raises InvalidQuery for one that is in the future; responds 410 for one whose rows are no longer kept.
+    Raises InvalidQuery for a version in the future; responds 410 for one whose rows are no longer kept.
     """
     if "asOf" not in parameters.values:
         return {}
-    # Its rows are read from this snapshot, before they may be blanked.
+    # The rows must be read from the snapshot that is checked here: their data may be blanked afterwards.
     begin_snapshot()
     newest, oldest = execute(VERSIONS).fetchone()
     text = parameters.values["asOf"]
@@ -47,7 +47,7 @@ def requested_version(parameters: Parameters) -> dict[str, int]:
 
 
 def version_at(text: str, newest: int) -> int:
-    """Return the last version whose time is not after this one. Raises InvalidQuery."""
+    """Return the last version at or before a time. Raises InvalidQuery."""
     try:
         time = TIME.parse(text)
     except ValidationError as error:
@@ -69,38 +69,38 @@ def version_at(text: str, newest: int) -> int:
 def with_past_rows(
     statement: sa.Select[Any], rows: sa.CTE, includes: Iterable[str], ids: sa.Select[Any]
 ) -> sa.Select[Any]:
-    """Return the statement, reading past rows in place of tables: these rows, and those of companies with the ids.
+    """Return the statement with past rows in place of tables: `rows`, and the included rows of companies with the ids.
 
-    In SQL, a common table expression hides the table of its name.
+    In SQL, a common table expression hides the table with its name.
     """
     statement, companies = statement.add_cte(rows), ids.cte("ids").prefix_with("MATERIALIZED")
     for name in [each for each in includes if each != "company"]:
-        [company] = [value.element for value in stored_values(name) if value.name == "company_id"]
+        company = stored_values(name)["company_id"]
         embedded = past_rows(name).where(company.in_(sa.select(companies.c.id)))
-        # They are searched for each company: SQLite makes an index of those that it has stored.
+        # SQLite builds an index on materialized rows, by which it finds those of each company.
         statement = statement.add_cte(embedded.cte(name).prefix_with("MATERIALIZED"))
     return statement
 
 
 def past_rows(resource: str, row_id: Any = None) -> sa.Select[Any]:
-    """Return the query for a resource's rows as of the version to bind, or for the one with an id."""
+    """Return the query for a resource's rows as of the version to bind: all of them, or the one with an id."""
     last = sa.select(sa.func.max(Change.seq)).where(Change.resource == sa.literal_column(f"'{resource}'"))
-    # A unary plus: SQLite then uses the index in which a row's changes are together.
+    # With a unary plus, SQLite can't use the index on numbers, and uses the one on rows.
     last = last.where(sa.literal_column("+changes.seq") <= sa.bindparam("as_of"))
     last = last.group_by(Change.row_id) if row_id is None else last.where(Change.row_id == row_id)
     return changed_rows(resource).where(Change.seq.in_(last))
 
 
 def changed_rows(resource: str) -> sa.Select[Any]:
-    """Return the query for what each change left of a row, in the columns of its table, and the change's `number`."""
-    rows = sa.select(*stored_values(resource), Change.data, Change.seq.label("number"))
-    return rows.where(Change.data.is_not(None))
+    """Return the query for the row after each change: the table's columns, the change's data, and its `number`."""
+    columns = [value.label(name) for name, value in stored_values(resource).items()]
+    return sa.select(*columns, Change.data, Change.seq.label("number")).where(Change.data.is_not(None))
 
 
 def past_object(resource: str, row: Template) -> Template:
-    """Return a past row as a JSON object: the data of its change if that has the schema's fields, else made anew.
+    """Return a past row as a JSON object: the change's data if it has the fields of the schema, else the given object.
 
-    A string's quotation marks are escaped, so that a name in quotation marks, with a colon, can only be a field's.
+    Quotation marks within strings are escaped, so that a quoted name before a colon can only be a field's.
     """
     # psycopg takes %% for a percent sign.
     anything = for_database("%", "%%")
@@ -110,14 +110,14 @@ def past_object(resource: str, row: Template) -> Template:
     return Template(f"CASE WHEN {text} LIKE '{{{{{pattern[1:]}}}}}' THEN {{0}} ELSE {{1}} END", data, row)
 
 
-def stored_values(resource: str) -> list[Any]:
-    """Return the columns of a resource's table from the data of a change; null for one that a later schema added."""
+def stored_values(resource: str) -> dict[str, Any]:
+    """Return the value of each column of a resource's table in a change; null for one that a later schema added."""
     endpoint, is_sqlite = ENDPOINTS[resource], db.engine.dialect.name == "sqlite"
-    columns = []
+    values = {}
     for public, column in endpoint.columns.items():
         value = Template(for_database(f"json_extract({{0}}, '$.{public}')", f"({{0}} ->> '{public}')"), Change.data)
         if public == "id":
-            # A unary plus removes the column's affinity, with which SQLite makes no index of rows that refer to it.
+            # A unary plus removes the column's affinity, with which SQLite builds no index to join other rows by it.
             value = Template(for_database("+{0}", "{0}"), Change.row_id)
-        columns.append((value if is_sqlite else sa.cast(value, column.type)).label(column.name))
-    return columns
+        values[column.name] = value if is_sqlite else sa.cast(value, column.type)
+    return values

@@ -1,4 +1,4 @@
-"""The change log: the history and version that a response reflects, the ETags derived from them."""
+"""The change log: the Dataset-Id and version of a response, the ETags made of them, and the log of who wrote."""
 
 import re
 from typing import Any
@@ -16,12 +16,12 @@ from models import FORGOTTEN, Change, Dataset, Write
 LAST_CHANGE = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))
 # RFC 9110 §8.8.3; werkzeug accepts more.
 ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
-# What proxies that compress make of an ETag: nginx makes it weak, Apache and others append the encoding.
+# How proxies that compress change an ETag: nginx makes it weak, Apache and others append the encoding.
 CHANGED_BY_PROXY = re.compile(r'W/"|[-;:](gzip|deflate|br|zstd)"')
 
 
 def init_changes(app: Flask) -> None:
-    """Set Dataset-Id, Dataset-Version and ETag on the app's responses."""
+    """Set Dataset-Id, Dataset-Version and ETag on the app's responses, and log its writes."""
     app.after_request(add_version_headers)
     app.extensions["connections"].before_commit = log_write
 
@@ -41,7 +41,7 @@ def add_version_headers(response: Response) -> Response:
 def log_write(first: int) -> None:
     """Log who made the changes from the number `first` on, if there are any, inside their transaction."""
     key = g.get("key")
-    # A command is a request, too.
+    # A command gets its request id here, unless it has one.
     request_id = g.setdefault("request_id", new_id())
     if execute(log_statement, first_seq=first, key_id=key and key.id, request_id=request_id, at=now()).rowcount:
         g.has_written = True
@@ -61,38 +61,38 @@ def set_version(dataset: str, version: int, *changes: int) -> None:
     """Set the response's Dataset-Id, Dataset-Version and ETag.
 
     The numbers are those of the last change: `version` of all data, `changes` of the resources or the row that are
-    read. The ETag begins like the id: a restored copy counts on from an older number, and none of its ETags may match
-    one from before.
+    read. The ETag begins like the Dataset-Id, because a restored copy uses numbers again, and its ETags must not match
+    those from before.
     """
     g.version = dataset, version
     g.etag = f"{dataset[:8]}-{max(changes or [version])}{g.get('etag_suffix', '')}"
 
 
 def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> list[Any]:
-    """Return the columns with the arguments of set_version(): the history, its last change, that of each resource.
+    """Return the columns with the arguments of set_version(): Dataset-Id, last change, last change of each resource.
 
-    With of_row, the first resource's is the last change of the row with the id to bind; with as_of, they are those of
-    the version to bind. They are read from the log's indexes: no row of a resource is read.
+    With of_row, the first resource's is that of the row with the id to bind; with as_of, all are as of the version to
+    bind. They are read from the log's indexes alone.
     """
     until = LAST_CHANGE.where(Change.seq <= sa.bindparam("as_of")) if as_of else LAST_CHANGE
     last = [until, *(until.where(Change.resource == resource) for resource in resources)]
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
     if as_of:
-        # An erasure changes the past.
+        # `forget` changes past rows, too.
         last.append(LAST_CHANGE.where(FORGOTTEN))
     return [each.scalar_subquery() for each in (sa.select(Dataset.id), *last)]
 
 
 def version_query(of_row: bool = False, as_of: bool = False, *resources: str) -> sa.Select[Any]:
-    """Return the query for the arguments of set_version(); with of_row, whether the row exists comes first."""
+    """Return the query for the arguments of set_version(); with of_row, the first column is whether the row exists."""
     columns = last_changes(*resources, of_row=of_row, as_of=as_of)
     if of_row:
-        own = sa.select(Change.data.is_not(None))
-        own = own.where(Change.resource == resources[0], Change.row_id == sa.bindparam("id"))
-        own = own.where(Change.seq <= sa.bindparam("as_of")) if as_of else own
-        exists = own.order_by(Change.seq.desc()).limit(number(1)).offset(number(0)).scalar_subquery()
-        columns.insert(0, sa.func.coalesce(exists, sa.false()))
+        exists = sa.select(Change.data.is_not(None))
+        exists = exists.where(Change.resource == resources[0], Change.row_id == sa.bindparam("id"))
+        exists = exists.where(Change.seq <= sa.bindparam("as_of")) if as_of else exists
+        last = exists.order_by(Change.seq.desc()).limit(number(1)).offset(number(0)).scalar_subquery()
+        columns.insert(0, sa.func.coalesce(last, sa.false()))
     return sa.select(*columns)
 
 
@@ -105,7 +105,7 @@ def check_etags(name: str) -> None:
 def is_not_modified(*resources: str, **values: Any) -> bool:
     """Tell whether If-None-Match has the ETag of these resources (RFC 9110 §13.1.2).
 
-    With the value `id`, it is the ETag of the row of the first; with `as_of`, that of a version.
+    With the value `id`, it is the ETag of a row of the first resource; with `as_of`, that of a past version.
     """
     if "HTTP_IF_NONE_MATCH" not in request.environ:
         return False

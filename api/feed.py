@@ -20,7 +20,7 @@ from formats.errors import suggest
 from models import Change, Dataset, Write
 
 MAX_CHANGES = 1_000
-# Each page of a writer's changes groups them all: a whole list is read in fewer, larger ones.
+# With a filter on the writer, each page groups all of the writer's changes: a whole list is read in larger pages.
 MAX_GROUPED = 5_000
 NEWEST = 2**63 - 1
 # The filters, each with the column that it compares.
@@ -30,7 +30,7 @@ FILTERS: dict[str, Any] = {
     "keyId": Write.key_id,
     "requestId": Write.request_id,
 }
-# Those on the transaction that wrote.
+# The filters on the transaction that wrote a change.
 WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
@@ -41,7 +41,7 @@ feed = Blueprint("feed", __name__)
 
 
 class Selection(NamedTuple):
-    """The changes after the number `since` up to `until`, by filters; with net, one entry for each row."""
+    """Which changes are read: those that match the filters; with net, one entry for each row."""
 
     filters: tuple[str, ...] = ()
     net: bool = False
@@ -56,7 +56,7 @@ class Selection(NamedTuple):
 def list_changes() -> Response:
     """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
 
-    With `net`, one entry for each row, as it was before and after them. `Accept` chooses JSON or NDJSON.
+    With `net`, return one entry for each row, as it was before and after them. `Accept` chooses JSON or NDJSON.
     """
     parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
     media_type = requested_type(FEED_TYPES)
@@ -82,7 +82,7 @@ def list_changes() -> Response:
 
 
 def parse_selection(parameters: Parameters) -> tuple[Selection, dict[str, Any]]:
-    """Return what the parameters select, and the values to bind. Raises InvalidQuery."""
+    """Return the selection of the parameters, and the values to bind. Raises InvalidQuery."""
     selection = Selection(tuple(name for name in FILTERS if name in parameters.values), parameters.boolean("net"))
     since, until = (parameters.number(name, 0, NEWEST, default) for name, default in (("since", 0), ("until", NEWEST)))
     if until < since:
@@ -131,10 +131,10 @@ def require_range(version: int, since: int, until: int, **_bound: Any) -> None:
 
 
 def require_kept(filters: tuple[str, ...], oldest: int, **bound: Any) -> None:
-    """Respond 410 if what was before the selected changes is no longer kept: one of them superseded it too early."""
+    """Respond 410 if the data from before one of the selected changes is no longer kept."""
     early = bound | {"until": min(oldest, bound["until"])}
     if bound["since"] < oldest and (lost := execute(first_query, filters, **early).fetchone()):
-        abort(410, f"Change {lost[0]} is too old: what was before changes up to {oldest} is no longer kept.")
+        abort(410, f"Change {lost[0]} is too old: the rows before changes up to {oldest} are no longer kept.")
 
 
 def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:
@@ -143,9 +143,9 @@ def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
-    """Return the query for a page: history, version, oldest version, the entries' JSON, the last number, the count."""
+    """Return the query for a page: Dataset-Id, version, oldest version, the entries' JSON, last number, count."""
     changes = net_changes(selection) if selection.net else selected(sa.select(Change), selection.filters)
-    # The entries are made of the page alone: what is sorted has them not yet.
+    # The JSON is made after sorting, for the changes of the page alone.
     page = changes.limit(number(limit)).offset(number(0)).subquery("page")
     data = {name: json_text(page.c[name]) for name in ("before", "data") if name in page.c}
     columns = OLDEST, joined(entry(page.c, data)), sa.func.max(page.c.seq), sa.func.count()
@@ -169,15 +169,15 @@ def writer_of(change: Any, column: Any) -> sa.ScalarSelect[Any]:
 
 
 def bind(name: str) -> sa.BindParameter[Any]:
-    """Return the parameter for the value of a filter, or for a number of the range."""
+    """Return the bind parameter of a filter's value, or of a number such as `since`."""
     return sa.bindparam(name, type_=FILTERS[name].type if name in FILTERS else Change.seq.type)
 
 
 def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "after") -> sa.Select[Any]:
-    """Return the statement on Change with the selected changes after the number `start`, in order, by an index."""
+    """Return the statement on Change, limited to the selected changes after the number `start`, in order."""
     own = [name for name in filters if name not in WRITER_FILTERS]
     writers = [FILTERS[name] == bind(name) for name in WRITER_FILTERS if name in filters]
-    # A unary plus: SQLite then reads a row's or a writer's changes, which are fewer than those of the range.
+    # With a unary plus, SQLite uses the index on rows or writers, which reads fewer changes than the range has.
     seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
     resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
     resource = Change.resource.in_(resources) if own == ["id"] else sa.true()
@@ -192,13 +192,13 @@ def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "
 def net_changes(selection: Selection) -> sa.Select[Any]:
     """Return the query for the rows that differ from what they were before the selected changes, in order.
 
-    Its columns: those of the last of these changes, `action` for all of them, `first` their first number, `previous`
-    the number of the change before that, and `before`, the data that it left.
+    It has the columns of the row's last selected change, with the action of all of them together, and: `first`, the
+    number of the first; `previous`, the number of the change before that; `before`, the data of the previous one.
     """
     earlier, previous = aliased(Change), aliased(Change)
     last = (last_by_writer if selection.by_writer else last_of_rows)(selection.filters)
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
-    # Of a row that was forgotten, earlier changes have no data.
+    # The earlier changes of a forgotten row have no data.
     was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
     differs = content(previous.data).is_distinct_from(content(last.data))
     action = sa.case((was_deleted, last.action), (previous.data.is_(None), "created"), else_="updated")
@@ -212,7 +212,7 @@ def net_changes(selection: Selection) -> sa.Select[Any]:
 
 
 def last_of_rows(filters: tuple[str, ...]) -> Any:
-    """Return the columns of the last of the selected changes of each row, and `first`, by the row's index."""
+    """Return the columns of each row's last selected change, and the number of the `first`, by the index on rows."""
     each = aliased(Change)
     first, newest = (
         sa.select(function(each.seq))
@@ -225,9 +225,9 @@ def last_of_rows(filters: tuple[str, ...]) -> Any:
 
 
 def last_by_writer(filters: tuple[str, ...]) -> Any:
-    """Return the columns of last_of_rows(), of the changes by a key or a request.
+    """Return the columns of last_of_rows() for the changes by a key or a request.
 
-    They are grouped, because a row's index would lead through all changes by others, too, for each of them.
+    They are grouped by row, because the index on rows would also read all changes by other writers.
     """
     columns: list[Any] = [sa.func.min(Change.seq).label("first"), sa.func.max(Change.seq).label("seq")]
     rows = selected(sa.select(*columns), filters, "since").order_by(None).group_by(Change.resource, Change.row_id)

@@ -14,7 +14,7 @@ from models import ApiKey
 from settings import PROGRAM, InvalidSetting, Settings
 
 ANY_KEY = sa.select(ApiKey.id).limit(1)
-# Expired ones, too: a key that was deleted must not come back with the next start.
+# Also an expired one: the next start must not bring back a deleted key.
 ANY_ADMIN = ANY_KEY.where(ApiKey.scope == "admin")
 NO_KEYS = f"There is no API key yet: on the server, `{PROGRAM} keys create NAME --scope admin` creates one."
 NOT_USED = (
@@ -26,12 +26,12 @@ log = logging.getLogger("cardfile")
 
 
 def has_keys() -> bool:
-    """Tell whether there is an API key; once there is one, the database isn't asked again."""
-    found = current_app.extensions
-    # Without a key, a request is refused whether or not the database can be read.
+    """Tell whether there is an API key; once there is one, the database isn't queried again."""
+    extensions = current_app.extensions
+    # The caller refuses a request without a key, also if the database can't be read.
     with suppress(Exception):
-        found["has_keys"] = found.get("has_keys") or execute(ANY_KEY).fetchone() is not None
-    return bool(found.get("has_keys", True))
+        extensions["has_keys"] = extensions.get("has_keys") or execute(ANY_KEY).fetchone() is not None
+    return bool(extensions.get("has_keys", True))
 
 
 def store_admin_key(key: str | None) -> None:
@@ -60,7 +60,7 @@ def find_scope(key: str) -> str | None:
 
 
 def prepare_start(app: Flask, settings: Settings) -> None:
-    """Store the key of CARDFILE_ADMIN_KEY; log what `serve` would print: that there is no key, or an unsound SQLite."""
+    """Store the key of CARDFILE_ADMIN_KEY; warn if there is no key, or if SQLite has the WAL-reset bug."""
     with app.app_context():
         try:
             store_admin_key(settings.cardfile_admin_key)

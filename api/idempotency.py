@@ -22,7 +22,7 @@ running: set[tuple[str, str]] = set()
 running_lock = threading.Lock()
 
 
-class Stored(NamedTuple):
+class StoredResponse(NamedTuple):
     """A stored response."""
 
     fingerprint: str
@@ -32,7 +32,7 @@ class Stored(NamedTuple):
     body: str
 
 
-FIND_STORED = sa.select(*(getattr(Replay, name) for name in Stored._fields)).where(
+FIND_STORED = sa.select(*(getattr(Replay, name) for name in StoredResponse._fields)).where(
     Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
 )
 
@@ -49,24 +49,24 @@ def exclusive_key() -> Iterator[str | None]:
         return
     if not re.fullmatch("[!-~]{1,255}", key):
         abort(400, "Idempotency-Key must have 1 to 255 visible ASCII characters.")
-    mine = (g.key.id, key)
+    pair = (g.key.id, key)
     with running_lock:
-        is_running = mine in running
-        running.add(mine)
+        is_running = pair in running
+        running.add(pair)
     # A replay conflicts with nothing.
     if is_running and not find_stored(key):
         raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
     try:
         yield key
     finally:
-        running.discard(mine)
+        running.discard(pair)
 
 
 def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     """Return the response stored for the key in the last 24 hours, or else run the request and store its response.
 
-    The response is stored in the transaction of the request itself. Responds 422 for a key of
-    another request, and 410 after an erasure.
+    The response is stored in the transaction of the request itself. Responds 422 if another request used the key, and
+    410 after an erasure.
     """
     if key is None:
         return run()
@@ -83,12 +83,12 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
         return JSONResponse(stored.body, stored.status, headers)
     response = run()
     location, body = response.headers.get("Location"), response.get_data(as_text=True)
-    new = Stored(fingerprint.hexdigest(), response.status_code, location, g.etag, body)
+    new = StoredResponse(fingerprint.hexdigest(), response.status_code, location, g.etag, body)
     execute(insert_statement, Replay, api_key_id=g.key.id, idempotency_key=key, created_at=now(), **new._asdict())
     return response
 
 
-def find_stored(key: str) -> Stored | None:
+def find_stored(key: str) -> StoredResponse | None:
     """Return the response stored for the key, if there is one."""
     row = execute(FIND_STORED, api_key_id=g.key.id, idempotency_key=key).fetchone()
-    return Stored(*row) if row else None
+    return StoredResponse(*row) if row else None

@@ -44,7 +44,7 @@ def json_value(column: Any) -> Template:
 
 
 def matching_value(column: Any) -> Any:
-    """Return the SQL of a column by which its values are matched: it is the same for texts that count as the same."""
+    """Return the SQL that a column is compared by: its value is the same for texts that count as the same."""
     matching = column.info.get("matching")
     return Template(for_database(matching.sqlite, matching.postgresql), column) if matching else column
 
@@ -53,7 +53,7 @@ def folded_text(column: Any) -> Template:
     """Return a column's text in lower case and without accents."""
     # The columns' own collation, "C", folds the case of ASCII letters only.
     without_accents = r"""regexp_replace(normalize({0} COLLATE "default", NFD), '[\u0300-\u036f]', '', 'g')"""
-    # LIKE ignores the case of ASCII text by itself: only for other text SQLite calls Python.
+    # SQLite's LIKE ignores the case of ASCII letters: only other text needs the function in Python.
     without_accents_or_ascii = "CASE length(CAST({0} AS BLOB)) WHEN length({0}) THEN {0} ELSE fold_text({0}) END"
     return Template(for_database(without_accents_or_ascii, f"lower({without_accents})"), column)
 
@@ -80,7 +80,7 @@ def json_array(objects: sa.ScalarSelect[Any]) -> Template:
 
 
 def joined(objects: Any) -> Template:
-    """Return the objects of a column, joined by commas in the order of the rows; null without rows."""
+    """Return the objects of a column as text, separated by commas, in the order of the rows; null without rows."""
     return Template(for_database("group_concat({0}, ',')", "string_agg({0}::text, ',')"), objects)
 
 

@@ -1,4 +1,4 @@
-"""When and how often API keys are used, stored off the path of requests; and the deletion of what has expired."""
+"""The last use and the uses per hour of API keys, stored by a thread, which also deletes expired rows."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ from database.columns import earliest_now, now
 from database.connection import discard_connections, execute, execute_many, write_transaction
 from models import ApiKey, KeyUse, Replay, RolledKey, Session
 
-# The times from which rows expire, and after how long.
+# The columns from whose times rows expire, and after how long.
 EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta())
 EXPIRING |= {Replay.created_at: timedelta(hours=24), KeyUse.hour: timedelta(hours=25)}
 CLEANING_SECONDS = 3600
@@ -34,13 +34,13 @@ log = logging.getLogger("cardfile")
 def init_key_uses(app: Flask) -> None:
     """Count the requests of the app by their keys."""
     last_use = app.extensions["last_use"] = LastUse(app)
-    # What servers start in each process that answers requests, and stop at its end.
+    # Servers call start() of these in each process that answers requests, and stop() at its end.
     app.extensions["background"] = [last_use]
     app.after_request(count_use)
 
 
 def count_use(response: Response) -> Response:
-    """Count the request as one of its key."""
+    """Count the request as a use of its key."""
     if "key" in g:
         last_use = current_app.extensions["last_use"]
         last_use.uses.append(g.key.id)
@@ -50,19 +50,19 @@ def count_use(response: Response) -> Response:
 
 
 class LastUse:
-    """Stores the minute of each key's last use in a thread of its own, so that no request waits for it.
+    """Stores the minute of each key's last use in a thread, so that no request waits for it.
 
-    Each minute, the thread stores how often keys were used. Once an hour, it deletes what has expired.
+    Each minute, the thread stores how often keys were used. Once an hour, it deletes expired rows.
     """
 
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.noted: dict[str, int] = {}
-        # The ids of the keys of requests, and of those that got an error; they are counted when they are stored.
+        # The key ids of requests, and of requests that got an error, until the thread counts and stores them.
         self.uses, self.errors = deque[str](), deque[str]()
         self.is_stopped = threading.Event()
         self.next_cleaning = 0.0
-        # Each deletes some of what is too old, inside a writing transaction, and tells whether more is left.
+        # Functions that delete some old data, inside a writing transaction, and tell whether more is left.
         self.cleanings: list[Callable[[], bool]] = []
         self.writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
 
@@ -74,7 +74,7 @@ class LastUse:
             self.writer.submit(self.write, key_id, datetime.fromtimestamp(minute * 60, UTC))
 
     def write(self, key_id: str = "", minute: datetime = EPOCH) -> None:
-        """Store one key's last use, and the uses of all keys; if the database is locked or gone, only log it."""
+        """Store one key's last use, and the uses of all keys; if the database is locked or gone, only log that."""
         with self.app.app_context():
             try:
                 with write_transaction():
@@ -94,18 +94,18 @@ class LastUse:
                 log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
 
     def take_uses(self) -> list[dict[str, Any]]:
-        """Return how often each key was used since the last time, as rows for add_uses()."""
+        """Return how often each key was used since the last call, as rows for add_uses()."""
         uses, errors = (Counter(each.popleft() for _use in range(len(each))) for each in (self.uses, self.errors))
         hour = now().replace(minute=0, second=0)
         return [{"id": key, "hour": hour, "requests": uses[key], "errors": errors[key]} for key in uses]
 
     def start(self) -> None:
-        """Clean now and then about hourly, also without requests; store each minute how often keys were used."""
+        """Delete expired rows now and then hourly, also without requests; store uses each minute."""
         self.writer.submit(self.write)
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self) -> None:
-        """Give the writer its work, until stop()."""
+        """Have the writer store uses and delete expired rows when they are due, until stop()."""
         while not self.is_stopped.wait(COUNTING_SECONDS):
             if self.uses or time.monotonic() >= self.next_cleaning:
                 # RuntimeError: after stop().

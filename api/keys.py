@@ -35,7 +35,7 @@ def show_own_key() -> Response:
     Parameters()
     row = execute(key_query, id=g.key.id).fetchone()
     if row is None:
-        # Deleted a moment ago.
+        # The key was deleted after this request was authenticated.
         raise InvalidKey
     return JSONResponse(row[0])
 

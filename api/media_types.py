@@ -16,9 +16,9 @@ MAX_LENGTH = 1_000
 
 
 class MediaType(NamedTuple):
-    """A form of a list: its Content-Type, how a page's rows are written, and what is before, between and after pages.
+    """A format of lists: its Content-Type, a function that writes a page's rows, texts before, between and after pages.
 
-    The rows are JSON objects, which commas separate.
+    The function gets the rows as comma-separated JSON objects.
     """
 
     name: str
@@ -38,14 +38,14 @@ JSON = MediaType("json", "application/json", start="[", between=",", end="]")
 NDJSON = MediaType("ndjson", "application/x-ndjson", json_lines)
 CSV = MediaType("csv", "text/csv; charset=utf-8; header=present", csv_lines)
 LIST_TYPES = JSON, NDJSON, CSV
-# No cell of CSV has room for the row of a change.
+# A cell of CSV can't hold the row of a change.
 FEED_TYPES = JSON, NDJSON
 
 
 def requested_type(offered: tuple[MediaType, ...]) -> MediaType:
     """Return the media type that the request prefers, or respond 406.
 
-    Each but JSON has ETags of its own (RFC 9110 §8.8.3).
+    Each media type has other ETags (RFC 9110 §8.8.3).
     """
     found = preferred_type(request.environ.get("HTTP_ACCEPT", "")[:MAX_LENGTH], offered)
     if found is None:
@@ -57,8 +57,8 @@ def requested_type(offered: tuple[MediaType, ...]) -> MediaType:
 
 @lru_cache
 def preferred_type(header: str, offered: tuple[MediaType, ...]) -> MediaType | None:
-    """Return the media type that an Accept header prefers, the first of those that it likes as well, or None."""
-    # Without parameters, as in text/csv;charset=utf-8: each type is offered in one form.
+    """Return the media type that an Accept header prefers, the first of several with equal quality, or None."""
+    # Parameters, as in text/csv;charset=utf-8, are ignored: each type is offered in one form.
     accepted = [(name.partition(";")[0], quality) for name, quality in parse_accept_header(header, MIMEAccept)]
     names = {each.essence: each for each in offered}
     return names.get(MIMEAccept(accepted or [("*/*", 1)]).best_match(names, ""))

@@ -27,11 +27,10 @@ OTHER_NAMES = {
         "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
     ),
 }
-PLUS_HINT = " A + in a query string is a blank: send %2B for a plus sign."
-MAX_READINGS = 64
-# The key of the WSGI environment under which a room that calls a view passes the value of the body.
+PLUS_HINT = " A + in a query string means a space: send %2B for a plus sign."
+MAX_PLUS_VARIANTS = 64
+# The key of the WSGI environ for a parsed body, which a room passes when it calls a view.
 PARSED_BODY = "cardfile.body"
-SIGNS = {"+": ("+", "%2B")}
 
 
 class Parameters:
@@ -48,7 +47,7 @@ class Parameters:
             pairs = parse_query(self.query)
         except UnicodeError:
             raise InvalidQuery("The query string must be in UTF-8.") from None
-        # Programs that build the next page's request from its link and their own parameters repeat them.
+        # Programs that add their own parameters to the link of the next page repeat them.
         for name, value in dict.fromkeys(pairs):
             if name in self.values:
                 raise InvalidQuery(f"{name} must be given once, not as {self.values[name]!r} and {value!r}.")
@@ -59,17 +58,17 @@ class Parameters:
             else:
                 raise InvalidQuery(f"There is no parameter {name} here. {hint_for(name, (*known, *fields))}")
 
-    def readings(self, name: str) -> list[str]:
-        """Return a filter's values: each + is a blank, as HTML forms encode it, or a plus sign.
+    def plus_variants(self, name: str) -> list[str]:
+        """Return a filter's values with each + as a space, as HTML forms encode it, and as a plus sign.
 
-        Where these are too many, the first + of a value is a plus sign, or all are, or none is.
+        If these are more than MAX_PLUS_VARIANTS: with none, the first or all of a value's + as plus signs.
         """
         pairs = [p for p in self.query.split("&") if "+" in p and unquote_plus(p.partition("=")[0]) == name]
-        read = [query for pair in pairs for query in (pair.replace("=+", "=%2B"), pair.replace("+", "%2B"))]
-        if sum(2 ** pair.count("+") for pair in pairs) <= MAX_READINGS:
-            choices = [[SIGNS.get(part, (part,)) for part in re.split(r"(\+)", pair)] for pair in pairs]
-            read = ["".join(parts) for each in choices for parts in product(*each)]
-        found = [value for query in read for _name, value in parse_query(query)]
+        queries = [query for pair in pairs for query in (pair.replace("=+", "=%2B"), pair.replace("+", "%2B"))]
+        if sum(2 ** pair.count("+") for pair in pairs) <= MAX_PLUS_VARIANTS:
+            choices = [[("+", "%2B") if part == "+" else (part,) for part in re.split(r"(\+)", pair)] for pair in pairs]
+            queries = ["".join(parts) for each in choices for parts in product(*each)]
+        found = [value for query in queries for _name, value in parse_query(query)]
         return list(dict.fromkeys([*self.filters[name], *found]))
 
     def number(self, name: str, smallest: int, largest: int, default: int) -> int:

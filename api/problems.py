@@ -36,12 +36,12 @@ DETAILS = {
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full, or a quota is used up.",
 }
-LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
-TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again, or {LESS}"
+ASK_FOR_LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
+TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again, or {ASK_FOR_LESS}"
 
 
 class Conflict(Exception):
-    """The request conflicts with stored rows, which the message names; `errors` has those of several, as pointers."""
+    """The request conflicts with stored rows, which the message names; `errors` has a message for each of several."""
 
     def __init__(self, message: str, errors: Mapping[Any, Any] | None = None) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Conflict(Exception):
 
 
 class InvalidQuery(Exception):
-    """The query string isn't valid; the message says what is."""
+    """The query string isn't valid; the message says what to send instead."""
 
 
 def problem_json(status: int, detail: str, request_id: str, errors: list[dict[str, str]] | None = None) -> str:
@@ -78,7 +78,7 @@ def problem(
 
 
 def init_problems(app: Flask) -> None:
-    """Turn every exception into a response, here and nowhere else."""
+    """Turn every exception into a response."""
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(Unauthenticated, unauthenticated)
     app.register_error_handler(InvalidQuery, lambda error: problem(400, str(error)))
@@ -94,7 +94,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(WriteLockTimeout, unavailable)
     app.register_error_handler(TooManyLongReads, lambda _error: try_later(TOO_MANY_LONG_READS, 5))
     app.register_error_handler(
-        ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {LESS}")
+        ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {ASK_FOR_LESS}")
     )
     app.register_error_handler(TooManyRequests, lambda error: try_later(str(error), error.seconds, 429))
     app.register_error_handler(LostFile, unusable_database)
@@ -116,7 +116,7 @@ def http_error(error: HTTPException) -> Response:
 
 
 def path_hint() -> str:
-    """Return sentences, after a blank, about the paths of the API for one that it doesn't have."""
+    """Return a hint, with a space before it, for a path that the API doesn't have."""
     start, _api, path = request.path.partition(f"{API}/")
     if start or not path:
         return ""
@@ -171,7 +171,7 @@ def unavailable(error: Exception) -> Response:
 
 
 def unusable_database(fault: object) -> Response:
-    """Return 503 for a fault of the database that the operator must mend; it is in the log already."""
+    """Return 503 for a fault of the database that the operator must fix; it is in the log already."""
     return try_later(str(fault), 10)
 
 

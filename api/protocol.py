@@ -1,4 +1,4 @@
-"""What every request and response has: an id, a valid Host, and headers of their own."""
+"""What all requests and responses share: the request id, the check of Host, and some headers."""
 
 import re
 import time
@@ -9,14 +9,14 @@ from werkzeug.routing import BaseConverter
 from auth import redact
 from formats.ids import new_id
 
-# Not "." or "..", which browsers take out of paths.
+# Not "." or "..", which browsers remove from paths.
 REQUEST_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?)(:[0-9]{1,5})?")
 PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 class Segment(BaseConverter):
-    """A segment of a path. No database can look up NUL, so that a path with it is 404."""
+    """A segment of a path. A path with NUL is 404, because databases don't take it in a value."""
 
     regex = "[^/\0]+"
     part_isolating = True
@@ -36,9 +36,9 @@ def init_protocol(app: Flask) -> None:
 
 
 def prepare_request() -> None:
-    """Give the request its id, the client's own if that is valid; refuse any but one valid Host (RFC 9112 §3.2).
+    """Set the request id, the client's if that is valid; respond 400 unless there is one valid Host (RFC 9112 §3.2).
 
-    Without Host, which HTTP/1.0 doesn't require, the request is for the server's own name and port.
+    HTTP/1.0 doesn't require Host: the default is the server's own name and port.
     """
     g.started = time.perf_counter()
     environ = request.environ

@@ -25,17 +25,17 @@ MAX_PAGE = 1_000
 MAX_SEARCH_LENGTH = 255
 MAX_WORDS = 10
 MAX_FILTER_VALUES = 2_000
-# By which those values are matched; SQLite binds at most 32,766 values (SQLITE_MAX_VARIABLE_NUMBER).
+# Of all values of a filter together; SQLite binds at most 32,766 values (SQLITE_MAX_VARIABLE_NUMBER).
 MAX_KEYS = 16_384
 OPERATORS = ("gte", "gt", "lte", "lt", "ne")
-# The operators that mean the same for a value that was rounded down: nothing is stored between the two.
+# The operators for a value that was rounded down in place of those before: no stored value is between the two.
 ROUNDED = {"lt": "lte", "gte": "gt"}
 INDEXED_SORTS = ("createdAt", "updatedAt", "id")
 COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)
 
 
 class Filter(NamedTuple):
-    """A filter on a field: its operator ("" for equality), how many values it has, whether null is one more."""
+    """A filter on a field: its operator ("" for equality), the number of its values, whether it also matches null."""
 
     name: str
     operator: str
@@ -59,11 +59,11 @@ class Query(NamedTuple):
     fields: tuple[str, ...]
     include: tuple[str, ...]
     filters: tuple[Filter, ...]
-    # The number of words of `q`, and of those, the last ones, that the search index finds.
+    # The number of words of `q`, and how many of them, the last ones, are searched by the index.
     words: int
     indexed_words: int
     sort: str
-    # 0 to return the numbers of all rows, by which they are then read.
+    # 0 to return the numbers of all rows first, and then read the rows by number.
     limit: int
     # Whether the rows are those of an earlier version.
     as_of: bool
@@ -112,7 +112,7 @@ class ListRequest:
             tuple(self.parse_filter(*each) for each in enumerate(self.parameters.filters.items())),
             *self.parse_search(),
             sort,
-            # Where the order has no index, each page would sort all rows again, or make all past ones.
+            # Without an index for the order, each page would sort all rows again; with asOf, build all past rows again.
             self.limit or (MAX_PAGE if sort in INDEXED_SORTS and not self.past else 0),
             bool(self.past),
         )
@@ -143,9 +143,9 @@ class ListRequest:
         if bracket:
             self.check_operator(name, operator, texts)
         elif "+" in self.parameters.query and format_of(column) in {TEXT, TAGS}:
-            readings = self.parameters.readings(name)
-            # So many values come from a program that escapes plus signs.
-            texts = readings if len(readings) <= MAX_FILTER_VALUES else texts
+            variants = self.parameters.plus_variants(name)
+            # A request with more values is from a program, which escapes plus signs.
+            texts = variants if len(variants) <= MAX_FILTER_VALUES else texts
         or_null = column.nullable and "null" in texts
         if or_null and operator not in {"", "ne"}:
             raise InvalidQuery(f"{name}[{operator}] can't be null: {name}=null and {name}[ne]=null can.")
@@ -154,13 +154,13 @@ class ListRequest:
             operator = ROUNDED[operator]
         if matching := column.info.get("matching"):
             parsed = [(key, True) for value, _is_exact in parsed for key in matching.keys(value)]
-        # No stored value equals one that is finer.
+        # A value that had to be rounded equals no stored one.
         values = [value for value, is_exact in parsed if is_exact or operator not in {"", "ne"}]
         if len(texts) > MAX_FILTER_VALUES or len(values) > MAX_KEYS:
             raise InvalidQuery(
                 f"{name} can have at most {MAX_FILTER_VALUES} values, not {len(texts)}: send several requests."
             )
-        # The last value is repeated up to a power of two, so that a few statements serve any number of values.
+        # Repeat the last value up to a power of two, so that few statements are compiled for any number of values.
         values += values[-1:] * ((1 << len(values[1:]).bit_length()) - len(values))
         self.bound |= {f"filter{number}_{index}": value for index, value in enumerate(values)}
         return Filter(name, operator, len(values), or_null)
@@ -175,11 +175,11 @@ class ListRequest:
             raise InvalidQuery(f"{name}[{operator}] must be given once, not as {texts[0]!r} and {texts[1]!r}.")
 
     def parse_search(self) -> tuple[int, int]:
-        """Bind the words of `q`; return their number, and how many of them the search index finds."""
+        """Bind the words of `q`; return their number, and how many of them are searched by the index."""
         if "q" not in self.parameters.values:
             return 0, 0
         text = self.parameters.values["q"]
-        # Each word once: rows are searched for every one of them.
+        # Each word once, because each costs a search.
         words = list({fold_text(word): word for word in text.split()}.values())
         if not words or len(text) > MAX_SEARCH_LENGTH or "\0" in text:
             raise InvalidQuery(f"q must be one or more words, {MAX_SEARCH_LENGTH} characters in all.")
@@ -207,13 +207,13 @@ class ListRequest:
         return text
 
     @property
-    def cursor_of(self) -> list[Any]:
-        """Return the beginning of this list's cursors, which tells them from those of others."""
+    def cursor_prefix(self) -> list[Any]:
+        """Return what this list's cursors begin with, and those of other lists don't."""
         return [self.query.resource, self.query.sort, *self.past.values()]
 
     def encode_cursor(self, keys: Mapping[str, Any]) -> str:
         """Return the cursor of the rows after the one with these sort keys."""
-        cursor = encode_json([*self.cursor_of, *keys.values()])
+        cursor = encode_json([*self.cursor_prefix, *keys.values()])
         return base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
 
     def seek(self, cursor: str) -> None:
@@ -224,8 +224,8 @@ class ListRequest:
             parts = parse_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (binascii.Error, ValueError, InvalidJSON):
             raise invalid from None
-        keys, length = self.query.sort_keys, len(self.cursor_of)
-        if not isinstance(parts, list) or parts[:length] != self.cursor_of or len(parts) != len(keys) + length:
+        keys, length = self.query.sort_keys, len(self.cursor_prefix)
+        if not isinstance(parts, list) or parts[:length] != self.cursor_prefix or len(parts) != len(keys) + length:
             raise invalid
         for number, (key, value) in enumerate(zip(keys, parts[length:], strict=True)):
             if value is None and not key.nullable:
@@ -237,7 +237,7 @@ class ListRequest:
         self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[length:]))
 
     def seek_numbers(self, numbers: str) -> str:
-        """Continue with the rows that have the first of these numbers, which commas separate; return the others."""
+        """Select the rows with the first MAX_PAGE of these comma-separated numbers; return the other numbers."""
         parts = numbers.split(",", MAX_PAGE)
         self.bound["numbers"] = ",".join(parts[:MAX_PAGE])
         self.query = self.query._replace(by_numbers=True)
@@ -245,7 +245,7 @@ class ListRequest:
 
 
 def parse_cursor_value(column: Any, value: Any) -> Any:
-    """Return a cursor's value; text has any length, because another program may have stored it past the rules."""
+    """Return a cursor's value; text can have any length, because another program may have stored a longer one."""
     form = format_of(column)
     return parse_text(value, max_length=2**31) if form is TEXT else form.parse(value)
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 
 class TooManyRequests(Exception):
-    """The client has used up its requests; the message says which, `seconds` for how long."""
+    """The client has used up its requests; `seconds` is the time until it may send more."""
 
     def __init__(self, what: str, seconds: int) -> None:
         super().__init__(f"Too many {what}: try again in {seconds} seconds.")
@@ -15,9 +15,9 @@ class TooManyRequests(Exception):
 
 
 class RateLimit:
-    """Counts requests by client; the window of a client begins with its first request, and again with the first after.
+    """Counts requests by client, in windows: each begins with the client's first request after the one before.
 
-    Time is that of the monotonic clock: whoever sets the system's clock locks nobody out.
+    Windows are measured by the monotonic clock, so that setting the system clock locks nobody out.
     """
 
     def __init__(self, quota: int, seconds: int) -> None:

@@ -29,7 +29,7 @@ from database.connection import (
 from formats.csv_text import csv_line
 
 LARGE_PAGE = 100
-# Characters that a long list sends at a time: of a page that its client does not read, memory holds no second copy.
+# A long list is sent in pieces of this many characters, so that memory holds no second copy of an unread page.
 PIECE_LENGTH = 256 * 1024
 VARY = {"Vary": "Accept"}
 
@@ -71,7 +71,7 @@ def list_rows(endpoint: Endpoint) -> Response:
 def with_header(listing: ListRequest) -> MediaType:
     """Return CSV that starts with the names of the list's fields. Raises InvalidQuery for embedded rows."""
     if listing.query.include:
-        raise InvalidQuery("include is for JSON and NDJSON: no cell of CSV has room for other rows.")
+        raise InvalidQuery("include is for JSON and NDJSON: a cell of CSV can't hold other rows.")
     fields = listing.query.fields
     return CSV._replace(start=csv_line(name for name in listing.endpoint.attributes if not fields or name in fields))
 
@@ -84,7 +84,7 @@ def page_response(page: Page, headers: dict[str, str], media_type: MediaType) ->
 
 def read_page(listing: ListRequest, run: Callable[..., Any] = execute_read) -> Page:
     """Return the page of the list's query, and set the version that it reflects."""
-    # Thousands of values take as long as a large page: the statement for them is compiled anew.
+    # Many values take as long as a large page, because a statement is compiled for them.
     is_large = max(listing.query.limit or MAX_PAGE, len(listing.bound)) > LARGE_PAGE
     with connections().large_read() if is_large else nullcontext():
         row = run(page_query, listing.query, listing.wants_count, **listing.bound).fetchone()
@@ -102,9 +102,9 @@ def first_page(listing: ListRequest) -> Page:
 
 
 def next_page(listing: ListRequest, cursor: str, run: Callable[..., Any] = execute) -> Page:
-    """Return the page of a whole list that begins at a cursor, or that has the first of the numbers in place of one.
+    """Return the next page of a whole list, at a cursor: of an order without an index, that is the numbers of its rows.
 
-    A list that has begun is not broken off: all pages together read each row once.
+    A list that has begun has no time limit: all pages together read each row once.
     """
     listing.wants_count = False
     if listing.query.limit:
@@ -122,7 +122,7 @@ def stream_pages(
     own = detach_connection()
     text = stream_with_context(all_pages(page, read_next, media_type, own))
     response = Response(text, 200, headers, content_type=media_type.content_type)
-    # Once, though a response may be closed again.
+    # An ExitStack, because a response may be closed twice.
     release = ExitStack()
     release.callback(release_detached, own)
     response.call_on_close(release.close)
@@ -130,7 +130,7 @@ def stream_pages(
 
 
 def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaType, own: Connection) -> Iterator[str]:
-    """Yield the whole list in pieces: its first page, then the pages that follow it, read by the connection."""
+    """Yield the whole list in pieces: its first page, then the other pages, which the connection reads."""
     g.connection = own
     try:
         yield media_type.start

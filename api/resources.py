@@ -14,7 +14,7 @@ from schemas import RESOURCES, ResourceSchema
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A resource as HTTP serves it: its path, its singular, what `include` embeds, what `matchOn` can match."""
+    """A resource in the API: its path, its singular, the values of `include` and of `matchOn`."""
 
     name: str
     singular: str

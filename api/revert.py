@@ -1,4 +1,4 @@
-"""Reverting: the rows that some changes touched become what they were before, as new changes."""
+"""Reverting: new changes give rows the values that they had before other changes."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ from formats.values import parse_text, parse_version
 from models import Change, Write
 from schemas import PublicSchema, Value, one_of
 
-# A request that reverts more would hold the write lock for seconds.
+# The most rows that a request reverts: more would hold the write lock for seconds.
 MAX_ROWS = 10_000
 
 
@@ -76,7 +76,7 @@ schema = RevertSchema()
 
 
 class Step(NamedTuple):
-    """What reverting does to a row: it becomes what the change `previous` left, or is deleted."""
+    """The revert of one row: to its data after the change `previous`, or its deletion if that is None."""
 
     resource: str
     id: str
@@ -118,13 +118,13 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
     delete_rows(steps, mode)
     log_write(version + 1)
     page, _version = read_changes(Selection(), NEWEST, after=version, since=version, until=NEWEST)
-    # That of all data.
+    # read_changes() has set the ETag of all data.
     g.etag = None
     return page.rows
 
 
 def restore_rows(steps: list[Step], mode: str | None) -> None:
-    """Make rows what they were, companies first. Raises Conflict for one whose company is gone."""
+    """Restore the rows that existed before, companies first. Raises Conflict for one whose company no longer exists."""
     for name in ENDPOINTS:
         restored = [step for step in steps if step.resource == name and step.previous]
         if "company_id" in ENDPOINTS[name].table.c and mode != "overwrite":
@@ -134,7 +134,7 @@ def restore_rows(steps: list[Step], mode: str | None) -> None:
 
 
 def delete_rows(steps: list[Step], mode: str | None) -> None:
-    """Delete the rows that didn't exist, companies last. Raises Conflict for one that others put rows into."""
+    """Delete the rows that didn't exist before, companies last. Raises Conflict for a company that still has rows."""
     for name in reversed(ENDPOINTS):
         deleted = [step for step in steps if step.resource == name and not step.previous]
         if name == "companies" and mode != "overwrite":
@@ -148,7 +148,7 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     """Return the filters of the changes to revert, and the values to bind: `since`, `until` and those of the filters.
 
     Raises ValidationError for a version in the future; responds 404 if the key or the request wrote nothing, and
-    410 if what was before is no longer kept.
+    410 if the rows from before are no longer kept.
     """
     version, oldest = execute(VERSIONS).fetchone()
     filters = tuple(name for name in WRITER_FILTERS if values[name] is not None)
@@ -188,7 +188,7 @@ def first_write(name: str) -> sa.Select[Any]:
 
 
 def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
-    """Return the query for the steps that revert the selected changes, where the rows are not as before already."""
+    """Return the query for the steps that revert the selected changes, without rows that are as before already."""
     net, other, newest = (
         net_changes(Selection(filters)).order_by(None).subquery("net").c,
         aliased(Change),
@@ -202,7 +202,7 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).subquery("row").c
     by_others = [writer_of(other, FILTERS[name]).is_distinct_from(bind(name)) for name in filters]
     conflict = sa.select(sa.func.min(other.seq)).where(is_same_row(other, row), other.seq > row.first, *by_others)
-    # What others changed afterwards may have been changed back.
+    # It is no conflict if others changed the row afterwards and then changed it back.
     conflict = conflict.where(sa.or_(other.seq < row.seq, row.current.is_distinct_from(row.data)))
     found = conflict.scalar_subquery() if filters else sa.null()
     steps = sa.select(row.resource, row.row_id, row.previous, found)
@@ -216,10 +216,9 @@ def lacks_company(step: Step) -> bool:
 
 def company_query(resource: str) -> sa.Select[Any]:
     """Return the query for the company that a change's row is in, if it doesn't exist."""
-    [company] = [value for value in stored_values(resource) if value.name == "company_id"]
-    companies = ENDPOINTS["companies"].table
-    exists = sa.exists().where(companies.c.id == company.element)
-    return sa.select(company).where(Change.seq == sa.bindparam("previous"), company.element.is_not(None), ~exists)
+    company, companies = stored_values(resource)["company_id"], ENDPOINTS["companies"].table
+    exists = sa.exists().where(companies.c.id == company)
+    return sa.select(company).where(Change.seq == sa.bindparam("previous"), company.is_not(None), ~exists)
 
 
 def member_query() -> sa.Select[Any]:
@@ -235,12 +234,12 @@ def member_query() -> sa.Select[Any]:
 
 
 def restore_statement(resource: str) -> sa.Insert:
-    """Return the statement that makes a row what a change left, but for the time of its last update.
+    """Return the statement that stores a row as it was after a change, with a new time of update.
 
-    It is in no company if that is gone.
+    Its company_id becomes null if that company no longer exists.
     """
     table, time = ENDPOINTS[resource].table, sa.bindparam("now", type_=Change.at.type)
-    values = {value.name: value_or_default(table.c[value.name], value.element) for value in stored_values(resource)}
+    values = {name: value_or_default(table.c[name], value) for name, value in stored_values(resource).items()}
     values["updated_at"] = later(time, values["created_at"])
     if "company_id" in values:
         companies = ENDPOINTS["companies"].table
@@ -249,7 +248,7 @@ def restore_statement(resource: str) -> sa.Insert:
     insert: Any = backend().insert(table).from_select(list(values), row)
     changed = {name: insert.excluded[name] for name in values if name != "id"}
     changed["updated_at"] = later(insert.excluded.updated_at, table.c.updated_at)
-    # A row that is so already keeps its time, and nothing is logged.
+    # A row that has these values already keeps its time, and is not logged.
     differs = sa.or_(
         *(insert.excluded[name].is_distinct_from(table.c[name]) for name in values if name != "updated_at")
     )
@@ -258,7 +257,7 @@ def restore_statement(resource: str) -> sa.Insert:
 
 
 def value_or_default(column: Any, value: Any) -> Any:
-    """Return a column's stored value; its default for a change from before the column was added, if it needs one."""
+    """Return a column's value in a change, or its default if the column is required and was added later."""
     needs_one = not column.nullable and column.default is not None and column.default.is_scalar
     return sa.func.coalesce(value, sa.literal(column.default.arg, column.type)) if needs_one else value
 

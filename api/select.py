@@ -41,7 +41,7 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     columns = [joined(page.c.o), sa.null()]
     if query.limit:
         keys = sa.select(json_object({key.name: json_value(key.column) for key in query.sort_keys}).label("o"))
-        edge = in_order(keys, query).limit(number(2)).offset(number(query.limit - 1))
+        edge = filter_and_sort(keys, query).limit(number(2)).offset(number(query.limit - 1))
         last = sa.select(joined(edge.subquery("edge").c.o)).correlate(None).scalar_subquery()
         columns[1] = sa.case((sa.func.count() == number(query.limit), last))
     if counted:
@@ -53,7 +53,7 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     if not query.as_of:
         return statement
     past = changed_rows(query.resource) if query.by_numbers else past_rows(query.resource)
-    # Otherwise PostgreSQL makes all columns of all rows, before it looks for those of the page.
+    # Otherwise PostgreSQL computes all columns of all rows first.
     table = past.cte(query.resource).prefix_with("NOT MATERIALIZED")
     includes = query.include if query.limit or query.by_numbers else ()
     return with_past_rows(statement, table, includes, rows.with_only_columns(query.endpoint.table.c.id))
@@ -69,17 +69,17 @@ def rows_query(query: Query) -> sa.Select[Any]:
         numbers = bound_numbers()
         return sa.select(own.label("o")).where(table.c.number == numbers.value).order_by(numbers.key)
     if query.limit:
-        return in_order(sa.select(own.label("o")), query).limit(number(query.limit)).offset(number(0))
-    return in_order(sa.select(table.c.number.label("o")), query)
+        return filter_and_sort(sa.select(own.label("o")), query).limit(number(query.limit)).offset(number(0))
+    return filter_and_sort(sa.select(table.c.number.label("o")), query)
 
 
-def in_order(statement: sa.Select[Any], query: Query) -> sa.Select[Any]:
-    """Return the statement with the list's conditions and order."""
+def filter_and_sort(statement: sa.Select[Any], query: Query) -> sa.Select[Any]:
+    """Return the statement with the conditions and the order of the list."""
     return statement.where(*conditions(query)).order_by(*(order_by(key) for key in query.sort_keys))
 
 
 def bound_numbers() -> Any:
-    """Return the numbers to bind, which commas separate, as the columns `value`, and `key`, their place."""
+    """Return the comma-separated numbers to bind as the columns `value` and `key`, which is their position."""
     numbers = sa.bindparam("numbers", type_=sa.String())
     if db.engine.dialect.name == "sqlite":
         return sa.func.json_each("[" + numbers + "]").table_valued("value", "key", name="numbers").c
@@ -145,7 +145,7 @@ def filter_conditions(query: Query) -> Iterator[Condition]:
         column = query.endpoint.columns[each.name]
         values: list[Any] = [bind(f"filter{index}_{place}", column) for place in range(each.values)]
         if not (values or each.or_null):
-            # The filter's value is finer than any that is stored.
+            # The filter's value had to be rounded: no stored value equals it.
             yield sa.true() if each.operator else sa.false()
         elif each.operator:
             yield getattr(column, COMPARISONS[each.operator])(*(values or [None]))

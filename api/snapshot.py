@@ -43,7 +43,7 @@ def get_snapshot() -> Response:
 
 
 def write_file() -> BinaryIO:
-    """Return the open file. It has no name any more: the system removes it when it is closed."""
+    """Return the open file, whose folder is deleted already: the system frees it when it is closed."""
     with TemporaryDirectory(prefix="cardfile-snapshot-") as folder:
         path = Path(folder) / "snapshot.sqlite"
         with closing(driver.connect(path, isolation_level=None)) as database:
@@ -58,7 +58,7 @@ def write_file() -> BinaryIO:
 
 def statements() -> Iterator[tuple[str, ...]]:
     """Yield the SQL that writes the file, each with the values to bind."""
-    # A file that isn't completed is not kept.
+    # No journal is needed: an incomplete file is discarded.
     yield from [("PRAGMA journal_mode = OFF",), ("PRAGMA synchronous = OFF",)]
     for endpoint in ENDPOINTS.values():
         types = {name: TYPES.get(format_of(column), "TEXT") for name, column in endpoint.columns.items()}
@@ -67,7 +67,7 @@ def statements() -> Iterator[tuple[str, ...]]:
         columns = ", ".join(f'"{name}" {type_}' for name, type_ in types.items())
         yield (f"CREATE TABLE {endpoint.name} ({columns})",)
         values = ", ".join(f"json_extract(value, '$.{name}')" for name in types)
-        # Materialized, because json_each() writes an object anew each time that its value is read.
+        # Materialized, because json_each() writes an object as text again each time that its value is read.
         rows = f"WITH rows AS MATERIALIZED (SELECT value FROM json_each(?)) SELECT {values} FROM rows"  # noqa: S608
         for page in list_pages(endpoint):
             yield f"INSERT INTO {endpoint.name} {rows}", f"[{page}]"

@@ -87,7 +87,7 @@ def collect_errors(records: list[Any], store: Callable[[Any], Any]) -> Iterator[
             errors[index] = error.messages
         except Conflict as error:
             conflicts[index] = [str(error)]
-        # No more are listed, and other writers wait.
+        # A response lists no more, and other writers are waiting.
         if sum(map(len, errors.values())) >= MAX_ERRORS:
             break
     if errors:
@@ -101,7 +101,7 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
 
     Raises Conflict when it matches two rows.
     """
-    own = {}
+    read_only = {}
     if match_on:
         values = load_values(endpoint, record, partial=True)
         value = values.get(match_on)
@@ -116,9 +116,9 @@ def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, b
                 raise ValidationError(errors)
             update_row(endpoint, stored, values)
             return found[0], False
-        # The client chooses the id of a new row, too, if rows are matched by it.
-        own = {match_on: value} if match_on == "id" else {}
-    values = load_values(endpoint, record, own)
+        # With matchOn=id, a new row has the id that the client sent.
+        read_only = {match_on: value} if match_on == "id" else {}
+    values = load_values(endpoint, record, read_only)
     execute(insert_statement, endpoint.model, **values)
     return values["id"], True
 
@@ -235,11 +235,11 @@ def read_only_errors(endpoint: Endpoint, record: Any, values: Row, stored: JSONR
 
 def update_row(endpoint: Endpoint, stored: JSONRow, values: Row) -> None:
     """Update a stored row. If nothing changes, it keeps its updatedAt and ETag, and nothing is logged."""
-    # Only the fields that are sent are written: another program may have stored something unreadable in the others.
+    # Only the fields that are sent are written: another program may have stored invalid values in the others.
     changed = {name: value for name, value in values.items() if name not in READ_ONLY}
     sent = endpoint.schema.dump(changed)
     if any(stored[name] != value for name, value in sent.items()):
-        # A row's times may be ahead: of an import, or by a clock that was wrong.
+        # The row's times may be in the future: imported, or set by a wrong clock.
         changed["updated_at"] = max(now(), *map(datetime.fromisoformat, (stored["createdAt"], stored["updatedAt"])))
         execute(update_statement, endpoint.name, tuple(changed), **changed, row_id=stored["id"])
 

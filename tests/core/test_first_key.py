@@ -94,7 +94,7 @@ def test_the_log_of_a_start_says_how_to_create_the_first_key(
     assert start_app() == ""
 
 
-def test_the_log_of_a_start_says_what_to_do_about_an_unsound_sqlite(
+def test_the_log_of_a_start_says_what_to_do_about_the_wal_reset_bug(
     start_app: Callable[..., str], new_key_with_scope: NewKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_key_with_scope("read")

@@ -182,7 +182,7 @@ def test_csv_has_no_room_for_embedded_rows(reader: FlaskClient, create_row: Crea
 
     refused = reader.get(url, **accept("text/csv"))
     assert (refused.status_code, refused.content_type) == (400, "application/problem+json")
-    assert refused.json["detail"] == "include is for JSON and NDJSON: no cell of CSV has room for other rows."
+    assert refused.json["detail"] == "include is for JSON and NDJSON: a cell of CSV can't hold other rows."
     [row] = map(json.loads, reader.get(url, **accept(NDJSON)).text.splitlines())
     assert [row] == reader.get(url).json and len(row["contacts"]) == 1
 

@@ -161,7 +161,7 @@ def test_2000_values_with_blanks_are_accepted(reader: FlaskClient, create_row: C
     assert [row["name"] for row in reader.get(f"/api/v1/contacts?{filters}").json] == ["number 7"]
 
 
-def test_a_plus_has_the_same_readings_on_every_page(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_a_plus_has_the_same_meanings_on_every_page(reader: FlaskClient, create_row: CreateRow) -> None:
     for name in "a b", "a+b", "a b", "a+b":
         create_row("contacts", name=name)
 

@@ -448,7 +448,7 @@ def test_what_was_before_the_oldest_version_is_410(two_rows: None, writer: Flask
     for body in {"to": 2}, {"requestId": "batch"}, {"keyId": key_id(writer), "since": 0}:
         response = revert(writer, **body)
         assert (response.status_code, response.json["detail"]) == (
-            410, "Change 3 is too old: what was before changes up to 3 is no longer kept.",
+            410, "Change 3 is too old: the rows before changes up to 3 are no longer kept.",
         )  # fmt: skip
     assert revert(writer, requestId="deletion").status_code == 200
 
