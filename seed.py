@@ -32,8 +32,8 @@ from schemas import RESOURCES
 TWO_YEARS = timedelta(days=730)
 ROWS_A_STEP = 2_000
 
-# The vocabulary of the demo: industries with endings of names, stages with [share of companies, range of deals in
-# thousands], posts with roles, topics with tags. Addresses are from RFC 5737 and RFC 3849: nobody has them.
+# The vocabulary of demo data: industries with endings of names, stages with [share of companies, range of deals in
+# thousands], job titles with roles, topics with tags. IP addresses are from RFC 5737 and RFC 3849: nobody has them.
 WORDS: dict[str, Any] = json.loads((Path(__file__).parent / "seed.json").read_text(encoding="utf-8"))
 STAGES = WORDS["stages"]
 NOT_LETTERS = re.compile("[^A-Za-z]")
@@ -47,7 +47,7 @@ class InvalidData(Exception):
 
 
 class Demo:
-    """A generator of demo data: the same number and day give the same rows on any machine, another day other times."""
+    """A generator of demo data: the same number and day give the same rows on any machine; another day, other times."""
 
     def __init__(self, number: int, until: str | None) -> None:
         # Imported here because only demo data needs it.
@@ -66,7 +66,7 @@ class Demo:
             [draw() for _number in range(1_000)] for draw in (person.first_name, person.last_name)
         )
         self.names: set[str] = set()
-        self.places: Counter[str] = Counter()
+        self.positions: Counter[str] = Counter()
 
     def rows(self, companies: int) -> Iterator[tuple[str, Row]]:
         """Yield (resource, row) for that many companies by creation; one is the documentation's example."""
@@ -79,12 +79,12 @@ class Demo:
         """Yield, for each random company in order of creation, its row and those of its contacts and conversations."""
         for created in sorted(self.office_hour(self.until - TWO_YEARS, self.until) for _number in range(companies)):
             company = self.company(created)
-            contacts = [self.contact(company, place) for place in range(self.random.choice((3, 4, 5, 5, 6, 7)))]
-            talks = [self.conversation(company, contacts) for _talk in range(self.random.choice((0, 1, 2, 2, 3, 4)))]
-            for talk in talks:
-                company["updated_at"] = max(company["updated_at"], talk["last_message_at"])
+            contacts = [self.contact(company, index) for index in range(self.random.choice((3, 4, 5, 5, 6, 7)))]
+            chats = [self.conversation(company, contacts) for _chat in range(self.random.choice((0, 1, 2, 2, 3, 4)))]
+            for chat in chats:
+                company["updated_at"] = max(company["updated_at"], chat["last_message_at"])
                 company["last_contact"] = company["updated_at"]
-            rows = {"companies": [company], "contacts": contacts, "conversations": talks}
+            rows = {"companies": [company], "contacts": contacts, "conversations": chats}
             yield [(name, row) for name in rows for row in rows[name]]
 
     def company(self, created: datetime) -> Row:
@@ -93,7 +93,7 @@ class Demo:
         [stage] = self.random.choices(list(STAGES), [share for share, _low, _high in STAGES.values()])
         _share, low, high = STAGES[stage]
         contacted = None if stage == "lead" and self.random.random() < 0.4 else self.office_hour(created, self.until)
-        self.places[stage] += 1
+        self.positions[stage] += 1
         return {
             "id": self.row_id(created),
             "name": name,
@@ -101,7 +101,7 @@ class Demo:
             "industry": industry,
             "deal_value": None if self.random.random() < 0.1 else self.random.randrange(low * 20, high * 20) * 50,
             "stage_id": f"stage-{stage}",
-            "position": self.places[stage] - 1,
+            "position": self.positions[stage] - 1,
             "logo_url": None,
             "notes": self.sometimes(WORDS["company_notes"]),
             "last_contact": contacted,
@@ -122,12 +122,12 @@ class Demo:
         self.names.add(name)
         return industry, name
 
-    def contact(self, company: Row, place: int) -> Row:
+    def contact(self, company: Row, index: int) -> Row:
         """Return a person whose address is at the company's domain; the first one is the primary contact."""
         first, last = self.random.choice(self.first_names), self.random.choice(self.last_names)
-        title, role = self.random.choice(WORDS["posts"][1:]) if place else WORDS["posts"][0]
+        title, role = self.random.choice(WORDS["posts"][1:]) if index else WORDS["posts"][0]
         later = self.office_hour(company["created_at"], self.until)
-        created = later if place else company["created_at"]
+        created = later if index else company["created_at"]
         mailbox = f"{NOT_LETTERS.sub('', first)}.{NOT_LETTERS.sub('', last)}".lower()
         return {
             "id": self.row_id(created),
@@ -138,16 +138,16 @@ class Demo:
             "title": title,
             "role": role,
             "notes": self.sometimes(WORDS["contact_notes"]),
-            "is_primary": place == 0,
+            "is_primary": index == 0,
             "user_id": company["created_by"],
             "created_at": created,
             "updated_at": self.office_hour(created, self.until),
         }
 
     def conversation(self, company: Row, contacts: Sequence[Row]) -> Row:
-        """Return a chat of a contact or of a passer-by, closed or resolved when it is old."""
-        passer_by = {"name": None, "email": None, "created_at": company["created_at"]}
-        visitor = self.random.choice(contacts) if self.random.random() < 0.7 else passer_by
+        """Return a chat of a contact or of an anonymous visitor, closed or resolved when it is old."""
+        anonymous = {"name": None, "email": None, "created_at": company["created_at"]}
+        visitor = self.random.choice(contacts) if self.random.random() < 0.7 else anonymous
         created = self.office_hour(visitor["created_at"], self.until)
         last = self.office_hour(created, min(created + timedelta(days=3), self.until))
         days = (self.until - last).days
@@ -175,7 +175,7 @@ class Demo:
         }
 
     def office_hour(self, since: datetime, until: datetime) -> datetime:
-        """Return a time between the two, mostly on a working day between 8 and 18 o'clock, by five draws on any day."""
+        """Return a random time between the two: the first of five draws in working hours, or else the last draw."""
         seconds = (until - since).total_seconds()
         for share in [self.random.random() for _attempt in range(5)]:
             time = since + timedelta(seconds=int(share * seconds))
@@ -240,8 +240,8 @@ def load_demo(
             for schema in RESOURCES.values():
                 stack.enter_context(backend().bulk_indexing(connection().execute, schema.model.__table__))
             steps, sizes = [], Random(number)  # noqa: S311
-            most = min(ROWS_A_STEP, 16 * companies // DAYS + 1)
-            while step := list(islice(rows, sizes.randint(1, most))):
+            max_size = min(ROWS_A_STEP, 16 * companies // DAYS + 1)
+            while step := list(islice(rows, sizes.randint(1, max_size))):
                 for name in RESOURCES:
                     loaded[name] += insert_rows(name, [row for resource, row in step if resource == name])
                 bar.update(loaded["companies"] - bar.pos)

@@ -1,4 +1,4 @@
-"""Reading the OpenAPI document: its operations, its references, and the type of a schema in words."""
+"""Access to the OpenAPI document: its operations, its references, and the type of a schema in words."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -33,7 +33,7 @@ class Description:
                 yield path, method.upper(), operation | {"parameters": parameters, "responses": responses}
 
     def resolve(self, part: JSONSchema) -> JSONSchema:
-        """Return the part of the document that a reference points to, or the part itself if it is no reference."""
+        """Return the part of the document that a reference points to; any other part as it is."""
         target: Any = self.document if "$ref" in part else part
         for step in part.get("$ref", "").split("/")[1:]:
             target = target[step]

@@ -23,7 +23,7 @@ TEXT: JSONSchema = {"type": "string"}
 NULL: JSONSchema = {"type": "null"}
 TIME: JSONSchema = {"type": "string", "format": "date-time"}
 TAG = TEXT | {"maxLength": values.MAX_TAG_LENGTH, "pattern": re.sub(ABOVE_FFFF, "", VISIBLE.pattern)}
-# The values that each function parses; text is parsed up to its own length.
+# The schema of the values that each function parses; the schema of text follows from its length.
 PARSED: dict[Any, JSONSchema] = {
     values.TIME.parse: TIME,
     values.BOOLEAN.parse: {"type": "boolean"},
@@ -101,7 +101,7 @@ def rule_schema(rule: Any) -> JSONSchema:
             return {"pattern": pattern_of(rule)}
         case schemas.is_ip_address:
             return {"anyOf": [TEXT | {"format": "ipv4"}, TEXT | {"format": "ipv6"}]}
-    # Rules of rooms say it themselves. JSON Schema counts characters, not bytes.
+    # Rules of rooms have the attribute json_schema. A limit of bytes has no schema: JSON Schema counts characters.
     return dict(getattr(rule, "json_schema", {}))
 
 

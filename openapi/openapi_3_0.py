@@ -24,7 +24,7 @@ def convert(part: Any) -> Any:
 
 
 def merge(alternatives: list[JSONSchema]) -> JSONSchema:
-    """Return a schema for the values of all alternatives: what they share, the last of two, or any object."""
+    """Return one schema for all alternatives: what they have in common, or else the last of two, or any object."""
     values = [each for each in alternatives if each not in (NULL, {"enum": ["null"]})]
     merged = {name: value for name, value in values[-1].items() if values[0].get(name) == value}
     merged = merged or (values[-1] if len(values) == 2 else {"type": "object", "additionalProperties": True})

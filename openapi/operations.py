@@ -68,7 +68,7 @@ class Operation(NamedTuple):
 
     @property
     def media_types(self) -> tuple[MediaType, ...]:
-        """Return those that `Accept` chooses from; none where each response is JSON."""
+        """Return the media types that `Accept` chooses from; none if each response is JSON."""
         if self.verb == "list" and self.endpoint:
             return LIST_TYPES
         return FEED_TYPES if self.name == "list_changes" else ()
@@ -115,7 +115,7 @@ def operations_of(app: Flask) -> Iterator[Operation]:
 
 
 def description_of(view: Callable[..., Any], endpoint: Endpoint | None) -> str:
-    """Return the docstring of a view, with the name of the resource for `row`."""
+    """Return the docstring of a view, with the name of the resource in place of `row`."""
     text = cleandoc(str(getattr(view, "func", view).__doc__)).partition("\n\nRaises")[0]
     if endpoint:
         text = re.sub(r"\brow\b", endpoint.singular, re.sub(r"\brows\b", endpoint.name, text))

@@ -32,7 +32,7 @@ def parameter(name: str, schema: JSONSchema, example: Any, description: str) -> 
 
 
 REPEAT = f" Repeat it to match any of up to {MAX_FILTER_VALUES:,} values."
-# The parameters that are the same in several operations; what follows a dot tells two of one name apart.
+# The parameters that several operations share; a suffix after a dot distinguishes two with the same name.
 SHARED: dict[str, JSONSchema] = {
     name: parameter(name.partition(".")[0], schema, example, description)
     for name, schema, example, description in (
@@ -65,7 +65,7 @@ SHARED: dict[str, JSONSchema] = {
             {"type": "boolean"},
             True,
             "Return one entry for each row, with its last change and the row `before` and after all these changes. "
-            "Rows that ended as they began are left out.",
+            "Rows that are the same before and after are left out.",
         ),
         ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
         (
@@ -135,7 +135,7 @@ def filters(endpoint: Endpoint, name: str) -> Iterator[JSONSchema]:
     example = endpoint.schema.example()[name]
     examples = example if isinstance(example, list) else [example]
     null = " `null` stands for no value." if column.nullable else ""
-    # Text without a format includes the word null already.
+    # Text without a format already allows the word null.
     is_text = value.keys() <= {"type", "minLength", "maxLength"}
     nullable = {"anyOf": [value, {"enum": ["null"]}]} if column.nullable and not is_text else value
     text = f"Rows where `{name}` {comparison} this value.{null}{REPEAT}"

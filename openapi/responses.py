@@ -22,7 +22,11 @@ HEADERS: dict[str, JSONSchema] = {
     name: {"description": text, "schema": schema, "required": name == "X-Request-Id"}
     for name, schema, text in (
         ("X-Request-Id", TEXT, "The id of the request in the log."),
-        ("Dataset-Id", TEXT, "The history that versions and ETags belong to: a restored copy has another one."),
+        (
+            "Dataset-Id",
+            TEXT,
+            "The id of the history that versions and ETags belong to: a restored copy has another id.",
+        ),
         ("Dataset-Version", NUMBER, "The number of the last change that the response reflects."),
         ("ETag", TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
         ("Link", TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),

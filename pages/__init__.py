@@ -13,7 +13,7 @@ from pages import activity, data, developer, docs, overview, sign_in
 from pages.highlight import highlight
 from pages.sessions import HOME, PATHS, add_token, require_session
 
-# The units of ages, from how many on they are used, and their lengths in seconds.
+# The units of ages, each with the smallest count that is shown in it, and its length in seconds.
 UNITS = {"year": (2, 31_536_000), "month": (4, 2_592_000), "day": (1, 86_400), "hour": (1, 3_600), "minute": (1, 60)}
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -23,7 +23,7 @@ POLICY = (
 
 
 def init_pages(app: Flask) -> None:
-    """Register the pages and their static files, and give `serve` the sign-in link as an extension."""
+    """Register the pages and their static files; the extension "sign_in_link" creates a link for `serve`."""
     pages = Blueprint("pages", __name__, template_folder="templates")
     pages.register_blueprint(docs.blueprint)
     pages.register_blueprint(docs.quickstart, url_prefix=HOME)
@@ -42,7 +42,7 @@ def init_pages(app: Flask) -> None:
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
     app.extensions["sign_in_link"] = create_link
-    # Other rooms add settings pages: each checks the session, and the layout links to them.
+    # Other rooms use these to add settings pages, which check the session, and to which the layout links.
     app.extensions["require_session"] = require_session
     app.extensions["settings_pages"] = {
         "data": ("Data", "pages.data.show_data"),
@@ -71,7 +71,7 @@ def format_time(time: str) -> str:
 
 
 def format_age(time: str) -> str:
-    """Return how far a time of the API is from now, in words: `2 hours ago`, `in 30 days`."""
+    """Return a time of the API relative to now, in words: `2 hours ago`, `in 30 days`."""
     seconds = round((datetime.fromisoformat(time) - now()).total_seconds())
     for unit, (least, length) in UNITS.items():
         if abs(seconds) >= least * length:
@@ -87,7 +87,7 @@ def finish_page(response: Response) -> Response:
         # The API returns no pages.
         return response
     is_setting = f"{request.path}/".startswith(tuple(f"{path}/" for path in PATHS))
-    # 400 before sign-in: the host or prefix is not valid, with which url_for() would fail or link to other sites.
+    # A 400 before sign-in is for an invalid host or prefix, with which url_for() would fail or link to other sites.
     if response.mimetype == PROBLEM_TYPE and (response.status_code != 400 or "signed_in" in g):
         response.vary.add("Accept")
         if is_setting or request.accept_mimetypes.best_match((PROBLEM_TYPE, "text/html")) == "text/html":

@@ -1,4 +1,4 @@
-"""Settings → Activity: the last requests that wrote, what each changed, field by field, and taking it back."""
+"""Settings → Activity: the last requests that wrote, what each changed, field by field, and its revert."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from models import ApiKey, Change, Write
 from pages.sessions import require_session
 
 MAX_WRITES = 20
-# The changes of a transaction that are counted by resource and action.
+# The first changes of a transaction are counted by resource and action, up to this number.
 MAX_COUNTED = 1_000
 MAX_ENTRIES = 100
 MAX_TEXT = 200

@@ -1,4 +1,4 @@
-"""/data: companies, contacts and conversations as tables, and each row with what belongs to it, to read only.
+"""/data: companies, contacts and conversations as read-only tables, and each row with its related rows and history.
 
 The pages take the parameters of the API's lists, and read rows by its own queries.
 """
@@ -29,10 +29,10 @@ from pages.activity import changed_fields
 from pages.sessions import require_session
 
 MAX_ROWS = 25
-# Of each resource that belongs to a row.
+# Rows of each related resource on the page of a row.
 MAX_RELATED = 10
 MAX_HISTORY = 100
-# What a file of all rows has no use for.
+# Parameters that the CSV file of all rows doesn't use.
 PAGE_PARAMETERS = {"limit", "cursor", "include"}
 
 blueprint = Blueprint("data", __name__)
@@ -49,7 +49,7 @@ def show_data() -> Response:
 @blueprint.get("/<resource>")
 @public
 def show_list(resource: str) -> Any:
-    """Show a page of a list, by the API's parameters; those without a value, which forms send, are left out."""
+    """Show a page of a list, by the API's parameters; redirect to remove those without a value, which forms send."""
     endpoint, sent = find_endpoint(resource), request.args.to_dict(flat=False)
     args = {name: [text for text in texts if text] for name, texts in sent.items()}
     if args != sent:
@@ -73,7 +73,7 @@ def send_csv(resource: str) -> Response:
 @blueprint.get("/<resource>/<row_id>")
 @public
 def show_row(resource: str, row_id: str) -> str:
-    """Show a row, the rows that belong to it, and its history; with `asOf`, as of that version."""
+    """Show a row, its related rows and its history; with `asOf`, as of that version."""
     endpoint, parameters = find_endpoint(resource), Parameters("asOf")
     begin_snapshot()
     past, query = requested_version(parameters), urlencode(parameters.values)
@@ -100,7 +100,7 @@ def api_url(path: str, query: Mapping[str, str | list[str]]) -> str:
 
 
 def read_table(endpoint: Endpoint, query: str, limit: int = MAX_ROWS, without: str = "") -> dict[str, Any]:
-    """Return what a table shows of the API's list for a query string: one page, and the number of all rows."""
+    """Return the table for a query string of the API's list: one page, and the number of all rows."""
     named = {part.partition("=")[0] for part in query.split("&")}
     defaults = {"limit": limit} | ({"include": "company"} if "company" in endpoint.includes else {})
     added = [f"{name}={value}" for name, value in defaults.items() if name not in named]
@@ -116,7 +116,7 @@ def read_table(endpoint: Endpoint, query: str, limit: int = MAX_ROWS, without: s
 
 
 def is_column(endpoint: Endpoint, name: str) -> bool:
-    """Tell whether tables show a field: short text that is searched or indexed, and values of other kinds."""
+    """Tell whether tables show a field: text if it is short, and searchable or indexed; most values of other kinds."""
     column, field = endpoint.columns[name], endpoint.field(name)
     if field.format is not TEXT:
         return field.format is not INTEGER and name not in {"createdAt", "updatedAt"}
@@ -125,7 +125,7 @@ def is_column(endpoint: Endpoint, name: str) -> bool:
 
 
 def title_of(endpoint: Endpoint) -> str:
-    """Return the field by which people know a row: the first that is searched."""
+    """Return the field that names a row for people: the first searchable one."""
     return next((name for name, column in endpoint.columns.items() if column.info.get("searchable")), "id")
 
 
@@ -135,7 +135,7 @@ def times_of(endpoint: Endpoint) -> set[str]:
 
 
 def choices_of(endpoint: Endpoint) -> dict[str, tuple[str, ...]]:
-    """Return the values of each field that has few."""
+    """Return the values of each field that has a few fixed ones."""
     fields = {name: endpoint.field(name) for name in endpoint.attributes}
     found = {name: ("true", "false") for name, field in fields.items() if field.format is BOOLEAN}
     rules = [(name, rule) for name, field in fields.items() for rule in field.validators]
@@ -145,7 +145,7 @@ def choices_of(endpoint: Endpoint) -> dict[str, tuple[str, ...]]:
 def read_history(resource: str, row_id: str, until: int) -> list[dict[str, Any]]:
     """Return the last changes of a row up to a version, newest first, each with the fields that it changed.
 
-    There may be one more than MAX_HISTORY, without them.
+    If there are more than MAX_HISTORY, it returns one more, without its fields.
     """
     row: dict[str, Any] = {"resource": resource, "id": row_id, "until": until}
     start = execute(earlier_change, MAX_HISTORY, **row).fetchone()
@@ -154,7 +154,7 @@ def read_history(resource: str, row_id: str, until: int) -> list[dict[str, Any]]
     before: Any = None
     history = []
     for entry in json.loads(f"[{page.rows}]"):
-        # Neither a new row nor one whose data is no longer kept differs from one before.
+        # A new row, or one whose earlier data is no longer kept, is compared with nothing.
         is_known = before and entry["data"]
         history.append({**entry, "fields": [*changed_fields(before, entry["data"])] if is_known else []})
         before = entry["data"]
@@ -162,7 +162,7 @@ def read_history(resource: str, row_id: str, until: int) -> list[dict[str, Any]]
 
 
 def earlier_change(later: int) -> sa.Select[Any]:
-    """Return the query for the number of the change of a row that has so many later ones."""
+    """Return the query for the number of the change of a row that is followed by `later` others."""
     is_of_row = Change.resource == bind("resource"), Change.row_id == bind("id")
     changes = sa.select(Change.seq).where(*is_of_row, Change.seq <= bind("until"))
     return changes.order_by(Change.seq.desc()).limit(number(1)).offset(number(later))

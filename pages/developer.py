@@ -37,14 +37,14 @@ schema = KeySchema()
 
 @public
 def redirect_to_keys() -> Response:
-    """Redirect the other addresses of the settings to the keys."""
+    """Redirect to the keys."""
     return redirect(url_for("pages.developer.show_keys"), 303)  # type: ignore[return-value]
 
 
 @blueprint.get("")
 @public
 def show_keys() -> str:
-    """Show the keys, newest first; with `q` and `scope`, those whose names have the text, and that have the scope."""
+    """Show the keys, newest first; with `q` or `scope`, those with this text in the name, or with this scope."""
     keys, q, scope = with_uses(all_records())[::-1], request.args.get("q", ""), request.args.get("scope", "")
     found = [key for key in keys if q.casefold() in key["name"].casefold() and scope in {"", key["scope"]}]
     shown = {"keys": found, "count": len(keys), "q": q, "scope": scope, "now": format_time(now())}
@@ -52,7 +52,7 @@ def show_keys() -> str:
 
 
 def with_uses(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of keys with the `requests` and `errors` of the last 24 hours, as far as they are stored."""
+    """Add to the records of keys the `requests` and `errors` of the last 24 hours that are stored."""
     uses = {key_id: counts for key_id, *counts in execute(COUNT_USES, since=now() - timedelta(hours=24))}
     for record in records:
         record["requests"], record["errors"] = uses.get(record["id"], (0, 0))

@@ -27,7 +27,7 @@ HTML = "text/html; charset=utf-8"
 
 blueprint = Blueprint("docs", __name__)
 quickstart = Blueprint("quickstart", __name__)
-# The form is on a page that is the same for everybody, without the token of a session.
+# The form has no token of a session, because its page is the same for everybody.
 quickstart.before_request(refuse_other_sites)
 
 
@@ -83,7 +83,7 @@ def show_resource(tag: str) -> Response:
 @blueprint.get("/docs/search.json")
 @public
 def show_search_index() -> Response:
-    """Return the entries that the search of the pages looks through: an address, titles and words of each section."""
+    """Return the index for the search of the documentation: the URL, titles and text of each section."""
     entries: list[tuple[str, str, str, str]] = []
     for name, guide in read_guides().items():
         for section in guide.sections:
@@ -103,7 +103,7 @@ def show_search_index() -> Response:
 @quickstart.post("/quickstart")
 @public
 def create_quickstart_key() -> Any:
-    """Show the quickstart with a new key to who is signed in; everybody else signs in first."""
+    """Create a key and show the quickstart with it; without a session, redirect to the sign-in page."""
     token = request.cookies.get(COOKIE, "")
     found = find_token("session", token)
     if found is None:
@@ -127,7 +127,7 @@ def render_guide(name: str, key: str = "") -> str:
 
 
 def render_page(template: str, name: str, sections: list[tuple[str, str, str]], **values: Any) -> str:
-    """Return a page, with the contents of the documentation, and of the sections of this page."""
+    """Return a page with the table of contents of the documentation, and of the sections of this page."""
     contents = {"guides": read_guides(), "tags": read_tags(), "here": name, "sections": sections}
     return render_template(template, **contents, url=f"{base_url()}{API}", start=START, **values)
 
@@ -147,17 +147,17 @@ def read_guides() -> dict[str, Guide]:
 
 
 def read_tags() -> dict[str, str]:
-    """Return the sentence about each resource."""
+    """Return the description of each tag."""
     return {tag["name"]: tag["description"] for tag in get_description().document["tags"]}
 
 
 def name_of(title: str) -> str:
-    """Return the name of a title in addresses."""
+    """Return the name of a title in URLs."""
     return re.sub(r"\W+", "-", title.lower())
 
 
 def words_of(rows: list[Row]) -> str:
-    """Return the names and descriptions of fields or parameters, to be searched."""
+    """Return the names and descriptions of fields or parameters, for the search index."""
     return " ".join(f"{row.name} {row.description}" for row in rows)
 
 

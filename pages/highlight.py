@@ -13,8 +13,8 @@ TOKEN = re.compile(
     # A # within a word, and the // of a URL, begin no comment.
     r"(?P<comment>(?:(?<!\S)#|(?<!:)//).*)"
     r"|(?P<name>\"(?:\\.|[^\"\\\n])*+\"(?=:))"
-    # What lacks its end ends with the line. Of a text in single quotes that goes on in the next line, as in curl's -d,
-    # the JSON in it is shown.
+    # A string without a closing quote ends with the line. A text in single quotes over several lines, as in curl's -d,
+    # is no string, so that the JSON in it is highlighted.
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*+\"?|'[^'\n]*'|`[^`]*`)"
     r"|(?P<number>(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-]))"
     rf"|(?P<word>\b(?:{WORDS.replace(' ', '|')})\b)"

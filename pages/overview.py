@@ -1,4 +1,4 @@
-"""Settings → Overview: numbers and charts by four statements, of which only the one about deals scans a table."""
+"""Settings → Overview: numbers and charts. Of its four statements, only the one about deals scans a table."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ def scale(bars: list[Bar], measure: str, longest: float = 0) -> list[Bar]:
 
 
 def round_up(count: int) -> int:
-    """Return the end of a scale, which has a whole half: the next of 2, 4, 6, 8, 10, 20, 30, 40, 60, 80, 100, …"""
+    """Return the end of a scale whose half is a whole number: the next of 2, 4, 6, 8, 10, 20, 30, 40, 60, 80, 100, …"""
     power: int = 10 ** (len(str(count)) - 1)
     steps = (1, 2, 4, 6, 8, 10) if power == 1 else (1, 2, 3, 4, 6, 8, 10)
     return max(2, next(step * power for step in steps if step * power >= count))
@@ -103,7 +103,7 @@ def stage_name(stage: str | None) -> str:
 def read_stages() -> tuple[list[Bar], int]:
     """Return the stages with the largest deals, one bar for all other stages, and the number of companies.
 
-    Those of demo data come in the order of a sale, others by amount.
+    The stages of demo data are in the order of a sale; other stages follow, by amount.
     """
     rows = execute(stages_query).fetchall()
     if not rows:

@@ -12,7 +12,7 @@ FILE = "cardfile.sqlite"
 CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n?", re.M | re.S)
 CODE_BLOCKS = re.compile(r"((?:^```\w+\n.*?^```\n?)+)", re.M | re.S)
 LANGUAGES = {"sh": "Shell", "json": "JSON", "python": "Python", "js": "JavaScript"}
-# The quotation mark at the end is optional, so that what has none isn't read again from each of its marks.
+# The closing quotation mark is optional, so that a string without one takes linear time.
 CONSTANT = re.compile(r'("(?:\\.|[^"\\])*+"?)|true|false|null')
 CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 
@@ -20,8 +20,8 @@ CONSTANTS = {"true": "True", "false": "False", "null": "None"}
 class Sample(NamedTuple):
     """A request to show: its method, its URL, its JSON body or None, and its own headers.
 
-    The program prints the headers of the response that `shows` names, then its JSON, or saves it as a file, or prints
-    its status code. A refusal ends the program with an error, unless `is_refused` says that it is to be shown.
+    The code prints the headers of the response that `shows` names, then its JSON or its status code, or saves it as a
+    file. An error status ends the program, unless `is_refused`: then the error is printed, too.
     """
 
     method: str
@@ -112,7 +112,7 @@ def write_python(sample: Sample) -> str:
     """Return the request as a Python program with the requests package."""
     arguments = [json.dumps(sample.url), f"headers={json.dumps(headers_of(sample, False))}"]
     if sample.body is not None:
-        # What JSON and Python write in another way, outside of texts.
+        # The constants that JSON and Python write differently, outside of strings.
         body = json.dumps(sample.body, indent=4, ensure_ascii=False)
         arguments.append(f"json={CONSTANT.sub(lambda found: found[1] or CONSTANTS[found[0]], body)}")
     result = "response.json()" if sample.returns_json else "response.status_code"

@@ -18,20 +18,20 @@ from models import ApiKey, Session
 
 HOME = "/settings/developer"
 COOKIE = "cardfile_session"
-# Of the pages that need a session: the API never gets the cookie.
+# The paths of the cookie: browsers send it to the pages that need a session, never to the API.
 PATHS = "/settings", "/data"
 LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
-READS = {"GET", "HEAD", "OPTIONS"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-MOMENT = bindparam("now", type_=Session.expires_at.type)
+NOW = bindparam("now", type_=Session.expires_at.type)
 IS_TOKEN = and_(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"))
-IS_ADMIN = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > MOMENT))
-# The id of the key that started a session; links have none. Neither the session nor its admin key has expired.
-# Joined, because another program may have deleted the key without SQLite's foreign keys.
+IS_ADMIN = and_(ApiKey.scope == "admin", or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > NOW))
+# The id of the key that started a session, or null for a link. Neither the session nor its admin key has expired.
+# The key is joined, because another program may have deleted it without SQLite's foreign keys.
 FIND_TOKEN = (
     select(Session.api_key_id)
     .outerjoin(ApiKey, ApiKey.id == Session.api_key_id)
-    .where(IS_TOKEN, Session.expires_at > MOMENT, or_(Session.api_key_id.is_(None), IS_ADMIN))
+    .where(IS_TOKEN, Session.expires_at > NOW, or_(Session.api_key_id.is_(None), IS_ADMIN))
 )
 DELETE_TOKEN = delete(Session).where(IS_TOKEN).returning(Session.expires_at)
 
@@ -48,7 +48,7 @@ class SignedIn(NamedTuple):
         return hmac.new(self.token.encode(), b"form", sha256).hexdigest()
 
     def write_as_key(self) -> None:
-        """Log the changes of the request as by the key of the session, which is an admin key; a link has none."""
+        """Log the changes of this request as those of the session's key; a session by a link has no key."""
         if self.key_id:
             g.key = RequestKey(self.key_id, "admin")
 
@@ -72,15 +72,15 @@ def find_token(kind: str, token: str) -> Any:
 
 
 def require_session() -> Any:
-    """Redirect a request without a session to the sign-in page, which leads back with `next`.
+    """Redirect a request without a session to the sign-in page, with the page as `next`.
 
-    Refuse a form without the session's form token.
+    Refuse a form without the form token of the session.
     """
     if request.method == "OPTIONS":
         return None
     token = request.cookies.get(COOKIE, "")
     found = find_token("session", token)
-    if found is None and request.method in READS:
+    if found is None and request.method in SAFE_METHODS:
         wanted = None if request.path == HOME else request.full_path.rstrip("?")
         return redirect(url_for("pages.sign_in.show_sign_in", next=wanted), 303)
     if found is None:
@@ -88,7 +88,7 @@ def require_session() -> Any:
     g.signed_in = SignedIn(token, found[0])
     form_token = request.form.get("token", "")
     is_ours = hmac.compare_digest(form_token.encode(), g.signed_in.form_token.encode())
-    return None if request.method in READS or is_ours else refuse_form()
+    return None if request.method in SAFE_METHODS or is_ours else refuse_form()
 
 
 def refuse_form() -> Any:

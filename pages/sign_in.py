@@ -1,4 +1,4 @@
-"""Signing in with an admin key or a one-time link: the only settings pages that need no session."""
+"""The pages to sign in with an admin key or a one-time link: the only settings pages that need no session."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from api.problems import problem
 from api.rate_limits import TooManyRequests
 from auth import InvalidKey, find_key, public
 from database.connection import write_transaction
-from pages.sessions import COOKIE, LIFETIMES, PATHS, READS, add_token, find_token, refuse_form, remove_token
+from pages.sessions import COOKIE, LIFETIMES, PATHS, SAFE_METHODS, add_token, find_token, refuse_form, remove_token
 
 ATTEMPTS_PER_MINUTE = 10
 WRONG_ORIGIN = (
-    "The Origin of this form is {origin}, but this server was asked as {address}. Reload the page and try again."
+    "The Origin of this form is {origin}, but the address of the request is {address}. Reload the page and try again."
     " Behind a proxy, keep the Host header (nginx: proxy_set_header Host $http_host;), or set PROXIES=1 and let the"
     " proxy send X-Forwarded-Host and X-Forwarded-Proto."
 )
@@ -24,7 +24,7 @@ blueprint = Blueprint("sign_in", __name__)
 def refuse_other_sites() -> Any:
     """Refuse a form from another site; before sign-in there is no form token to check."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin", "")
-    if request.method in READS or site == "same-origin":
+    if request.method in SAFE_METHODS or site == "same-origin":
         return None
     if site:
         return refuse_form()

@@ -54,7 +54,7 @@ def post_revert(client: FlaskClient, request_id: str, query_string: str = "", **
 def test_the_last_requests_that_wrote_are_listed_newest_first(
     signed_in_client: FlaskClient, writer: FlaskClient, reader: FlaskClient, create_row: CreateRow, query: Query
 ) -> None:
-    assert listed(signed_in_client) == [["No requests that wrote."]]
+    assert listed(signed_in_client) == [["No request has written yet."]]
     company = create_row("companies")
     writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": company}, {"name": "Bob"}])
     reader.get("/api/v1/contacts")
@@ -166,7 +166,7 @@ def test_a_preview_changes_nothing_and_a_revert_is_logged_as_by_the_key_of_the_s
     last = writer.get("/api/v1/changes").json[-1]
     assert (last["keyId"], last["requestId"]) == (key_id, response.headers["X-Request-Id"])
     page = signed_in_client.get(response.headers["Location"]).text
-    assert f"these changes took the request {request_id} back" in page
+    assert f"these changes undo the request {request_id}" in page
     assert texts(page)[0][1] == ["name", "Bob", "Ann"]
 
     # A revert can be reverted.
@@ -299,7 +299,7 @@ def test_erased_data_is_shown_as_erased_and_does_not_come_back(
         assert post_revert(signed_in_client, request_id, "conflicts=skip").status_code == 200
     assert "The data of this row was erased." in signed_in_client.get(f"{ACTIVITY}/{deleted}").text
     assert (
-        "Not listed: rows that ended as they began, or were erased."
+        "Not listed: rows that are the same before and after the request, and erased rows."
         in signed_in_client.get(f"{ACTIVITY}/{changed}").text
     )
     assert writer.get(path).json["name"] == "New"

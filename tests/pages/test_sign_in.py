@@ -181,7 +181,7 @@ def test_a_form_with_another_origin_is_refused_with_both_values_and_the_fix(app:
         return response.text
 
     page = refusal(Origin="http://crm.lan:8080")
-    assert "Origin of this form is http://crm.lan:8080, but this server was asked as http://crm.lan." in page
+    assert "Origin of this form is http://crm.lan:8080, but the address of the request is http://crm.lan." in page
     assert "proxy_set_header Host $http_host;" in page and "PROXIES=1" in page and "X-Forwarded-Proto" in page
     assert "Origin of this form is missing" in refusal()
     assert "is &lt;script&gt;&#34;" in refusal(Origin='<script>"')
