@@ -53,7 +53,7 @@ def import_command(path: Path, map_name: str | None, database_url: str | None, *
 
 
 def print_reports(reports: list[Any], is_dry: bool) -> None:
-    """Print the rows of a dry run; to standard error its faults or the numbers of rows, and the columns left out."""
+    """Print the rows of a dry run; to standard error its faults, or the numbers of rows, and the columns left out."""
     counts = dict[str, int]()
     for report in reports:
         for row in report.rows.values():

@@ -31,7 +31,7 @@ class CommandGroup(click.Group):
     """A group that runs `serve` if no command is named, and reports errors in one sentence."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        # A path or a name may have characters that the terminal's encoding lacks.
+        # A path or a name may have characters that the terminal can't encode.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **extra)
@@ -57,7 +57,7 @@ class CommandGroup(click.Group):
 
 
 def setting_options(*names: str) -> Callable[[Any], Any]:
-    """Give a command the options of these settings."""
+    """Return a decorator that gives a command the options of these settings."""
 
     def decorate(command: Any) -> Any:
         for row in reversed([row for row in fields(Settings) if row.name in names]):
@@ -69,7 +69,7 @@ def setting_options(*names: str) -> Callable[[Any], Any]:
 
 
 def settings_of(options: Mapping[str, str | None]) -> Settings:
-    """Return the settings that a command has options for, from them or the environment; the others are defaults."""
+    """Return the settings from a command's options or the environment; those without an option are defaults."""
     names = {name: name.lower().removesuffix("_file") for name in os.environ}
     return load_settings(options, {name: os.environ[name] for name in names if names[name] in options})
 
@@ -102,7 +102,7 @@ def print_undo(options: Mapping[str, str | None]) -> None:
             program = shlex.join([python, sys.argv[0]])
         url = options["database_url"]
         if url and (parsed := settings_of(options).database_url).get_backend_name() != "sqlite":
-            # Standard error is often kept in logs: they get no password.
+            # Standard error is often kept in a log, which must not have the password.
             url = display_name(parsed)
         database = f" --database {shlex.quote(url)}" if url else ""
         click.echo(f"To undo: {program} revert --request {g.request_id}{database}", err=True)

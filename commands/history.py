@@ -46,7 +46,7 @@ def revert_command(
 
 
 def revert_values(values: dict[str, Any], keep: bool) -> list[dict[str, Any]]:
-    """Take the changes back, which is only stored with `keep`; return the new changes. Raises click.ClickException."""
+    """Revert the changes, without storing that unless `keep`; return the new changes. Raises click.ClickException."""
     try:
         with write_transaction(keep):
             entries: list[dict[str, Any]] = parse_json(f"[{revert(values)}]".encode())

@@ -1,4 +1,4 @@
-"""Operation: probes, checks, restoring a backup, erasing rows and old data, proxies, limits, CORS, metrics."""
+"""Operation: health, metrics, rate limits, CORS, proxies; check, copy and restore; erasure and retention."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from settings import Settings
 
 
 def init_operation(app: Flask, settings: Settings) -> None:
-    """Add the probes, what the settings ask for, and the endpoints that erase a row."""
+    """Register the endpoints of probes, metrics and erasure, and what the settings turn on."""
     init_proxies(app, settings)
     init_rate_limit(app, settings)
     init_cors(app, settings)

@@ -18,7 +18,7 @@ def check_database(engine: Engine) -> tuple[dict[str, str], list[str]]:
         run_migrations(connection)
         expected = backend.schema_of(connection)
     with engine.connect() as connection:
-        faults = damages(connection) + backend.broken_references(connection)
+        faults = find_damage(connection) + backend.broken_references(connection)
         integrity, found = "damaged" if faults else "ok", backend.schema_of(connection)
         faults += [f"{name} is missing or changed" for name, sql in expected.items() if found.get(name) != sql]
         report = {
@@ -30,8 +30,8 @@ def check_database(engine: Engine) -> tuple[dict[str, str], list[str]]:
     return report, faults
 
 
-def damages(connection: Connection) -> list[str]:
-    """Return what SQLite finds wrong in the file. On PostgreSQL, that is pg_amcheck's job."""
+def find_damage(connection: Connection) -> list[str]:
+    """Return the errors of SQLite's integrity check; nothing on PostgreSQL, where pg_amcheck finds damage."""
     if connection.dialect.name != "sqlite":
         return []
     return [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
@@ -39,7 +39,7 @@ def damages(connection: Connection) -> list[str]:
 
 @contextmanager
 def empty_database(engine: Engine) -> Iterator[Connection]:
-    """Give a connection to an empty database of the engine's kind, which is gone at the end of the block."""
+    """Run the block with a connection to a temporary empty database of the engine's kind."""
     if engine.dialect.name == "sqlite":
         new = sqlite.engine_of(Path(":memory:"))
         with new.connect() as connection:

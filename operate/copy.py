@@ -17,15 +17,15 @@ from models import Change, Dataset, Session
 from settings import missing_package
 
 ROWS_A_STEP = 100
-# The copy has a Dataset-Id of its own, because its changes may go on differently, and no browser sessions.
+# The copy has a new Dataset-Id, because its next changes may differ, and no browser sessions.
 TABLES = [each for each in Base.metadata.sorted_tables if each not in {Dataset.__table__, Session.__table__}]
 
 
 def copy_database(source: Engine, url: URL) -> tuple[str, dict[str, int]]:
-    """Copy rows, keys, changes and stored responses, as of one moment, into an empty database, in one transaction.
+    """Copy rows, keys, changes and stored responses, from one snapshot, into an empty database, in one transaction.
 
-    What the copy holds is compared with the source before it is committed. Returns the copy's Dataset-Id, and the
-    number of rows of each table. Raises UnusableDatabase, and the target stays as it was.
+    The copy is compared with the source before it is committed. Returns the copy's Dataset-Id, and the number of rows
+    of each table. Raises UnusableDatabase, and then changes nothing.
     """
     with source.connect() as reader, writing_to(url) as writer:
         if revision(writer) is not None:
@@ -42,13 +42,13 @@ def copy_database(source: Engine, url: URL) -> tuple[str, dict[str, int]]:
 
 @contextmanager
 def writing_to(url: URL) -> Iterator[Connection]:
-    """Give a connection in the only writing transaction; what the block doesn't commit is rolled back."""
+    """Run the block with a connection in a writing transaction; what it doesn't commit is rolled back."""
     backend = backend_of(url)
     try:
         engine = create_engine(
             url,
             **backend.ENGINE_OPTIONS,
-            # Text is JSON already: see find_rows().
+            # find_rows() reads some JSON as text.
             json_serializer=lambda value: value if isinstance(value, str) else encode_json(value),
         )
         event.listen(engine, "connect", backend.prepare)
@@ -66,7 +66,7 @@ def writing_to(url: URL) -> Iterator[Connection]:
 def copy_table(table: sa.Table, reader: Connection, writer: Connection) -> int:
     """Copy the rows of a table in their order, and return their number.
 
-    The trigger that logs new rows of a resource is missing meanwhile: the log is copied as it is.
+    The trigger that logs new rows of a resource is dropped meanwhile, because the log itself is copied, too.
     """
     backend = backend_of(writer.engine.url)
     name = f"{table.name}_log_created"
@@ -92,7 +92,7 @@ def insert_rows(table: sa.Table, reader: Connection, writer: Connection) -> int:
 
 def find_rows(table: sa.Table, connection: Connection) -> sa.CursorResult[Any]:
     """Return the rows of a table in the order of its primary key, read a step at a time, without internal numbers."""
-    # The log's data is copied as text, so that not a byte of it changes.
+    # The log's data is copied as text, so that no byte of it changes.
     columns = [
         sa.cast(each, sa.Text()).label(each.name) if each is Change.__table__.c.data else each
         for each in table.c
@@ -103,7 +103,7 @@ def find_rows(table: sa.Table, connection: Connection) -> sa.CursorResult[Any]:
 
 
 def compare_databases(reader: Connection, writer: Connection) -> None:
-    """Raise UnusableDatabase unless both have the same rows, in the same order, and all references are whole."""
+    """Raise UnusableDatabase unless both have the same rows, in the same order, without a broken reference."""
     for sentence in backend_of(writer.engine.url).broken_references(writer):
         raise UnusableDatabase(f"Nothing was copied: {sentence}.")
     for table in TABLES:

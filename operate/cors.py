@@ -1,4 +1,4 @@
-"""`CORS_ORIGINS`: which other origins' pages may use the API in browsers (Fetch Standard, CORS protocol)."""
+"""`CORS_ORIGINS`: the origins whose pages may use the API in browsers (Fetch Standard, CORS protocol)."""
 
 from functools import partial
 
@@ -17,19 +17,19 @@ MAX_AGE_SECONDS = 7200
 
 
 def init_cors(app: Flask, settings: Settings) -> None:
-    """Let the pages of the settings' origins use the API; without any, browsers let none."""
+    """Let pages of the origins in the settings use the API; without the setting, browsers allow none."""
     if settings.cors_origins:
         app.before_request(answer_preflight)
         app.after_request(partial(add_headers, settings.cors_origins))
 
 
 def is_shared() -> bool:
-    """Tell whether the request is for the API or its description; pages with a session are for their own origin."""
+    """Tell whether the request is for the API or its description, and not for a page."""
     return f"{request.path}/".startswith(f"{API}/") or request.path in DOCUMENTS
 
 
 def answer_preflight() -> Response | None:
-    """Answer a preflight for any path: scripts can read a 404 only of a request that was allowed."""
+    """Answer a preflight for any path, so that scripts can also read the 404 of an unknown one."""
     is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
     return Response(status=204) if is_preflight and is_shared() else None
 

@@ -1,4 +1,4 @@
-"""Erasure: a row is deleted, and what it once held is removed from the change log and from the file."""
+"""Erasure: a row is deleted, and its data is removed from the change log, stored responses and the file."""
 
 import sqlalchemy as sa
 from flask import Response, abort
@@ -26,7 +26,7 @@ LOG_ERASURE = sa.insert(Change).from_select(
     .limit(1),
 )
 BLANK_CHANGES = sa.update(Change).where(*IN_LOG, Change.data.is_not(None)).values(data=sa.null())
-# What receivers said of the row.
+# The answers of webhooks' receivers may quote the row.
 BLANK_ATTEMPTS = (
     sa.update(WebhookAttempt).where(WebhookAttempt.seq.in_(sa.select(Change.seq).where(*IN_LOG))).values(answer="")
 )
@@ -47,8 +47,8 @@ def forget(endpoint: Endpoint, row_id: str) -> Response:
 def forget_row(resource: str, row_id: str, keep: bool = True) -> bool:
     """Erase a row and its history, or nothing with keep=False; tell whether it ever existed.
 
-    The numbers, actions and times of its changes stay, and the last one is `forgotten`. It can be repeated when the
-    last part, the overwriting of the file's free pages, failed because other programs used the database.
+    The numbers, actions and times of its changes stay, and the last one is `forgotten`. Repeat it if the last step, to
+    overwrite the file's free pages, failed because other programs used the database.
     """
     in_log = {"resource_": resource, "row_id_": row_id}
     with write_transaction(keep):

@@ -16,13 +16,13 @@ def init_health(app: Flask) -> None:
 
 
 def healthz() -> Response:
-    """Respond 200 while the process lives; nothing is asked of the database."""
+    """Respond 200 while the process runs, without a query."""
     g.is_probe = True
     return JSONResponse('{"status":"ok"}', headers={"Cache-Control": "no-store"})
 
 
 def readyz() -> Response:
-    """Respond 200 if the database can be read, its schema is the newest, and its file is in place and whole."""
+    """Respond 200 if the database can be read, its schema is the newest, and its file is in place and complete."""
     g.is_probe = True
     current = connection()
     [revision] = current.execute("SELECT version_num FROM alembic_version").fetchone() or [None]

@@ -1,4 +1,4 @@
-"""`PROXIES`: the client's address, and the address that the client asked, from the headers of trusted proxies."""
+"""`PROXIES`: the client's address, and the public URL of a request, from the headers of trusted proxies."""
 
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -7,7 +7,7 @@ from settings import Settings
 
 
 def init_proxies(app: Flask, settings: Settings) -> None:
-    """Trust the X-Forwarded headers of as many proxies as the settings say; without any, the headers change nothing."""
+    """Trust the X-Forwarded headers of the number of proxies in the settings; by default, ignore the headers."""
     count = settings.proxies
     if count:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""`restore`: the database becomes a copy of a backup."""
+"""`restore`: the database is replaced by a backup."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Retention: changes that were superseded long ago lose their data, and versions from before that are 410."""
+"""Retention: the data of changes that were superseded long ago is blanked, and versions before that are 410."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from database.connection import execute
 from formats.values import format_time
 from models import Change, Dataset
 
-# So many take about a tenth of a second, in which other writers wait.
+# Blanking this many takes about a tenth of a second, in which other writers wait.
 MAX_CHANGES = 2_000
 later, earlier = aliased(Change), aliased(Change)
 SUPERSEDED = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, later), earlier.seq < later.seq)
@@ -22,9 +22,9 @@ SET_OLDEST = sa.update(Dataset).values(oldest_version=bind("until"))
 
 
 def blank_old_data(days: int) -> bool:
-    """Blank some changes that were superseded more than so many days ago, inside a writing transaction.
+    """Blank some changes that were superseded more than `days` days ago, inside a writing transaction.
 
-    Return whether more are left. The oldest version is then the last of the changes that superseded them.
+    Return whether more are left. The oldest version becomes the last of the changes that superseded them.
     """
     newest, oldest = execute(VERSIONS).fetchone()
     horizon = version_at(format_time(earliest_now() - timedelta(days=days)), newest)

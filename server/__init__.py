@@ -1,4 +1,4 @@
-"""`serve`: the greeting with the first key, and the choice of the WSGI server."""
+"""`serve`: the first lines, with the first key, and the choice of the WSGI server."""
 
 import ctypes
 import sys
@@ -27,7 +27,7 @@ NO_TLS = "Warning: without TLS, others on the network can read API keys: put a p
 
 
 def run_server(app: Flask, settings: Settings, variables: Collection[str], demo: bool, sandbox: bool) -> None:
-    """Serve until a signal, by the server that the settings name; some of them are from environment variables."""
+    """Serve until a signal. `variables` are the environment variables that settings are from, for error messages."""
     if settings.workers > 1 and settings.server != "granian":
         name, other = ("WORKERS", "SERVER=granian") if "WORKERS" in variables else ("--workers", "--server granian")
         raise InvalidSetting(f"{name} needs a server with several processes: add {other}.")
@@ -38,7 +38,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
     if settings.server == "granian":
         from server.granian_server import Granian
 
-        # Granian would end a response that breaks off as if it were whole.
+        # Granian would end a response that fails halfway as if it were complete.
         app.wsgi_app = Spool(Turns(app.wsgi_app), streams=0)  # type: ignore[method-assign]
         server = Granian(app, settings, variables)
     else:
@@ -58,7 +58,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
 
 
 def return_freed_memory() -> None:
-    """Have glibc return freed blocks from 1 MiB on to the system, instead of keeping them for each thread.
+    """Let glibc return freed blocks of 1 MiB or more to the system, instead of keeping them for each thread.
 
     Without it, clients that read nothing cost more memory than tests/server/test_slow_clients.py allows.
     """
@@ -79,13 +79,13 @@ def greet(settings: Settings, address: str, port: int, sandbox: bool) -> None:
         click.echo(f"Documentation: {url}/docs")
     if not (is_loopback(settings.host) or settings.proxies):
         click.echo(NO_TLS)
-    # Printed before it is committed: a key that nobody saw would stay valid for ever.
+    # Printed before it is committed: otherwise a key that was never shown could stay valid.
     with write_transaction():
         if execute(sa.select(ApiKey.id).limit(1)).fetchone() is None:
             _key_id, key = create_key("first start", "admin")
             click.echo(f"Your admin key, shown this once: {key}\nTry it:\n")
             click.echo(f'  curl -H "Authorization: Bearer {key}" {url}/api/v1/companies\n')
-        # A sign-in link is safe only where no other machine can use it.
+        # A sign-in link is safe only if no other machine can reach the server.
         if create_link and is_loopback(settings.host):
             click.echo(f"Developer settings (one-time link, valid for 15 minutes): {url}{create_link()}")
         sys.stdout.flush()

@@ -1,8 +1,9 @@
 """Granian: a WSGI server in Rust with several worker processes (optional: requirements-granian.txt).
 
-Its threads wait for clients without a limit. So there are many, of which the gate lets some work at a time. Linux drops
-clients that don't read (server/listener.py), close_silent_connections() those that don't send. Granian has no public
-setting for an inherited socket, with which the port listens before the first key is shown and drops such clients.
+Its threads wait for slow clients without a time limit. So there are many threads, and a semaphore, the gate, limits how
+many of them run the app. Linux closes the connections of clients that don't read (server/listener.py), and
+close_silent_connections() those of clients that don't send. Granian has no public setting for an inherited socket: with
+one, the port listens before the first key is shown, and has listener.py's options.
 """
 
 import ctypes
@@ -32,7 +33,8 @@ from settings import Settings, missing_package
 # Threads of a process, most of which may wait for clients.
 MAX_THREADS = 512
 CHECK_SECONDS = 0.5
-# In a crowd, a client may wait so long for a response. Linux doesn't tell it from one that has sent half a header.
+# With nearly all connections in use, a client may wait this long for a response: a client that has sent half a header
+# looks the same to Linux.
 CROWDED_ANSWER_SECONDS = 5
 PR_SET_PDEATHSIG = 1
 
@@ -51,7 +53,7 @@ def import_granian() -> Any:
 
 
 def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
-    """Return a class of Granian's server, each of whose workers listens on one of the sockets."""
+    """Return a class of Granian's server in which each worker listens on one of the sockets."""
 
     class InheritingServer(granian.server.Server):  # type: ignore[misc]
         def _init_shared_socket(self) -> None:
@@ -64,24 +66,24 @@ def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
     return InheritingServer
 
 
-def create_server(granian: Any, workers: int, own: socket.socket, connection_limit: int) -> Any:
+def create_server(granian: Any, workers: int, listening: socket.socket, connection_limit: int) -> Any:
     """Return Granian's server, whose workers listen on the socket, and on others with its address."""
-    return inheriting_server(granian, share(own, workers))(
+    return inheriting_server(granian, share(listening, workers))(
         "cardfile",
-        port=own.getsockname()[1],
+        port=listening.getsockname()[1],
         interface=granian.constants.Interfaces.WSGI,
         workers=workers,
         blocking_threads=MAX_THREADS,
         backpressure=connection_limit,
-        # HTTP/2 has windows of its own, which the system's time limit doesn't see.
+        # TCP_USER_TIMEOUT doesn't close HTTP/2 connections whose client stops reading a stream.
         http=granian.constants.HTTPModes.http1,
         http1_settings=granian.http.HTTP1Settings(
-            # Also the time that an idle connection lives.
+            # Also the timeout of idle connections.
             header_read_timeout=listener.IDLE_SECONDS * 1000,
             max_buffer_size=64 * 1024,
         ),
         websockets=False,
-        # Such as a worker process that died.
+        # An error is, for example, the end of a worker process.
         log_level=granian.log.LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         respawn_failed_workers=True,
@@ -95,16 +97,16 @@ class Granian:
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
         granian = import_granian()
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
-        # Since when requests, outside of the gate, wait for their bodies, by thread.
+        # The time since which a request has waited for its body, by thread.
         self.waits: dict[int, float] = {}
         self.connection_limit = raise_descriptor_limit()
-        # Granian takes one socket: of several addresses the first.
-        own, *others = open_sockets(settings, variables)
+        # Granian listens on one address: the first of several.
+        listening, *others = open_sockets(settings, variables)
         for each in others:
             each.close()
-        self.address, self.port = own.getsockname()[:2]
-        self.server = create_server(granian, settings.workers, own, self.connection_limit)
-        # Installed before the greeting, because its reader may stop the server at once.
+        self.address, self.port = listening.getsockname()[:2]
+        self.server = create_server(granian, settings.workers, listening, self.connection_limit)
+        # Installed before the first lines are printed, because a program that reads them may stop the server at once.
         self.signals = catch_signals()
 
     def run(self) -> None:
@@ -114,21 +116,21 @@ class Granian:
 
         # Worker processes inherit the app and the socket.
         multiprocessing.set_start_method("fork", force=True)
-        # Else each worker's first full collection copies the memory that the processes share (tests/soak/test_load.py).
+        # Otherwise each worker's first full garbage collection copies the shared memory (tests/soak/test_load.py).
         gc.freeze()
         # A signal may have come before Granian had its own handlers.
         self.server.on_startup(lambda: self.signals and self.server.signal_handler_interrupt())
-        # A worker process may stop before its parent knows why, as when a signal is sent to all.
+        # A signal to all processes may stop a worker before its parent has handled the signal.
         self.server.on_shutdown(lambda: self.server.interrupt_signal and self.server.interrupt_children.clear())
         self.server.serve(target_loader=self.start_worker, wrap_loader=False)
 
     def start_worker(self) -> Callable[..., Iterable[bytes]]:
-        """Return a worker's WSGI app, and begin to close its stalled connections; the worker ends with its parent."""
+        """Start a worker's threads, and return its WSGI app; the worker ends with its parent."""
         with suppress(AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # After Ctrl-C the parent sends SIGTERM. Of two signals at once, Linux may not wake Python's main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        # Granian catches SIGTERM a moment later. Until here, the inherited handler has only noted it.
+        # Granian installs its own handler of SIGTERM a moment later; the inherited one only notes the signal.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self.server.interrupt_signal:
             # The parent may send it only now.
@@ -140,13 +142,13 @@ class Granian:
         return self.respond
 
     def close_stalled_connections(self) -> None:
-        """Close the connections whose bodies make no progress, for ever."""
+        """Close the connections whose request bodies make no progress, in an endless loop."""
         while True:
             time.sleep(CHECK_SECONDS)
             now = time.monotonic()
             if any(now - since > listener.STALLED_SECONDS for since in list(self.waits.values())):
                 limit = listener.STALLED_SECONDS
-                # Without any that waits for a response, the stalled client has had 100 Continue.
+                # If no connection waits for a response, the stalled client was sent 100 Continue, and looks idle.
                 close_silent_connections(self.port, math.inf, limit) or close_silent_connections(
                     self.port, limit, limit
                 )
@@ -154,7 +156,7 @@ class Granian:
                 close_silent_connections(self.port, listener.CROWDED_SECONDS, CROWDED_ANSWER_SECONDS)
 
     def respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Call the app, which needs no body to refuse a request without a key."""
+        """Call the app inside the gate; it reads the body outside."""
         status = ""
 
         def start(line: str, *rest: Any) -> Any:
@@ -167,7 +169,7 @@ class Granian:
         with self.gate:
             body = self.app(environ, start)
             if status.startswith("413"):
-                # Its sender sees the response once the rest is read (RFC 9112 §9.6).
+                # The client only sees the response if the rest of its body is read (RFC 9112 §9.6).
                 deadline = time.monotonic() + listener.LINGER_SECONDS
                 while environ["wsgi.input"].read(1024 * 1024) and time.monotonic() < deadline:
                     pass
@@ -175,15 +177,15 @@ class Granian:
 
 
 class Body:
-    """A request's body, which is read outside of the gate."""
+    """The input stream of a request, which is read outside of the gate."""
 
     def __init__(self, stream: Any, gate: threading.Semaphore, waits: dict[int, float]) -> None:
         self.stream, self.gate, self.waits = stream, gate, waits
 
     def read(self, size: int | None = None) -> bytes:
-        """Return so many bytes, or all; fewer when the connection ends. No transaction is open yet."""
+        """Return `size` bytes, or all; fewer if the connection ends. No transaction is open yet."""
         if has_app_context():
-            # Else requests that wait would use up the connections to the database.
+            # Otherwise waiting requests would use up the connections to the database.
             release_connection()
         self.waits[threading.get_ident()] = time.monotonic()
         self.gate.release()
@@ -198,7 +200,7 @@ class Body:
 def close_silent_connections(port: int, idle: float, unanswered: float) -> int:
     """Close the connections without traffic for so many seconds, idle or waiting for a response; return how many."""
     closed = 0
-    for each in own_connections(port):
+    for each in accepted_connections(port):
         # Linux's struct tcp_info: the milliseconds since data was sent and since data was received.
         sent, received = struct.unpack_from("=I4xI", each.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), 44)
         if min(sent, received) > 1000 * (unanswered if received < sent else idle):
@@ -209,8 +211,8 @@ def close_silent_connections(port: int, idle: float, unanswered: float) -> int:
     return closed
 
 
-def own_connections(port: int) -> Iterator[socket.socket]:
-    """Yield each connection of this process to the port, as it is: no descriptor may be left for a copy."""
+def accepted_connections(port: int) -> Iterator[socket.socket]:
+    """Yield each connection of this process to the port, without a copy of its descriptor: none may be left."""
     for number in range(2 * listener.MAX_CONNECTIONS):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -224,7 +226,7 @@ def own_connections(port: int) -> Iterator[socket.socket]:
 
 
 def is_crowded(connection_limit: int) -> bool:
-    """Tell whether nearly as many files are open as a process may have connections."""
+    """Tell whether this process has nearly as many open files as it may have connections."""
     try:
         return len(os.listdir("/proc/self/fd")) > listener.CROWDED * connection_limit
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The sockets that a server listens on, and how long a client may make no progress."""
+"""The sockets that a server listens on, and the timeouts of connections that make no progress."""
 
 import errno
 import socket
@@ -10,13 +10,13 @@ import click
 
 from settings import Settings
 
-# A client that neither takes its response nor sends its request for as long loses its connection.
+# The connection of a client that neither reads its response nor sends its request for this long is closed.
 STALLED_SECONDS = 60
 # Longer than the 60 seconds for which load balancers keep idle connections.
 IDLE_SECONDS = 75
-# Once nine tenths of the connections that a server accepts are open, such a client has this time only.
+# The same timeout while more than nine tenths of all connections are in use.
 CROWDED, CROWDED_SECONDS = 0.9, 0.5
-# For how long the rest of a request is read and dropped after a response that didn't need it.
+# How long the rest of a request is read and discarded after a response that didn't need it.
 LINGER_SECONDS = 30
 BACKLOG = 1024
 MAX_CONNECTIONS = 2000
@@ -56,7 +56,7 @@ def next_free_port(family: int, address: Any, port: int) -> int | None:
 
 
 def share(listener: socket.socket, count: int) -> list[socket.socket]:
-    """Return so many sockets that listen on one's address, itself included: Linux divides the connections evenly."""
+    """Return `count` sockets with the listener's address, itself included: Linux divides the connections evenly."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return [listener, *(listen(listener.family, listener.getsockname(), shared=True) for _number in range(1, count))]
 
@@ -71,7 +71,7 @@ def listen(family: int, address: Any, shared: bool = False) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Linux closes an accepted connection whose client takes no byte of a response for so long.
+            # Linux closes an accepted connection whose client reads no byte of a response for this long.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
         listener.bind(address)
         listener.listen(BACKLOG)

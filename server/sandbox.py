@@ -20,7 +20,7 @@ from database.sqlite import begin_history, copy_pages, driver, engine_of
 def temporary_copy(url: URL) -> Iterator[str]:
     """Run the block with the path of a copy of a SQLite file, in a folder that is removed at the block's end.
 
-    The file may be served and written meanwhile; without one, the copy has no rows. Raises UnusableDatabase.
+    The file may be served and written meanwhile; if it doesn't exist, the copy is empty. Raises UnusableDatabase.
     """
     if url.get_backend_name() != "sqlite":
         raise UnusableDatabase("--sandbox serves a copy of a SQLite file: `copy` the PostgreSQL database to one first.")

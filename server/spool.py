@@ -1,4 +1,4 @@
-"""Large responses wait for their clients in temporary files, not in memory, and hold no snapshot of the database."""
+"""Large responses wait for their clients in temporary files instead of memory, and hold no snapshot."""
 
 import logging
 import threading
@@ -20,10 +20,10 @@ PIECE = 64 * 1024
 
 
 class Spool:
-    """WSGI middleware that sends some responses while they are made, and makes others in temporary files first.
+    """WSGI middleware that streams some responses, and writes others to temporary files first.
 
-    At most `streams` responses of unknown length are sent while they are made, because each holds a thread until its
-    client has read it. More than none need a server that tells what a client has not taken yet.
+    At most `streams` responses of unknown length are streamed at a time, because each holds a thread until its client
+    has read it. Streams need waitress, whose task tells how much output is unsent.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], streams: int) -> None:
@@ -52,7 +52,7 @@ class Spool:
 
 
 def stream(body: Iterable[bytes], environ: dict[str, Any], headers: list[tuple[str, str]]) -> Iterator[bytes]:
-    """Yield a body while its client takes it, then the rest from a file, because no snapshot may wait for a client.
+    """Yield a body while its client keeps up, then the rest from a file: no snapshot may wait for a client.
 
     If the body raises an error, log the request's id. The server logs the error.
     """
@@ -88,8 +88,8 @@ def move_to_file(body: Iterable[bytes], environ: dict[str, Any]) -> tuple[Any, i
 def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) -> Iterable[bytes]:
     """Move a body to a temporary file, and return the file as a body; add its length to the headers in `started`.
 
-    Where that fails, a list is returned as it is, and the response to anything else becomes 507, or 500 if its body
-    raises an error: no response that breaks off looks whole.
+    If that fails, a list is returned as it is. Any other response becomes 507, or 500 if its body raises an error, so
+    that an incomplete response doesn't look complete.
     """
     request_id = dict(started[1]).get("X-Request-Id", "-")
     try:

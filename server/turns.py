@@ -4,16 +4,16 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# A request that takes longer, such as a search without an index, holds up each of the others no longer than this.
+# The other requests wait no longer than this for one that takes longer, such as a search without an index.
 MAX_WAIT_SECONDS = 0.02
 
 
 class Turns:
     """WSGI middleware that lets one GET request at a time make its response, for at most MAX_WAIT_SECONDS.
 
-    SQLite releases Python's global lock several times in each request. With many requests at once, each release hands
-    the lock to a thread on another core. Without turns, two workers answer 15 % fewer single reads (`make bench
-    ABLATE=turns`); waitress, whose own thread takes part in every request, gains nothing.
+    SQLite releases the GIL several times in each request, and with many requests at once, a thread on another core
+    acquires it each time. Without turns, two workers answer 15 % fewer single reads (`make bench ABLATE=turns`).
+    waitress gains nothing, because its own thread takes part in every request.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:

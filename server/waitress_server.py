@@ -28,12 +28,12 @@ access_log = logging.getLogger("cardfile.access")
 
 # Less than the ten seconds that `docker stop` waits.
 SHUTDOWN_SECONDS = 8
-# The part of them in which requests that are on their way arrive, and are answered.
+# The first of them, in which requests that clients have already sent are still accepted.
 LAST_REQUESTS_SECONDS = 0.3
 CHECK_SECONDS = 0.5
-# Bytes of earlier responses on a connection; with more, the next response is its last one.
+# With more unsent bytes of earlier responses, the next response on a connection is the last one.
 MAX_UNREAD = 64 * 1024
-# Unsent bytes of a long list, well below "outbuf_high_watermark"; with more, it waits for its client in a file.
+# With more unsent bytes, the rest of a long list is written to a file; well below "outbuf_high_watermark".
 MAX_UNSENT = 256 * 1024
 accept_one = BaseWSGIServer.handle_accept
 TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -41,17 +41,17 @@ TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re
 OPTIONS = {
     # select() fails past 1,024 descriptors.
     "asyncore_use_poll": True,
-    # check_connections() closes idle connections; this would also cut a response whose reader pauses.
+    # check_connections() closes idle connections; this would also cut a response whose client pauses.
     "channel_timeout": 24 * 3600,
     "max_request_header_size": 64 * 1024,
     "ident": None,
-    # A body up to the limit stays in memory: a full disk must not cut its connection.
+    # A body up to the limit stays in memory, so that a full disk doesn't break its connection.
     "inbuf_overflow": 2 * 1024 * 1024,
     # The setting `proxies` decides about these headers, for every server.
     "clear_untrusted_proxy_headers": False,
     # A client that goes away is no error of the server.
     "log_socket_errors": False,
-    # A long list waits for its reader once this much is unsent.
+    # With more unsent bytes, the thread of a long list waits for its client.
     "outbuf_high_watermark": 1024 * 1024,
     # Spool puts large responses into files.
     "outbuf_overflow": 64 * 1024 * 1024,
@@ -62,7 +62,7 @@ class KeepAliveTask(WSGITask):  # type: ignore[misc]
     """Keeps the connection open after 204, 304 and chunked responses (RFC 9112 §6.3 and §9.3)."""
 
     def execute(self) -> None:
-        # A client that sends more requests than it reads responses would have a thread wait for it.
+        # Otherwise a thread would wait for a client that sends many requests and reads no responses.
         if self.channel.total_outbufs_len > MAX_UNREAD or Channel.is_stopping:
             super().set_close_on_finish()
         super().execute()
@@ -73,7 +73,7 @@ class KeepAliveTask(WSGITask):  # type: ignore[misc]
         return environ
 
     def has_unsent_output(self) -> bool:
-        """Tell whether the client is behind with reading the response."""
+        """Tell whether the client reads more slowly than the response is made."""
         return bool(self.channel.total_outbufs_len > MAX_UNSENT)
 
     def is_client_gone(self) -> bool:
@@ -109,14 +109,14 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 
 
 class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
-    """Closes the connection after a request whose end is in doubt, and refuses endless chunk extensions."""
+    """Closes the connection after a request with an ambiguous length, and refuses endless chunk extensions."""
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
         # RFC 9112 §3.2.2: an absolute URI overrides Host.
         if self.proxy_netloc and "HOST" in self.headers:
             self.headers["HOST"] = self.proxy_netloc
-        # §6.1 and §6.3: by another reading of such headers, the request ends elsewhere.
+        # §6.1 and §6.3: a proxy may find the end of a request with such headers elsewhere (request smuggling).
         if TRANSFER_ENCODING.search(header_plus) and (not self.chunked or "CONTENT_LENGTH" in self.headers):
             self.headers["CONNECTION"] = "close"
 
@@ -172,7 +172,7 @@ class Waitress:
             max_request_body_size=8 * app.config["MAX_CONTENT_LENGTH"],
             **OPTIONS,
         )
-        # Installed before the greeting, because its reader may stop the server at once.
+        # Installed before the first lines are printed, because a program that reads them may stop the server at once.
         self.signals = catch_signals()
 
     def run(self) -> None:
@@ -183,7 +183,7 @@ class Waitress:
 
 
 def accept_all(server: Any) -> None:
-    """Accept all connections that wait: a round of the loop for each takes the longer the more there are."""
+    """Accept all waiting connections at once: a round of the loop takes longer the more connections there are."""
     before = -1
     while server.readable() and len(server.active_channels) > before:
         before = len(server.active_channels)
@@ -204,7 +204,7 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
 
 
 def stop(server: Any, sockets: dict[int, Any]) -> None:
-    """Answer the requests that are on their way, stop accepting connections, and finish open requests."""
+    """Accept the requests that clients have already sent, then stop accepting connections, and finish open requests."""
     Channel.is_stopping = True
     deadline = time.monotonic() + SHUTDOWN_SECONDS
     while time.monotonic() < deadline - SHUTDOWN_SECONDS + LAST_REQUESTS_SECONDS:
@@ -228,7 +228,7 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
     for channel in list(sockets.values()):
         if not isinstance(channel, HTTPChannel) or channel.requests or channel.total_outbufs_len:
             continue
-        # By the system's clock, which may have been set back since.
+        # It is a time of the system clock, which may have been set back since.
         channel.last_activity = min(channel.last_activity, now)
         request, since, limit = channel.request, channel.last_activity, float(listener.IDLE_SECONDS)
         if request is not None:
