@@ -43,7 +43,7 @@ def import_command(path: Path, map_name: str | None, database_url: str | None, *
     options = {"database_url": database_url}
     with open_app(options):
         try:
-            reports = import_rows(path, Options(found=load_map(map_name) if map_name else None, **chosen))
+            reports = import_rows(path, Options(column_map=load_map(map_name) if map_name else None, **chosen))
         except (InvalidFile, InvalidMap) as error:
             raise click.ClickException(escape_control(str(error))) from None
         print_reports(reports, chosen["dry_run"])

@@ -21,7 +21,7 @@ class Column(NamedTuple):
     """A column: the items of its table, its format in the log, whether it is indexed and searchable."""
 
     name: str
-    # Made when the table is: constraints appear in the SQL in the order in which they are made.
+    # Called when the table is created: the SQL has constraints in the order in which they were created.
     items: Callable[[], list[Item]]
     format: Format = TEXT
     indexed: bool = False
@@ -38,9 +38,14 @@ def timestamp() -> Any:
     return TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite")
 
 
+def big_integer() -> Any:
+    """Return a 64-bit integer type."""
+    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
 def serial(name: str, **options: Any) -> sa.Column[int]:
     """Return an integer primary key that the database assigns."""
-    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, **options)
+    return sa.Column(name, big_integer(), primary_key=True, **options)
 
 
 def checked(
@@ -145,7 +150,7 @@ def public_id() -> Column:
 
 
 def create_row_table(name: str, *columns: Column, unique: tuple[str, ...] = ()) -> None:
-    """Create a table with the columns that resources and keys have, around its own."""
+    """Create a table with a number, a public id and these columns."""
     identity = serial("number"), *public_id().items(), sa.UniqueConstraint("id")
     items = [item for column in columns for item in column.items()]
     op.create_table(name, *identity, *items, *map(sa.UniqueConstraint, unique))

@@ -20,18 +20,18 @@ TIME_OF_CHANGE = (
 )
 # As revisions before 0006 logged it.
 CLOCK = SQLITE_NOW, POSTGRESQL_NOW
-# What holds for the last action of a row that exists.
+# The condition on the last action of a row that exists.
 PRESENT = "NOT IN ('deleted', 'forgotten')"
 FUNCTION = "RETURNS trigger LANGUAGE plpgsql AS $$"
 
 
 def is_postgresql() -> bool:
-    """Tell which of the two databases the revision runs on."""
+    """Tell whether the revision runs on PostgreSQL."""
     return op.get_context().dialect.name == "postgresql"
 
 
 def guard_log() -> None:
-    """Refuse every change of the log, except that it grows by the next number."""
+    """Refuse every change of the log, except a new change with the next number."""
     sentence, numbered = "the change log is only ever added to", "the change log numbers its changes itself"
     for verb in "UPDATE", "DELETE":
         refuse(f"changes_keep_{verb.lower()}", f"BEFORE {verb} ON changes", "", sentence)
@@ -60,7 +60,7 @@ def refuse(name: str, event: str, condition: str, sentence: str) -> None:
 
 
 def refuse_truncate(table: str, sentence: str) -> None:
-    """Make PostgreSQL refuse TRUNCATE, for which no trigger sees the rows."""
+    """Make PostgreSQL refuse TRUNCATE, which fires no trigger for rows."""
     refusal = f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'integrity_constraint_violation';"
     op.execute(f"CREATE FUNCTION {table}_keep_truncate() {FUNCTION} BEGIN {refusal} END $$")
     op.execute(
@@ -87,7 +87,7 @@ def log_changes(
 
 
 def guard_rows(resource: str) -> None:
-    """Refuse what the log would not show, or show wrongly."""
+    """Refuse changes of rows that the log would miss, or show wrongly."""
     if is_postgresql():
         refuse_truncate(resource, "TRUNCATE is not logged: DELETE the rows instead")
     else:
@@ -105,7 +105,8 @@ def sqlite_log_triggers(
     pairs = ", ".join(
         f"'{public_name(column)}', {form.sqlite.format(f'NEW.{column}')}" for column, form in columns.items()
     )
-    # REPLACE deletes a row without firing a trigger; only the log still knows of it. ON CONFLICT never comes here.
+    # REPLACE deletes a row without firing a trigger, so that only the log still has it. ON CONFLICT DO UPDATE doesn't
+    # fire this trigger.
     last = f"SELECT action FROM changes WHERE resource = '{resource}' AND row_id = NEW.id ORDER BY seq DESC LIMIT 1"
     not_replaced = f"SELECT RAISE(ABORT, 'the row exists: update it') WHERE ({last}) {present}; "
     insert = "INSERT INTO changes (resource, row_id, action, at, data) VALUES"
@@ -145,7 +146,7 @@ def postgresql_log_triggers(resource: str, columns: Mapping[str, Format], time: 
 
 
 def release_company_rows(*resources: str) -> None:
-    """Empty the resources' references to a company before it is deleted, so that the log has those changes first.
+    """Set the resources' references to a company to null before its deletion, so that the log has those changes first.
 
     SQLite itself does so only for connections that enable foreign keys. Replaces the trigger of an earlier revision.
     """
@@ -194,7 +195,7 @@ def create_search_index(resource: str, columns: Sequence[str]) -> None:
 
 
 def index_accents(resource: str, columns: Sequence[str]) -> None:
-    """List the rows that SQLite's search index can't find without accents."""
+    """Index the rows with accents, which SQLite's search index doesn't find without them."""
     if not is_postgresql() and columns:
         op.execute(f"CREATE INDEX ix_{resource}_accents ON {resource} (number) WHERE {has_accents(columns)}")
 

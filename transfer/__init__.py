@@ -1,4 +1,4 @@
-"""Files of rows: `export` writes and `import` reads every resource as NDJSON or CSV, also of other programs."""
+"""Files of rows: `export` writes every resource as NDJSON or CSV; `import` reads these, and CSV of other programs."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Flask
 
 from auth import public
 
-# Settings → Import; its module is only imported when the page is asked for.
+# Settings → Import. transfer.pages is imported at the first request, because most starts don't need it.
 blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 
 

@@ -1,6 +1,6 @@
-"""The cells of a CSV file as JSON values: the way back from formats/csv_text.py.
+"""The cells of a CSV file as JSON values: the reverse of formats/csv_text.py.
 
-Texts of other programs are parsed more freely: local times, dates, lists of tags, domains, numbers with commas.
+Texts of other programs can have more forms: local times, dates, lists of tags, domains, numbers with commas.
 """
 
 import re
@@ -25,9 +25,9 @@ Columns = list[tuple[str, Callable[[Cells], Any]]]
 
 
 def cell_parser(field: Any, index: int) -> Callable[[Cells], Any]:
-    """Return the function from a row to the JSON value of the cell of a field; invalid cells are left to the field.
+    """Return a function that returns the JSON value of a field's cell in a row, and invalid cells as they are.
 
-    A blank cell is null, or `missing` where the field can't be null.
+    A blank cell is null, or `missing` if the field can't be null.
     """
     is_text, is_boolean = field.format in {TEXT, TIME}, field.format is BOOLEAN
     blank = None if field.allow_none else missing
@@ -48,7 +48,7 @@ def cell_parser(field: Any, index: int) -> Callable[[Cells], Any]:
 
 
 def is_invalid(field: Any, value: Any) -> bool:
-    """Return whether a field refuses a value."""
+    """Tell whether a field refuses a value."""
     try:
         field.deserialize(value)
     except ValidationError:
@@ -59,10 +59,10 @@ def is_invalid(field: Any, value: Any) -> bool:
 def text_parser(
     field: Any, get: Callable[[Any], Any], meanings: Mapping[str, Any], parse_time: Callable[[str], str]
 ) -> Callable[[Any], Any]:
-    """Return the function from a row to a field's JSON value; `get` returns a text of another program, or a constant.
+    """Return a function that returns a field's JSON value in a row, whose text, or a constant, `get` returns.
 
-    A blank text is null, or `missing`. `meanings` has the values of texts in any letter case, and of others by "*".
-    What parse_time() raises passes; other invalid texts are left to the field.
+    A blank text is null, or `missing`. `meanings` has the values of texts in any letter case, and of all others as "*".
+    The function raises what parse_time() raises, and returns other invalid texts as they are.
     """
     known = {text.casefold(): value for text, value in meanings.items()}
     parsers = {BOOLEAN: lambda text: BOOLEANS.get(text.lower(), text), TAGS: parse_tags, TIME: parse_time}
@@ -81,10 +81,10 @@ def text_parser(
 
 
 def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | None) -> Callable[[str], str]:
-    """Return the function that parses times of ISO 8601 or of the formats `dates`; without an offset, of the zone."""
-    # A year in front is always clear.
-    clear = [form for form in dates if day_first is None or form.startswith("%Y") or "%m" not in form]
-    forms = [form for form in dates if form in clear or (form.find("%d") < form.find("%m")) == day_first]
+    """Return a function that parses times of ISO 8601 or of the formats `dates`, in the zone if they have no offset."""
+    # A date that begins with the year is unambiguous.
+    unambiguous = [form for form in dates if day_first is None or form.startswith("%Y") or "%m" not in form]
+    forms = [form for form in dates if form in unambiguous or (form.find("%d") < form.find("%m")) == day_first]
     expected = " or ".join(map(EXAMPLE_TIME.strftime, ["%Y-%m-%d %H:%M", *forms]))
     first, second = ("day", "month") if day_first else ("month", "day")
     order = f"The {first} is expected before the {second} (--{second}-first changes that)."
@@ -108,7 +108,7 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
 def parse_local_time(text: str, forms: Sequence[str]) -> datetime | None:
     """Return a time of ISO 8601, or of one of the formats, or None.
 
-    Raises InvalidMap for a day and a month that can't be told apart.
+    Raises InvalidMap if the day and the month are ambiguous.
     """
     with suppress(ValueError):
         return datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))

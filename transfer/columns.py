@@ -1,4 +1,4 @@
-"""The columns of a CSV file: how the cells of a row become the fields of a record, by their names or by a map."""
+"""The columns of a CSV file, and the fields that they become: by their names, or by a map."""
 
 import re
 from collections import Counter
@@ -16,15 +16,15 @@ from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, columns_of,
 
 # A text that spreadsheets would take for a formula is exported with an apostrophe in front.
 GUARDED = ("'=", "'+", "'-", "'@")
-# A header with fewer columns of a program's map is not that program's.
+# The columns of a program's map that a header must have to be recognized.
 FEWEST_COLUMNS = 3
 time_zones = cache(available_timezones)
 
 
 class Header:
-    """The names of a file's columns, in any letter case, and without a suffix in parentheses.
+    """The names of a file's columns, which are found in any letter case, also without a suffix in parentheses.
 
-    In `labels`, a name that is there twice, or blank, has its number.
+    In `labels`, a name that is blank, or the same as an earlier one, has the number of its column.
     """
 
     def __init__(self, cells: Iterable[str | None]) -> None:
@@ -37,7 +37,7 @@ class Header:
         self.add_names(split_suffix(name)[0] for name in self.names)
 
     def add_names(self, names: Iterable[str]) -> None:
-        """Let each column be found by its name, unless an earlier one has that name."""
+        """Add the name of each column, unless an earlier column has it."""
         for index, name in enumerate(names):
             self.indexes.setdefault(name.lower(), index)
 
@@ -46,7 +46,7 @@ class Header:
         return self.indexes.get(name.lower()) if name else None
 
     def has(self, value: Any) -> bool:
-        """Tell whether the header has a column for a field's value in a map."""
+        """Tell whether the header has a column of a field's value in a map."""
         names = [COLUMN.findall(text) for text in templates(value)] or [[]] * (value is not None)
         return any(not each or any(self.find(name) is not None for name in each) for each in names)
 
@@ -68,8 +68,8 @@ def split_suffix(name: str) -> tuple[str, str]:
     return before.strip(), suffix
 
 
-def guess(header: Header, maps: Mapping[str, Map]) -> tuple[int, str, str]:
-    """Return the map and the resource of whose columns the header has the most, after their number."""
+def guess_map(header: Header, maps: Mapping[str, Map]) -> tuple[int, str, str]:
+    """Return the map and the resource that fit the header best, after the number of their columns in the header."""
     tables = [(name, resource) for name, found in maps.items() for resource in RESOURCES if resource in found]
     columns = {each: columns_of(*maps[each[0]][each[1]].values()) for each in tables}
     scores = [(sum(header.find(column) is not None for column in columns[each]), *each) for each in tables]
@@ -84,7 +84,7 @@ def plain_columns(schema: ResourceSchema, line: int, header: Header) -> Columns:
     if "" in names:
         raise InvalidLine(line, f"Column {names.index('') + 1} must have a name.")
     if unknown := [name for name in names if name not in fields]:
-        score, program, _resource = guess(header, presets())
+        score, program, _resource = guess_map(header, presets())
         hint = f" Perhaps it is a file of another program (--map {program})." if score >= FEWEST_COLUMNS else ""
         raise InvalidLine(line, unknown_columns(unknown, tuple(fields)) + hint)
     for name, number in Counter(names).items():
@@ -97,7 +97,7 @@ def plain_columns(schema: ResourceSchema, line: int, header: Header) -> Columns:
 
 
 def unknown_columns(names: list[str], known: tuple[str, ...]) -> str:
-    """Return the sentences about unknown columns: what was probably meant, and what is known."""
+    """Return the sentences about unknown columns: a suggestion for each, and all known names."""
     shown = []
     for name in names[:MAX_SUGGESTIONS]:
         hint = suggest(name, known)
@@ -113,7 +113,7 @@ def join_first(names: list[str], number: int) -> str:
 
 def mapped_columns(resource: str, header: Header, options: Options, companies: Companies) -> Columns:
     """Return the columns of a file that a map describes. Raises InvalidMap."""
-    table = (options.found or {}).get(resource, {})
+    table = (options.column_map or {}).get(resource, {})
     if options.timezone and options.timezone not in time_zones():
         raise InvalidMap(f"{options.timezone} is not a time zone that this system knows. Write it as in Europe/Berlin.")
     for name in options.notes_from:
@@ -129,7 +129,7 @@ def mapped_columns(resource: str, header: Header, options: Options, companies: C
     if options.notes_from and "notes" not in names:
         raise InvalidMap(f"{resource} have no notes that columns could be added to (--notes-from).")
     own = {name: table[f"company.{name}"] for name in COMPANY if f"company.{name}" in table}
-    found = dict(map_fields("companies", own, header, Options(found=options.found)))
+    found = dict(map_fields("companies", own, header, Options(column_map=options.column_map)))
     if getters := [(name, found[name]) for name in COMPANY if name in found]:
         columns.append(("companyId", companies.finder(getters, create=table.get("company.create", True))))
     return columns
@@ -143,7 +143,7 @@ def map_fields(resource: str, table: Map, header: Header, options: Options) -> C
         value = table.get(name)
         notes = options.notes_from if name == "notes" else ()
         if header.has(value) or notes:
-            dates = (options.found or {}).get("dates", [])
+            dates = (options.column_map or {}).get("dates", [])
             zone = header.zone(value, options.timezone)
             get, meanings = value_getter(value, header, notes), table.get(f"values.{name}", {})
             columns.append((name, text_parser(field, get, meanings, time_parser(dates, options.day_first, zone))))
@@ -151,7 +151,7 @@ def map_fields(resource: str, table: Map, header: Header, options: Options) -> C
 
 
 def value_getter(value: Any, header: Header, notes: Sequence[str] = ()) -> Callable[[Cells], Any]:
-    """Return the function from a row's cells to a field's text, or constant; the columns of `notes` are added to it."""
+    """Return a function that returns a field's text in a row, with the columns of `notes` added, or its constant."""
     found = [template_getter(text, header) for text in templates(value) if header.has(text)]
     added = [(header.names[index], index) for name in notes if (index := header.find(name)) is not None]
     header.used.update(index for _name, index in added)
@@ -169,7 +169,7 @@ def value_getter(value: Any, header: Header, notes: Sequence[str] = ()) -> Calla
 
 
 def template_getter(template: str, header: Header) -> Callable[[Cells], str]:
-    """Return the function from a row's cells to a template's text, "" if all of its columns are blank."""
+    """Return a function that fills a template with the cells of a row; it returns "" if all of them are blank."""
     literals, indexes = COLUMN.split(template)[::2], [header.find(name) for name in COLUMN.findall(template)]
     header.used.update(index for index in indexes if index is not None)
     if len(indexes) == 1 and (index := indexes[0]) is not None:
@@ -185,6 +185,6 @@ def template_getter(template: str, header: Header) -> Callable[[Cells], str]:
 
 
 def clean(cell: str | None) -> str:
-    """Return a cell's text without blanks around it, and without an apostrophe that guards it from spreadsheets."""
+    """Return a cell's text without spaces around it, and without the apostrophe before what looks like a formula."""
     text = (cell or "").strip()
     return text[1:] if text.startswith(GUARDED) else text

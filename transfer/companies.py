@@ -15,7 +15,7 @@ from transfer.records import record_loader
 
 COMPANIES = ENDPOINTS["companies"]
 load = record_loader(COMPANIES.schema)
-# Rows of a company often follow each other; more would take memory.
+# The companies found last, because rows of the same company often follow each other.
 MAX_REMEMBERED = 10_000
 
 
@@ -24,16 +24,16 @@ class Companies:
 
     def __init__(self) -> None:
         self.created = 0
-        self.find = lru_cache(MAX_REMEMBERED)(self.find_anew)
+        self.find = lru_cache(MAX_REMEMBERED)(self.find_uncached)
 
     def finder(self, columns: Columns, create: bool) -> Callable[[Cells], str | None]:
-        """Return the function from a row to the id of its company, by the first of these columns that finds one.
+        """Return a function that returns the id of a row's company, found by the first of these columns that matches.
 
-        With `create`, a company with a name is created where there is none. It raises ValidationError.
+        With `create`, it creates a company that has a name and isn't found. It raises ValidationError.
         """
         return lambda cells: self.find(create, *((name, get(cells)) for name, get in columns))
 
-    def find_anew(self, create: bool, *columns: tuple[str, Any]) -> str | None:
+    def find_uncached(self, create: bool, *columns: tuple[str, Any]) -> str | None:
         values = [(field, value) for field, value in columns if value]
         for field, value in values:
             found = find_matches(COMPANIES, field, value)

@@ -1,6 +1,6 @@
-"""Rows of a CSV file (RFC 4180) of any program.
+"""The rows of a CSV file (RFC 4180) of any program.
 
-The csv module of Python before 3.13 can't tell an empty cell from "", and its errors are not for users.
+Python's csv module doesn't distinguish an empty cell from "" before Python 3.13, and its errors are not for users.
 """
 
 import re
@@ -14,9 +14,9 @@ from transfer.maps import InvalidMap
 # Many times the longest row that a schema accepts.
 MAX_ROW_LENGTH = 2**20
 SAVE = "save the file as CSV UTF-8."
-# How ZIP files, such as .xlsx and .ods, and OLE files, such as .xls, begin.
+# The first bytes of ZIP files, such as .xlsx and .ods, and of OLE files, such as .xls.
 WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
-NAME_IT = "choose that encoding (--encoding windows-1252)"
+CHOOSE_ENCODING = "choose that encoding (--encoding windows-1252)"
 
 
 class InvalidLine(Exception):
@@ -30,7 +30,7 @@ class InvalidLine(Exception):
 def decode(file: BufferedReader, encoding: str = "") -> TextIOWrapper:
     """Return a file as text: UTF-16 if it has that byte order mark, else UTF-8; invalid bytes become surrogates.
 
-    Another encoding must be named. Raises InvalidMap for an unknown name, and for a file that is no text.
+    `encoding` names another one. Raises InvalidMap for an unknown encoding, and for a file that isn't text.
     """
     start = file.peek(64)[:64]
     if start.startswith(WORKBOOKS):
@@ -76,7 +76,7 @@ def read_lines(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
         if not line.isascii() and re.search("[\ud800-\udfff]", line):
             if text.encoding != "utf-8-sig":
                 raise InvalidLine(number, f"The text is not {text.encoding.upper()}: {SAVE}")
-            raise InvalidLine(number, f"The text is not UTF-8, but perhaps Windows-1252: {NAME_IT}, or {SAVE}")
+            raise InvalidLine(number, f"The text is not UTF-8, but perhaps Windows-1252: {CHOOSE_ENCODING}, or {SAVE}")
         if not line:
             break
         yield number, line
@@ -101,7 +101,7 @@ def join_lines(lines: Iterator[tuple[int, str]], unclosed_row: re.Pattern[str]) 
     first, row, length = 0, list[str](), 0
     for number, line in lines:
         first = first if row else number
-        # A line that begins within a quoted cell is like one that begins with a quoted cell.
+        # A line that continues a quoted cell is parsed like a line that begins with a quoted cell.
         text = f'"{line}' if row else line
         row.append(line)
         length += len(line)

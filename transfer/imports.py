@@ -1,4 +1,4 @@
-"""`import`: the rows of files, of `export` or of other programs."""
+"""`import`: stores the rows of files, of `export` or of other programs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from database.statement import insert_statement
 from formats.errors import MAX_ERRORS, escape_control, pointers
 from formats.progress import progress_bar
 from schemas import RESOURCES
-from transfer.columns import Header, guess, join_first, mapped_columns, plain_columns
+from transfer.columns import Header, guess_map, join_first, mapped_columns, plain_columns
 from transfer.companies import COMPANIES, Companies
 from transfer.csv_rows import InvalidLine, decode, read_rows
 from transfer.maps import InvalidMap, Options
@@ -39,8 +39,8 @@ class InvalidFile(Exception):
 class Report:
     """What an import stored, or would store: the numbers of rows, and of companies that were created for them.
 
-    A dry run lists the first rows as they would be, as JSON, and the first faults with their lines. `advice` is about
-    the next import of the same file.
+    A dry run has the JSON of the first rows as they would be stored, and the first faults with their lines. `advice`
+    says how to import the same file again.
     """
 
     resource: str
@@ -57,9 +57,9 @@ class Report:
         return join_first(self.left_out, len(self.left_out))
 
     def refuse(self, line: int, messages: Any) -> None:
-        """Note the faults of a line in a dry run; raise InvalidLine for the first one that can't be noted.
+        """Add the faults of a line to the report of a dry run; otherwise, or after MAX_ERRORS, raise InvalidLine.
 
-        A missing field is the last, because an unknown name may explain it.
+        A missing field comes last: an unknown name may be its misspelt name.
         """
         for error in sorted(pointers(messages), key=lambda error: error["detail"] == "Is required."):
             name = error["pointer"][1:].replace("~1", "/").replace("~0", "~")
@@ -72,15 +72,15 @@ class Report:
 def import_rows(path: Path, options: Options) -> list[Report]:
     """Store the rows of a file, or of a folder's files; return a report of each.
 
-    A row with a known id is updated; fields that the file doesn't have stay. Raises InvalidFile, and stores nothing of
-    that file.
+    A row with a known id is updated in the fields that the file has. Raises InvalidFile, and stores nothing of that
+    file.
     """
     return [import_path(file, options) for file in find_files(path, options)]
 
 
 def import_path(file: Path, options: Options) -> Report:
     """Store the rows of a file; return a report. Raises InvalidFile."""
-    report = Report(options.resource or ("" if options.found else file.stem), options.dry_run)
+    report = Report(options.resource or ("" if options.column_map else file.stem), options.dry_run)
     try:
         with file.open("rb") as opened, progress_bar(file.stem, file.stat().st_size) as bar:
             is_ndjson = file.suffix == ".ndjson"
@@ -93,8 +93,8 @@ def import_path(file: Path, options: Options) -> Report:
 
 
 def find_files(path: Path, options: Options) -> list[Path]:
-    """Return the files to import. Raises InvalidFile for a name that doesn't say what is in the file."""
-    if options.found or options.resource:
+    """Return the files to import. Raises InvalidFile for a name that isn't a resource's."""
+    if options.column_map or options.resource:
         if path.is_dir():
             raise InvalidFile(f"{path} is a folder: --as and --map are for one file.")
         return [path]
@@ -119,7 +119,7 @@ def import_file(
 
     Raises InvalidLine or InvalidMap.
     """
-    if is_ndjson and options.found:
+    if is_ndjson and options.column_map:
         raise InvalidMap("A map is for CSV files, not for NDJSON.")
     with write_transaction(keep=not options.dry_run):
         try:
@@ -135,15 +135,15 @@ def import_file(
 
 
 def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callable[[Any], Any]]:
-    """Return the rows after the header, and the function that makes JSON of each; note what the header says."""
+    """Return the rows after the header, and a function that converts each to JSON; complete the report."""
     line, cells = next(rows, (0, []))
-    header, found = Header(cells), options.found
+    header, found = Header(cells), options.column_map
     if found is None:
         if options.timezone or options.day_first is not None or options.notes_from:
             raise InvalidMap("A time zone, an order of dates and columns for notes need a map (--map).")
         columns = plain_columns(RESOURCES[report.resource], line, header) if line else []
         return rows, row_converter(columns, len(cells))
-    score, _map, resource = guess(header, {"": found})
+    score, _map, resource = guess_map(header, {"": found})
     if not score:
         raise InvalidMap(f"The header has no column of the map. It has: {join_first(header.names, len(cells))}.")
     report.resource = report.resource or resource
@@ -197,7 +197,7 @@ def match_rows(step: list[Record], endpoint: Endpoint, field: str, report: Repor
 
 
 def with_known_companies(step: Iterable[Record], report: Report) -> Iterator[Record]:
-    """Yield the records without a companyId, or with that of a company that exists."""
+    """Yield the records whose company exists, and those without one; report the others."""
     known = dict[str, bool]()
     for record in step:
         company = record.values.get("company_id")
@@ -210,7 +210,7 @@ def with_known_companies(step: Iterable[Record], report: Report) -> Iterator[Rec
 
 
 def upsert_statement(resource: str, sent: frozenset[str]) -> sa.Insert:
-    """Return the statement that inserts a row, or updates the fields that were sent if that changes any of them."""
+    """Return the statement that inserts a row, or updates the sent fields of a stored one if any of them differs."""
     table: Any = RESOURCES[resource].model.__table__
     statement = insert_statement(RESOURCES[resource].model, backend().insert)
     changed = {name: statement.excluded[name] for name in sent - {"id"}}

@@ -1,7 +1,7 @@
-"""Maps: which columns of another program's file become which fields. Those of known programs are in the folder maps/.
+"""Maps: the fields that the columns of another program's file become. The folder maps/ has those of known programs.
 
-A field's value is a template, a text with columns as in "{First Name} {Last Name}", or the first of several templates
-that isn't blank, or a constant.
+The value of a field is a template, a text with columns as in "{First Name} {Last Name}"; or several templates, of which
+the first that isn't blank is used; or a constant.
 """
 
 import re
@@ -21,12 +21,12 @@ COLUMN = re.compile(r"\{([^{}]+)\}")
 VALUE = "a text with {columns}, an array of such texts, true, false or a number"
 TEXTS, TABLE, BOOLEAN, TEXT = "an array of texts", "a table", "true or false", "a text"
 KINDS: dict[str, Any] = {VALUE: str | list | bool | int | float, TEXTS: list, TABLE: dict, BOOLEAN: bool, TEXT: str}
-# Shown in each format of times.
+# The time that shows a format in errors.
 EXAMPLE_TIME = datetime(2024, 1, 31, 10, 30, tzinfo=UTC)
-# In the order in which companies are looked for.
+# The fields that companies are found by, in this order.
 COMPANY = ("id", "website", "name")
 
-# The keys of a map; each resource's are a table, in which those of an inner table are as in `company.id`.
+# A map as a dict: for each resource, a dict in which keys of inner tables are joined by dots, as in `company.id`.
 Map = dict[str, Any]
 
 
@@ -36,10 +36,10 @@ class InvalidMap(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is imported: by its name and the names of fields in its header, unless these say otherwise."""
+    """How to import a file. By default, its name is a resource's, and its header has the names of fields."""
 
     resource: str | None = None
-    found: Map | None = None
+    column_map: Map | None = None
     match: str = ""
     timezone: str = ""
     day_first: bool | None = None
@@ -88,7 +88,7 @@ def read_map(path: Path) -> Map:
 
 
 def known_keys() -> dict[str, str]:
-    """Return each key that a map can have, with the kind of its value."""
+    """Return each key that a map can have, with a description of its value."""
     known = {"name": TEXT, "dates": TEXTS, "footer": TEXTS}
     for resource, schema in RESOURCES.items():
         names = [str(field.data_key) for field in schema.fields.values()]
@@ -101,7 +101,7 @@ def known_keys() -> dict[str, str]:
 
 
 def flatten(table: Map, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys of tables within tables, as in `contacts.company.id`; the meanings of a field's values are one."""
+    """Yield the keys of nested tables, as in `contacts.company.id`, with their values; `values.FIELD` is one value."""
     for key, value in table.items():
         if isinstance(value, dict) and not prefix.endswith(".values."):
             yield from flatten(value, f"{prefix}{key}.")

@@ -1,6 +1,6 @@
-"""Settings → Import: a file is uploaded, previewed with its columns to choose, and stored.
+"""Settings → Import: the upload of a file, a preview with a choice of columns, and the import.
 
-In between, the file is in the form, compressed, so that any server process can go on, and none keeps it.
+In between, the form holds the file, compressed: any server process can continue, and none stores it.
 """
 
 import json
@@ -14,15 +14,15 @@ from flask import abort, current_app, g, render_template, request
 
 from api.resources import ENDPOINTS
 from schemas import RESOURCES
-from transfer.columns import Header, guess, time_zones
+from transfer.columns import Header, guess_map, time_zones
 from transfer.csv_rows import InvalidLine, decode, read_rows
 from transfer.imports import Report, import_file
 from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, presets, templates
 
-# Other writers wait for a few seconds while so much is imported.
+# Other writers wait for a few seconds while a file of this size is imported.
 MAX_BYTES = 4 * 1024 * 1024
 TOO_LARGE = "The file is larger than 4 MiB: use the command import, or split the file."
-# Each is an option for each field.
+# The columns to choose from: each is an option in the drop-down of each field.
 MAX_COLUMNS = 300
 # The program whose files need no map.
 OWN = "cardfile"
@@ -33,7 +33,7 @@ ENCODINGS = [("", "UTF-8 or UTF-16"), ("windows-1252", "Windows-1252 (Excel, Sal
 
 def check_request() -> Any:
     """Redirect to the sign-in page, or refuse a form that is too large or not the session's."""
-    # In the form, a file that can't be compressed takes a third more.
+    # base64 makes a file that can't be compressed a third larger.
     request.max_content_length = MAX_BYTES * 3 // 2
     if (request.content_length or 0) > request.max_content_length:
         abort(413, TOO_LARGE)
@@ -97,21 +97,21 @@ def read_file() -> bytes:
 
 
 def choose_program(header: Header) -> tuple[str, str]:
-    """Return the program and the resource that the form names, or else those that the header fits best."""
+    """Return the program and the resource that the form names, or else those that fit the header best."""
     program, resource = request.form.get("program", ""), request.form.get("resource", "")
     names = {name.lower() for name in header.names}
     own = [name for name in RESOURCES if names <= {each.lower() for each in ENDPOINTS[name].attributes}]
     if program not in {*presets(), OWN}:
-        program = OWN if own else guess(header, presets())[1] or "other"
+        program = OWN if own else guess_map(header, presets())[1] or "other"
     if resource not in RESOURCES:
-        resource = [*own, guess(header, {"": presets().get(program, {})})[2] or next(iter(RESOURCES))][0]
+        resource = [*own, guess_map(header, {"": presets().get(program, {})})[2] or next(iter(RESOURCES))][0]
     return program, resource
 
 
 def choose_fields(header: Header, program: str, resource: str) -> dict[str, tuple[str, str]]:
     """Return the chosen templates of each field, and those of the program's map, each as one text.
 
-    Before a form for this program and resource was sent, they are those of the map, else the column with the same name.
+    If the form was for another program or resource, or is new, the map chooses them, or else the name of a column.
     """
     table = presets()[program].get(resource, {})
     names = [name for name in ENDPOINTS[resource].attributes if name != "companyId"]
@@ -124,13 +124,13 @@ def choose_fields(header: Header, program: str, resource: str) -> dict[str, tupl
 
 
 def read_options(program: str, resource: str, fields: dict[str, str]) -> Options:
-    """Return the options of the form, with a program's map that has these templates in place of its own."""
+    """Return the options of the form, with the program's map, in which these templates replace its own."""
     found = presets().get(program, {})
     values = {name: value for name, value in found.get(resource, {}).items() if name.startswith("values.")}
     table: Map = {name: value.split(" | ") for name, value in fields.items()} | values
     return Options(
         resource=resource,
-        found=None if program == OWN else {**found, resource: table},
+        column_map=None if program == OWN else {**found, resource: table},
         match=request.form.get("match", ""),
         timezone=request.form.get("timezone", ""),
         day_first=ORDERS.get(request.form.get("order", "")),

@@ -13,12 +13,12 @@ from schemas import ResourceSchema
 from transfer.cells import Cells, Columns
 from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine
 
-# A row as its file has it: the number of its first line, and cells or a JSON value.
+# The rows of a file: each with the number of its first line, and its cells or JSON value.
 Rows = Iterator[tuple[int, Any]]
 
 
 class Record(NamedTuple):
-    """A row of a file: the number of its first line, its values, and the names of those that the file has."""
+    """A row of a file: the number of its first line, its values with defaults, and the names of the sent ones."""
 
     line: int
     values: dict[str, Any]
@@ -28,7 +28,7 @@ class Record(NamedTuple):
 def parse_records(
     schema: ResourceSchema, rows: Rows, convert: Callable[[Any], Any], refuse: Callable[[int, Any], None]
 ) -> Iterator[Record]:
-    """Yield the records of the rows, which `convert` makes JSON of; call `refuse` with the errors of an invalid one."""
+    """Yield the records of the rows, which `convert` turns into JSON; call `refuse` with the errors of others."""
     load, names = record_loader(schema), [(name, str(field.data_key)) for name, field in schema.fields.items()]
     for line, row in rows:
         try:
@@ -43,7 +43,8 @@ def parse_records(
 def record_loader(schema: ResourceSchema) -> Callable[[Any], dict[str, Any]]:
     """Return a function that does what schema.load() does in half the time; it leaves errors to schema.load()."""
     fields = [(name, str(field.data_key), field) for name, field in schema.fields.items()]
-    known, required = ({public for _name, public, field in fields if field.required or all_} for all_ in (True, False))
+    known = {public for _name, public, _field in fields}
+    required = {public for _name, public, field in fields if field.required}
     defaults = [(name, field.load_default) for name, _public, field in fields if field.load_default is not missing]
 
     def load(record: Any) -> Any:
@@ -60,9 +61,9 @@ def record_loader(schema: ResourceSchema) -> Callable[[Any], dict[str, Any]]:
 
 
 def row_converter(columns: Columns, width: int) -> Callable[[Cells], dict[str, Any]]:
-    """Return the function that makes a JSON object of a row's cells, without those that have no value.
+    """Return a function that turns a row's cells into a JSON object, without missing values.
 
-    Raises ValidationError.
+    It raises ValidationError.
     """
 
     def convert(cells: Cells) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def row_converter(columns: Columns, width: int) -> Callable[[Cells], dict[str, A
 
 
 def before_footer(rows: Rows, width: int, footer: tuple[str, ...]) -> Rows:
-    """Yield the rows before one with fewer cells whose first one begins with a text of the footer."""
+    """Yield the rows before the footer: a row with fewer cells whose first begins with one of these texts."""
     return takewhile(lambda row: len(row[1]) >= width or not (row[1][0] or "").startswith(footer), rows)
 
 

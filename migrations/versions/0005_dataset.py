@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def match_by_value() -> None:
-    """Index names, websites and e-mail addresses by what makes them the same, and compare IP addresses by value."""
+    """Index names, websites and e-mail addresses by the SQL that compares them, and compare IP addresses by value."""
     position = "strpos" if is_postgresql() else "instr"
     slash = f"{position}(substr(website, 9), '/')"
     website = (

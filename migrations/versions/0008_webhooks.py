@@ -6,14 +6,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from migrations.tables import Column, boolean, create_row_table, serial, string, text, time, timestamp, url
+from migrations.tables import Column, big_integer, boolean, create_row_table, serial, string, text, time, timestamp, url
 
 revision = "0008"
 down_revision = "0007"
-
-
-def big_integer() -> sa.BigInteger:
-    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def column(name: str, type_: Any, required: bool = False) -> Column:

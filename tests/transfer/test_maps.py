@@ -480,7 +480,7 @@ def test_any_text_is_parsed_or_refused(cells: list[str | None]) -> None:
     found = {"dates": tomllib.loads(GRAMMAR)["dates"], "companies": tomllib.loads(GRAMMAR)["companies"]}
     found["companies"] |= {f"values.{name}": table for name, table in found["companies"].pop("values").items()}
     header = Header(["Firm", "Legal form", "Brand", "Worth", "Rank", "Kind", "Site", "Seen"])
-    options = Options(found=found, timezone="Europe/Berlin", day_first=True)
+    options = Options(column_map=found, timezone="Europe/Berlin", day_first=True)
     convert = row_converter(map_fields("companies", found["companies"], header, options), 8)
     with suppress(ValidationError):
         values = RESOURCES["companies"].load(convert(cells))

@@ -148,7 +148,7 @@ def test_a_file_of_cardfile_needs_no_choice(signed_in_client: FlaskClient, query
 def test_the_encoding_and_the_order_of_dates_are_chosen(signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
     data = (EXPORTS / "salesforce-contacts-report.csv").read_bytes()
     page = upload(signed_in_client, "x.csv", data).text
-    assert "Nothing is stored while there is a fault: mend the file, or change the choices below." in text_of(page)
+    assert "Nothing is stored while there is a fault: correct the file, or change the choices below." in text_of(page)
     assert "perhaps Windows-1252: choose that encoding, or save" in text_of(page)
     page = send(signed_in_client, page, encoding="windows-1252", timezone="Europe/Berlin").text
     assert "choose the order." in text_of(page)
