@@ -64,7 +64,7 @@ class InvalidKey(Unauthenticated):
 
 
 class LastAdminKey(Exception):
-    """This admin key can't be deleted, because it is the one that is valid longest; the message says what to do."""
+    """The admin key that is valid longest can't be deleted; the message says what to do."""
 
     def __init__(self) -> None:
         super().__init__("No other admin key lasts as long as this one: create one first.")

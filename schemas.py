@@ -16,7 +16,7 @@ from formats.errors import CONTROL, INVISIBLE, MAX_ERRORS, hidden_character, sug
 from formats.json_text import ParsedObject
 from formats.values import parse_text
 
-# Suggestions are slow; a body with more unknown fields than this gets no more of them.
+# The number of unknown fields that get a suggestion, because suggestions are slow.
 MAX_SUGGESTIONS = 20
 # Hidden characters are searched for in texts up to this length: longer ones are notes, which may have line feeds.
 MAX_SEARCHED = 2048
@@ -142,7 +142,7 @@ class PublicSchema(Schema):
         if isinstance(data, ParsedObject) and data.duplicates:
             raise ValidationError({name: ["Must not appear twice."] for name in data.duplicates[:MAX_ERRORS]})
         if isinstance(data, dict) and len(data) > 2 * MAX_ERRORS:
-            # Checking all of the unknown names takes time, in which other writers may wait: no more errors are listed.
+            # Most names are unknown. No more errors are listed, and checking all names would make other writers wait.
             known = {field.data_key for field in self.load_fields.values()}
             return dict(sorted(data.items(), key=lambda item: item[0] not in known)[: 2 * MAX_ERRORS])
         return data

@@ -1,4 +1,4 @@
-"""The change log: the Dataset-Id and version of a response, the ETags made of them, and the log of who wrote."""
+"""The change log: a row of `writes` for each transaction; Dataset-Id, Dataset-Version and ETag for each response."""
 
 import re
 from typing import Any
@@ -39,7 +39,7 @@ def add_version_headers(response: Response) -> Response:
 
 
 def log_write(first: int) -> None:
-    """Log who made the changes from the number `first` on, if there are any, inside their transaction."""
+    """Log the key and the request of the changes from the number `first` on, if any, inside their transaction."""
     key = g.get("key")
     # A command gets its request id here, unless it has one.
     request_id = g.setdefault("request_id", new_id())

@@ -161,7 +161,7 @@ def entry(change: Any, data: dict[str, Any]) -> Any:
 
 
 def writer_of(change: Any, column: Any) -> sa.ScalarSelect[Any]:
-    """Return a column of the transaction that made a change; null for what another program wrote."""
+    """Return a column of the transaction that made a change; null for a change by another program."""
     write = aliased(Write)
     value = sa.case((write.last_seq >= change.seq, getattr(write, column.key)))
     last = sa.select(value).where(write.first_seq <= change.seq).order_by(write.first_seq.desc())
@@ -190,7 +190,7 @@ def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "
 
 
 def net_changes(selection: Selection) -> sa.Select[Any]:
-    """Return the query for the rows that differ from what they were before the selected changes, in order.
+    """Return the query for the rows that the selected changes made different, in order.
 
     It has the columns of the row's last selected change, with the action of all of them together, and: `first`, the
     number of the first; `previous`, the number of the change before that; `before`, the data of the previous one.

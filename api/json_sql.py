@@ -91,5 +91,5 @@ def schema_fields(schema: PublicSchema, table: Any, only: Iterable[str] = ()) ->
 
 
 def number(value: int) -> sa.ColumnElement[int]:
-    """Return a number written into the SQL: SQLite plans a statement anew each time a bound LIMIT changes."""
+    """Return a number as a literal: SQLite prepares a statement again each time that the value of LIMIT changes."""
     return sa.literal_column(str(value), sa.Integer())

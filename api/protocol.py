@@ -1,4 +1,4 @@
-"""What all requests and responses share: the request id, the check of Host, and some headers."""
+"""The request id, the check of Host, and the headers of all responses."""
 
 import re
 import time

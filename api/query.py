@@ -53,7 +53,7 @@ class SortKey(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What a list request asks for, without the values: requests that differ in values share a compiled statement."""
+    """The shape of a list request, without values: requests that differ only in values share a compiled statement."""
 
     resource: str
     fields: tuple[str, ...]
@@ -208,7 +208,7 @@ class ListRequest:
 
     @property
     def cursor_prefix(self) -> list[Any]:
-        """Return what this list's cursors begin with, and those of other lists don't."""
+        """Return the first values of this list's cursors: cursors of other lists begin with other values."""
         return [self.query.resource, self.query.sort, *self.past.values()]
 
     def encode_cursor(self, keys: Mapping[str, Any]) -> str:

@@ -92,18 +92,13 @@ def revert_changes() -> Response:
     """
     values = schema.load(parse_body())
     with exclusive_key() as key, writing():
-        return replay_or_run(key, partial(revert_response, values))
-
-
-def revert_response(values: dict[str, Any]) -> Response:
-    """Revert what the values name, and return the new changes."""
-    return JSONResponse(f"[{revert(values, g.get('max_reverted', MAX_ROWS))}]")
+        return replay_or_run(key, lambda: JSONResponse(f"[{revert(values, g.get('max_reverted', MAX_ROWS))}]"))
 
 
 def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
-    """Revert what the values name, inside a writing transaction; return the new changes' entries as JSON.
+    """Revert the changes that the values name, inside a writing transaction; return the new changes as JSON.
 
-    Raises Conflict, and ValidationError for a version that is not yet, or for more rows than the limit.
+    Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit.
     """
     filters, bound = selected_changes(values)
     version = bound["until"]

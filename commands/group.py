@@ -1,4 +1,4 @@
-"""What all commands share: errors as one sentence, the options of settings, the app."""
+"""The base of all commands: errors as one sentence, the options of settings, the app."""
 
 import io
 import os

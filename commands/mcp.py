@@ -39,5 +39,5 @@ def mcp_command(url: str | None, **options: str | None) -> None:
         try:
             relay(send, sys.stdin.buffer, sys.stdout.buffer)
         except BrokenPipeError:
-            # The client is gone. Python writes what is left once more at its end.
+            # The client is gone. Otherwise Python would flush its output again at the end, and fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

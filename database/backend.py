@@ -1,4 +1,4 @@
-"""What the two kinds of databases do differently; sqlite.py and postgresql.py implement it."""
+"""The interface to the differences between databases, which sqlite.py and postgresql.py implement."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The types and rules of columns: what models declare, for SQLite and PostgreSQL alike."""
+"""The types and rules of the models' columns, for SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic

@@ -114,7 +114,7 @@ def is_writable(path: Path) -> bool:
 def connect_to_read(path: Path) -> Any:
     """Connect to a file to read it, also if it can't be written.
 
-    Raises the driver's error when SQLite would have to write to read what is in its WAL or journal.
+    Raises the driver's error if SQLite would have to write in order to read the WAL or journal.
     """
     path = Path(os.path.realpath(path))
     if is_writable(path):
@@ -180,7 +180,7 @@ def without_update_trigger(execute: Callable[..., Any], table: str) -> Iterator[
 
 
 def erase_free_pages(execute: Callable[..., Any], resource: str) -> None:
-    """Remove what was deleted from the search index, the file's free pages and the WAL.
+    """Remove deleted data from the search index, the file's free pages and the WAL.
 
     Writers wait meanwhile. Raises the driver's error when another transaction doesn't end.
     """

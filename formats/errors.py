@@ -1,4 +1,4 @@
-"""The wording of errors about input: where it is wrong, and what was probably meant."""
+"""The words of errors about input: the place of an error, and suggestions."""
 
 import re
 import unicodedata

@@ -82,7 +82,7 @@ def url_keys(url: str) -> list[str]:
     ports = ["", f":{default_port}"] if port in {"", default_port} else [f":{port}"]
     paths = ["/"] if slash and rest[:1] not in {"", "?", "#"} else ["", "/"]
     heads = (f"{before.translate(TO_LOWER)}{name}{port}" for name, port in product(host_variants(host), ports))
-    # Without a slash, the SQL expression is the whole text in lower case.
+    # Without a slash, the SQL expression turns the whole text into lower case.
     keys = (f"{head}{path}{rest if path else rest.translate(TO_LOWER)}" for head, path in product(heads, paths))
     return list(dict.fromkeys([own_key, *keys]))
 

@@ -79,7 +79,7 @@ def parse_version(value: Any) -> int:
 
 
 def floor_amount(value: Any) -> tuple[Decimal, bool]:
-    """Return an amount of money rounded down to two decimals, and whether it has no more."""
+    """Return an amount of money rounded down to two decimals, and whether rounding left it unchanged."""
     if type(value) not in {int, float, Decimal}:
         raise ValidationError("Must be a number.")
     # Written so that NaN is refused, too.
@@ -119,7 +119,7 @@ def floor_time(value: Any) -> tuple[datetime, bool]:
 
 
 def parse_time(value: Any) -> datetime:
-    """Return the time of an RFC 3339 text in UTC, in whole seconds; any offset is accepted, but one is required."""
+    """Return the time of an RFC 3339 text in UTC, in whole seconds; the text must have an offset."""
     return floor_time(value)[0]
 
 

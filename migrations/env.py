@@ -4,7 +4,7 @@ from alembic import context
 
 from database import Base
 
-# The metadata lends its naming convention to what the revisions create.
+# The constraints that revisions create are named by the naming convention of the metadata.
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
 )

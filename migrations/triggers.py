@@ -71,7 +71,7 @@ def refuse_truncate(table: str, sentence: str) -> None:
 def log_changes(
     resource: str, columns: Mapping[str, Format], present: str = PRESENT, time: tuple[str, str] = TIME_OF_CHANGE
 ) -> None:
-    """Log every change of a resource's rows in the transaction that makes it, whoever makes it.
+    """Log every change of a resource's rows in the transaction that makes it, also of other programs.
 
     The columns are in the public order, each with the format of its values. Replaces the triggers of an earlier
     revision.

@@ -91,7 +91,7 @@ def pattern_of(rule: validate.Regexp) -> str:
 
 
 def rule_schema(rule: Any) -> JSONSchema:
-    """Return what a validation rule adds to the schema of text."""
+    """Return the keywords that a validation rule adds to the schema of text."""
     match rule:
         case validate.OneOf():
             return {"enum": list(rule.choices)}

@@ -35,7 +35,7 @@ def answer_preflight() -> Response | None:
 
 
 def add_headers(origins: frozenset[str], response: Response) -> Response:
-    """Set the headers that allow the request's origin to read the response, and to send what it asks for."""
+    """Set the headers that allow the request's origin to read the response, or to send the request."""
     if not is_shared():
         return response
     headers, origin = response.headers, request.headers.get("Origin", "")

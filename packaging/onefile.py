@@ -1,4 +1,4 @@
-"""What the one binary does before Cardfile starts: it lives and dies with the process that unpacked it (on Linux)."""
+"""Runs in the one-file binary before Cardfile: the process ends with its parent, which unpacked it (Linux)."""
 
 import atexit
 import ctypes
@@ -12,8 +12,8 @@ UNPACKED = sys._MEIPASS
 PARENT = os.getppid()
 PR_SET_PDEATHSIG = 1
 
-# A parent that is killed can't forward a signal or clean up: then this process ends, too.
+# A killed parent can't forward signals or remove the unpacked folder: this process then ends, and removes it.
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 atexit.register(lambda: os.getppid() == PARENT or shutil.rmtree(UNPACKED, ignore_errors=True))
-# systemd-tmpfiles leaves alone what is locked, however old it is (tmpfiles.d(5)).
+# systemd-tmpfiles doesn't delete a locked folder, however old it is (tmpfiles.d(5)).
 fcntl.flock(os.open(UNPACKED, os.O_RDONLY), fcntl.LOCK_EX)

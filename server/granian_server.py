@@ -198,7 +198,10 @@ class Body:
 
 
 def close_silent_connections(port: int, idle: float, unanswered: float) -> int:
-    """Close the connections without traffic for so many seconds, idle or waiting for a response; return how many."""
+    """Close the connections without traffic for `idle` seconds, or `unanswered` if they wait for a response.
+
+    Return how many were closed.
+    """
     closed = 0
     for each in accepted_connections(port):
         # Linux's struct tcp_info: the milliseconds since data was sent and since data was received.

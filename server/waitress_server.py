@@ -122,7 +122,7 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
-        # waitress would keep a chunk's extension or the trailer, and search it anew with every packet.
+        # waitress would keep a chunk's extension or the trailer, and search all of it again with every packet.
         if self.chunked and len(self.body_rcv.control_line + self.body_rcv.trailer) > self.adj.max_request_header_size:
             self.error = SimpleNamespace(
                 code=400, reason="Bad Request", body="A chunk extension or trailer is too large"

@@ -37,7 +37,7 @@ def show_upload() -> str:
 @blueprint.post("")
 @public
 def import_upload() -> Any:
-    """Show what an import would store, and the choices for it; with the button Import, store it."""
+    """Show a preview of the import, with its choices; with the button Import, store the rows."""
     from transfer import pages
 
     return pages.import_upload()

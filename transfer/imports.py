@@ -37,7 +37,7 @@ class InvalidFile(Exception):
 
 @dataclass
 class Report:
-    """What an import stored, or would store: the numbers of rows, and of companies that were created for them.
+    """The result of an import or a dry run: the numbers of rows, and of companies that were created for them.
 
     A dry run has the JSON of the first rows as they would be stored, and the first faults with their lines. `advice`
     says how to import the same file again.

@@ -46,7 +46,7 @@ def show_upload(problem: str = "") -> str:
 
 
 def import_upload() -> Any:
-    """Show what an import would store, and the choices for it; with the button Import, store it."""
+    """Show a preview of the import, with its choices; with the button Import, store the rows."""
     try:
         data = read_file()
         with decode(BufferedReader(BytesIO(data)), request.form.get("encoding", "")) as text:
