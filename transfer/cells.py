@@ -4,7 +4,7 @@ Texts of other programs can have more forms: local times, dates, lists of tags, 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import lru_cache
@@ -18,6 +18,9 @@ from schemas import ID, URL, is_email_address
 from transfer.maps import EXAMPLE_TIME, InvalidMap
 
 BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+
+NUMERIC_DATE = re.compile(r"(\d{4}|\d\d?)([./-])(\d\d?)\2(\d{4}|\d\d?)(?:,? +(.+))?", re.A)
+TIMES_OF_DAY = [f"%Y-%m-%d {time}" for time in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")]
 
 Cells = Sequence[str | None]
 # The public name of each field, and the function from a row's cells to its JSON value, or `missing`.
@@ -81,20 +84,28 @@ def text_parser(
 
 
 def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | None) -> Callable[[str], str]:
-    """Return a function that parses times of ISO 8601 or of the formats `dates`, in the zone if they have no offset."""
+    """Return the function that parses times of ISO 8601 or of the formats `dates`; without an offset, of the zone.
+
+    Without formats, these are dates of numbers, as in 31/01/2024 10:30.
+    """
     # A date that begins with the year is unambiguous.
-    unambiguous = [form for form in dates if day_first is None or form.startswith("%Y") or "%m" not in form]
-    forms = [form for form in dates if form in unambiguous or (form.find("%d") < form.find("%m")) == day_first]
+    known = dates or ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")
+    unambiguous = [form for form in known if day_first is None or form.startswith("%Y") or "%m" not in form]
+    forms = [form for form in known if form in unambiguous or (form.find("%d") < form.find("%m")) == day_first]
     expected = " or ".join(map(EXAMPLE_TIME.strftime, ["%Y-%m-%d %H:%M", *forms]))
     first, second = ("day", "month") if day_first else ("month", "day")
     order = f"The {first} is expected before the {second} (--{second}-first changes that)."
-    hint = order if len(forms) < len(dates) else "The map can name more formats (dates)."
+    hint = order if len(forms) < len(known) else "The map can name more formats (dates)."
 
     @lru_cache(10_000)
     def parse(text: str) -> str:
-        time = parse_local_time(text, forms)
-        if not time:
+        times = {*parse_times(text, forms)} if dates else {*parse_numbers(text, day_first)}
+        if not times:
             raise ValidationError(f"{text[:64]} is not a time as in {expected}. {hint}")
+        if len(times) > 1:
+            shown = f"{min(times):%Y-%m-%d} or {max(times):%Y-%m-%d}"
+            raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
+        [time] = times
         if not (zone or time.tzinfo):
             needed = "choose a time zone (--timezone, as in Europe/Berlin)"
             raise InvalidMap(f"Times such as {text} have no offset from UTC: {needed}.")
@@ -105,21 +116,28 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
     return parse
 
 
-def parse_local_time(text: str, forms: Sequence[str]) -> datetime | None:
-    """Return a time of ISO 8601, or of one of the formats, or None.
-
-    Raises InvalidMap if the day and the month are ambiguous.
-    """
+def parse_times(text: str, forms: Sequence[str]) -> Iterator[datetime]:
+    """Yield the time of ISO 8601, or else those of the formats that the text has."""
     with suppress(ValueError):
-        return datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))
-    times = set[datetime]()
+        yield datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))
+        return
     for form in forms:
         with suppress(ValueError):
-            times.add(datetime.strptime(text, form))
-    if len(times) > 1:
-        shown = f"{min(times):%Y-%m-%d} or {max(times):%Y-%m-%d}"
-        raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
-    return times.pop() if times else None
+            yield datetime.strptime(text, form)
+
+
+def parse_numbers(text: str, day_first: bool | None) -> Iterator[datetime]:
+    """Yield the times that a date of numbers can mean, and a time of day behind it; with points, the day is first."""
+    found = NUMERIC_DATE.fullmatch(text)
+    start, sign, middle, end, time = found.groups("") if found else ("", "", "", "", "")
+    days = [(end, middle, start)] * (sign == "." or day_first is not False)
+    days += [(end, start, middle)] * (sign != "." and day_first is not True)
+    for year, month, day in [(start, middle, end)] if len(start) == 4 else days if found else ():
+        # Of two digits, as POSIX reads them.
+        century = "" if len(year) == 4 else "19" if year >= "69" else "20"
+        yield from parse_times(f"{century}{year}-{month:0>2}-{day:0>2} {time}".strip(), TIMES_OF_DAY)
+    if not found:
+        yield from parse_times(text, ())
 
 
 def parse_tags(text: str) -> Any:

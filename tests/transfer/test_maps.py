@@ -186,6 +186,46 @@ def test_the_header_of_a_known_program_is_recognised_and_its_map_fits(
     assert {name: row[name] for name in fields} == fields
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("05/13/2024 16:33", ("--month-first",), "2024-05-13T14:33:00Z"),
+        ("05/13/2024 16:33", (), "2024-05-13T14:33:00Z"),
+        ("04/05/2024 4:33 PM", ("--month-first",), "2024-04-05T14:33:00Z"),
+        ("4/5/2024, 9:05", ("--day-first",), "2024-05-04T07:05:00Z"),
+        ("05/05/2024", (), "2024-05-04T22:00:00Z"),
+        ("13.05.2024 16:33:10", (), "2024-05-13T14:33:10Z"),
+        ("04.05.2024", ("--month-first",), "2024-05-03T22:00:00Z"),
+        ("2024/05/01", (), "2024-04-30T22:00:00Z"),
+        ("1-5-24", ("--day-first",), "2024-04-30T22:00:00Z"),
+        ("31/12/69", (), "1969-12-30T23:00:00Z"),
+        ("2024-05-13 16:33 UTC", (), "2024-05-13T16:33:00Z"),
+        ("2024-5-3", ("--day-first",), "2024-05-02T22:00:00Z"),
+        ("04/05/2024", (), "04/05/2024 can be 2024-04-05 or 2024-05-04: choose the order"),
+        (
+            "05/13/2024",
+            ("--day-first",),
+            "05/13/2024 is not a time as in 2024-01-31 10:30 or 31/01/2024 10:30. The day is",
+        ),
+        ("31/31/2024", (), "as in 2024-01-31 10:30 or 31/01/2024 10:30 or 01/31/2024 10:30. The map can name more"),
+        ("1/2/3/2024", (), "is not a time"),
+        ("04/05-2024", (), "is not a time"),
+        ("04/05/202", (), "is not a time"),
+        ("04/05/2024 25:00", (), "is not a time"),
+    ],
+)
+def test_dates_of_numbers_are_read_for_any_program(
+    run_command: RunCommand, tmp_path: Path, text: str, options: tuple[str, ...], expected: str
+) -> None:
+    (tmp_path / "x.csv").write_text(f'Record ID,Company name,Create Date\n1,Acme,"{text}"', encoding="utf-8")
+
+    done = run_command("import", "x.csv", "--map", "hubspot", *BERLIN, *options)
+    if expected.endswith("Z"):
+        assert [row["createdAt"] for row in rows_of(tmp_path, "companies")] == [expected], done.stderr
+    else:
+        assert expected in done.stderr
+
+
 GRAMMAR = """
 dates = ["%d/%m/%Y", "%m/%d/%Y", "%d %b %Y"]
 [companies]
