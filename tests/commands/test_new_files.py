@@ -21,12 +21,12 @@ WRITES = [
 
 
 @pytest.mark.parametrize(("command", "name"), WRITES)
-def test_what_a_killed_process_left_is_replaced_by_the_next_try(
+def test_the_next_command_replaces_the_files_of_a_killed_one(
     run_command: RunCommand, tmp_path: Path, command: list[str], name: str
 ) -> None:
     run_command("seed", "--from", str(EXAMPLES))
     (tmp_path / f"{name}.part").write_bytes(b"x" * 9000)
-    # SQLite would roll back what it takes for an unfinished transaction.
+    # SQLite would roll back the transaction of such a journal.
     (tmp_path / f"{name}.part-journal").write_bytes(bytes.fromhex("d9d505f920a163d7") + bytes(1000))
 
     assert run_command(*command).exit_code == 0
@@ -80,7 +80,7 @@ def test_of_several_backups_at_once_to_one_file_one_succeeds_and_the_others_say_
     assert list(tmp_path.glob("*.part*")) == []
 
 
-def test_an_upgrade_removes_what_killed_ones_left_and_a_failed_one_leaves_nothing(
+def test_an_upgrade_removes_copies_of_killed_ones_and_a_failed_one_leaves_no_copy(
     run_command: RunCommand, tmp_path: Path, first_revision: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_command("seed", "--from", str(EXAMPLES))
@@ -102,7 +102,7 @@ def test_an_upgrade_removes_what_killed_ones_left_and_a_failed_one_leaves_nothin
     assert list(tmp_path.glob("*.part*")) == []
 
 
-def test_check_calls_only_a_damaged_file_damaged(run_command: RunCommand, tmp_path: Path) -> None:
+def test_check_reports_damage_only_for_a_damaged_file(run_command: RunCommand, tmp_path: Path) -> None:
     run_command("seed", "--from", str(EXAMPLES))
     run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "DROP TRIGGER contacts_log_created")
 

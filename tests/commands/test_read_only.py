@@ -1,4 +1,4 @@
-"""A database that can't be written, as on a read-only medium: what only reads works, the rest says what to do."""
+"""A database that can't be written, as on a read-only medium: commands that read work, others say what to do."""
 
 import ctypes
 import os
@@ -142,7 +142,7 @@ def test_a_database_is_not_created_in_a_read_only_folder(make_read_only: Callabl
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("open", "-wal"), ("open", "-shm"), ("backup", "-journal")])
-def test_what_is_only_in_a_file_beside_the_database_is_not_left_out(
+def test_a_wal_or_journal_that_cannot_be_read_is_an_error(
     make_read_only: Callable[..., Path], tmp_path: Path, kind: str, suffix: str
 ) -> None:
     (tmp_path / "backup" / "cardfile.db-journal").write_bytes(HOT_JOURNAL)

@@ -82,7 +82,7 @@ def test_a_dry_run_prints_what_it_would_do_and_changes_nothing(run_command: RunC
         ),
     ],
 )
-def test_what_can_not_be_reverted_is_named(
+def test_the_error_names_the_changes_that_cannot_be_reverted(
     run_command: RunCommand, tmp_path: Path, arguments: tuple[str, ...], error: str
 ) -> None:
     (tmp_path / "companies.ndjson").write_text('{"id": "acme", "name": "Acme"}', encoding="utf-8")

@@ -20,7 +20,7 @@ SetClock = Callable[[timedelta], None]
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """Return a function that sets the system's clock ahead or back; the monotonic clock goes on."""
+    """Return a function that sets the system clock ahead or back, but not the monotonic clock."""
 
     def set_clock(by: timedelta) -> None:
         class Wrong(datetime):

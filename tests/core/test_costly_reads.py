@@ -50,7 +50,7 @@ def other_long_reads(app: Flask) -> Iterator[Slots]:
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_a_read_is_broken_off_after_the_limit_and_its_connection_goes_on(
+def test_a_read_is_interrupted_after_the_limit_and_its_connection_still_works(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("database.connection.MAX_READ_SECONDS", 0.3)
@@ -82,7 +82,7 @@ def test_a_statement_of_a_writing_transaction_takes_as_long_as_it_needs(
 
 @pytest.mark.parametrize("path", LONG)
 @pytest.mark.usefixtures("every_list_is_long")
-def test_a_request_that_takes_too_long_is_400_and_told_what_to_ask_instead(
+def test_a_request_that_takes_too_long_is_400_with_a_hint(
     reader: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     create_row("companies", id="a")
@@ -99,7 +99,7 @@ def test_a_request_that_takes_too_long_is_400_and_told_what_to_ask_instead(
 
 
 @pytest.mark.usefixtures("every_list_is_long", "other_long_reads")
-def test_one_long_read_too_many_is_503_and_short_requests_go_on(
+def test_one_long_read_too_many_is_503_and_short_requests_still_work(
     reader: FlaskClient, writer: FlaskClient, create_row: CreateRow
 ) -> None:
     create_row("companies", id="a")
@@ -121,7 +121,7 @@ def test_each_long_read_frees_its_slot(app: Flask, reader: FlaskClient, monkeypa
 
 
 @pytest.mark.usefixtures("every_list_is_long")
-def test_a_list_that_has_begun_is_not_broken_off(
+def test_a_list_that_has_begun_is_not_interrupted(
     reader: FlaskClient, create_row: CreateRow, monkeypatch: pytest.MonkeyPatch, statements: list[ExecutedStatement]
 ) -> None:
     monkeypatch.setattr("api.query.MAX_PAGE", 1)

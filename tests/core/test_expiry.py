@@ -1,4 +1,4 @@
-"""What has expired is deleted once an hour, without anyone asking for it."""
+"""Expired rows are deleted once an hour."""
 
 from datetime import timedelta
 

@@ -178,7 +178,7 @@ def test_a_blank_name_or_one_with_a_control_character_is_refused(
         ("companies", '"name\\u00a0": "a"', f"Is not a known field. {NO_BREAK_SPACE} Did you mean name?"),
     ],
 )  # fmt: skip
-def test_an_error_names_the_character_that_cannot_be_seen(resource: str, field: str, detail: str) -> None:
+def test_an_error_names_the_invisible_character(resource: str, field: str, detail: str) -> None:
     base = '"name": "Acme", ' if resource != "conversations" else ""
 
     assert [found for _pointer, found in errors_in(resource, f"{{{base}{field}}}")] == [detail]

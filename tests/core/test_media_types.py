@@ -99,7 +99,7 @@ def test_without_accept_a_list_is_json(reader: FlaskClient) -> None:
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("path", ["companies/a", "keys/me", "companies/nobody", "companies?limt=1", "nothing"])
-def test_what_is_only_json_is_json_whatever_accept_says(reader: FlaskClient, create_row: CreateRow, path: str) -> None:
+def test_other_responses_are_json_for_any_accept(reader: FlaskClient, create_row: CreateRow, path: str) -> None:
     create_row("companies", id="a")
     plain = reader.get(f"/api/v1/{path}")
 
@@ -112,7 +112,7 @@ def test_what_is_only_json_is_json_whatever_accept_says(reader: FlaskClient, cre
 
 
 @pytest.mark.databases("sqlite")
-def test_a_write_is_answered_as_json_whatever_accept_says(writer: FlaskClient) -> None:
+def test_the_response_to_a_write_is_json_for_any_accept(writer: FlaskClient) -> None:
     for header in "text/csv", "image/png":
         response = writer.post(COMPANIES, json=[{"name": "Acme"}], **accept(header))
         assert (response.status_code, response.content_type) == (201, JSON)
@@ -164,7 +164,7 @@ def test_the_cells_are_text_as_it_is_json_or_nothing(reader: FlaskClient, create
     )
 
 
-def test_a_row_of_one_null_is_no_empty_line_which_readers_skip(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_a_row_of_one_null_is_not_an_empty_line(reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("companies", industry=None)
 
     assert reader.get(f"{COMPANIES}?fields=industry", **accept("text/csv")).text == 'industry\n""\n'
@@ -175,7 +175,7 @@ def test_an_empty_list_is_a_header_or_nothing(reader: FlaskClient) -> None:
     assert reader.get("/api/v1/contacts", **accept(NDJSON)).data == b""
 
 
-def test_csv_has_no_room_for_embedded_rows(reader: FlaskClient, create_row: CreateRow) -> None:
+def test_csv_refuses_embedded_rows(reader: FlaskClient, create_row: CreateRow) -> None:
     company = create_row("companies")
     create_row("contacts", companyId=company)
     url = f"{COMPANIES}?include=contacts"

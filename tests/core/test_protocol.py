@@ -107,7 +107,7 @@ def test_options_and_405_list_the_allowed_methods(
 @pytest.mark.parametrize(
     "path", ["/api/v1/companies", "/api/v1/companies/nobody", "/openapi.json", "/llms.txt", "/docs"]
 )
-def test_no_response_is_for_browsers_of_other_origins(reader: FlaskClient, path: str) -> None:
+def test_no_response_has_cors_headers_by_default(reader: FlaskClient, path: str) -> None:
     preflight = {"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization,if-match"}
     for method in "OPTIONS", "GET":
         response = reader.open(path, method=method, headers={"Origin": "https://app.example", **preflight})

@@ -106,7 +106,7 @@ def test_a_last_use_that_is_not_stored_leaves_no_broken_connection(
     assert list(app.extensions["connections"].idle) == []
 
 
-def test_a_value_may_have_any_name(app: Flask) -> None:
+def test_a_bound_value_can_have_the_name_of_an_argument(app: Flask) -> None:
     with app.app_context():
         statement = select(bindparam("source", type_=String()))
         assert execute(statement, source="web").fetchone() == ("web",)

@@ -1,4 +1,4 @@
-"""Helpers and fixtures for tests of history: who wrote, versions, and reverting."""
+"""Helpers and fixtures for tests of history: writers, versions, and reverting."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -136,7 +136,9 @@ def answers(client: FlaskClient, more: str = "") -> dict[str, Any]:
     return found
 
 
-def test_every_query_answers_as_it_did_then(special_rows: None, reader: FlaskClient, query: Query) -> None:
+def test_as_of_returns_the_response_of_then_for_every_query(
+    special_rows: None, reader: FlaskClient, query: Query
+) -> None:
     then, at = answers(reader), version(reader)
     assert [path for path in QUERIES if then[path][0] != 200] == ["companies/nobody"], then
     change_everything(query)
@@ -146,7 +148,7 @@ def test_every_query_answers_as_it_did_then(special_rows: None, reader: FlaskCli
         assert found[path] == then[path], path
 
 
-def test_whole_lists_of_several_pages_are_as_they_were(
+def test_as_of_returns_whole_lists_of_several_pages(
     special_rows: None, reader: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at, paths = version(reader), ["contacts", "contacts?sort=-name", "companies?include=contacts&sort=-dealValue"]
@@ -182,7 +184,7 @@ def test_all_pages_of_a_whole_list_sort_its_rows_once(
 
 
 @pytest.mark.parametrize("as_of", ["version", "time"])
-def test_pages_go_on_as_of_their_version_while_others_write(
+def test_later_pages_have_the_version_of_the_first_while_others_write(
     special_rows: None, reader: FlaskClient, create_row: CreateRow, query: Query, as_of: str
 ) -> None:
     at = str(version(reader))
@@ -257,7 +259,7 @@ def log_change(query: Query, number: int, at: str, first: int = 0) -> None:
         ("0001-01-01T00:00:00Z", 0),
     ],
 )
-def test_a_time_means_the_last_transaction_that_had_ended(
+def test_a_time_stands_for_the_last_transaction_that_had_ended(
     reader: FlaskClient, query: Query, time: str, expected: int
 ) -> None:
     for number, second, first in [(1, 10, 0), (2, 10, 2), (3, 20, 0), (4, 20, 0), (5, 21, 3), (6, 30, 0)]:
@@ -310,7 +312,7 @@ def test_fields_that_a_later_schema_added_are_null(reader: FlaskClient, query: Q
     ],
 )
 @pytest.mark.databases("sqlite")
-def test_a_version_that_is_not_yet_or_makes_no_sense_is_400(
+def test_an_invalid_version_or_one_in_the_future_is_400(
     reader: FlaskClient, create_row: CreateRow, as_of: str, status: int, detail: str
 ) -> None:
     create_row("contacts", id="a")
@@ -330,7 +332,7 @@ def test_only_lists_and_rows_of_resources_take_as_of(admin: FlaskClient, create_
 
 
 @pytest.mark.parametrize("path", ["contacts", "contacts/a", "contacts?include=company&limit=1", "contacts/a?fields=id"])
-def test_a_version_can_be_kept_for_good(
+def test_the_response_for_a_version_is_immutable(
     reader: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement], path: str
 ) -> None:
     create_row("contacts", id="a")
@@ -383,7 +385,9 @@ def test_versions_before_the_oldest_one_are_410(reader: FlaskClient, create_row:
     assert reader.get(f"{CONTACTS}?asOf=2").status_code == 200
 
 
-def test_a_shells_changes_are_versions_too(reader: FlaskClient, create_row: CreateRow, database: str) -> None:
+def test_changes_by_a_database_shell_are_versions_too(
+    reader: FlaskClient, create_row: CreateRow, database: str
+) -> None:
     create_row("contacts", id="a", title="one")
     run_external_sql(database, "UPDATE contacts SET title = 'two'")
     run_external_sql(database, "DELETE FROM contacts")

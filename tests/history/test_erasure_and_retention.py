@@ -1,4 +1,4 @@
-"""What is no longer kept: erased rows don't come back, superseded changes lose their data after KEEP_CHANGES days."""
+"""Erased rows don't come back, and superseded changes lose their data after KEEP_CHANGES days."""
 
 import re
 import time
@@ -92,7 +92,7 @@ def test_changes_that_were_superseded_before_the_horizon_lose_their_data(
     assert [change["seq"] for change in before] == [1, 2, 3, 4, 5]
 
 
-def test_the_feed_from_0_rebuilds_the_present(
+def test_the_feed_from_0_rebuilds_the_rows(
     app: Flask, writer: FlaskClient, five_changes: list[str], set_age: SetAge
 ) -> None:
     writer.delete(five_changes[1])

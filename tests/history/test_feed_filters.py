@@ -1,4 +1,4 @@
-"""The feed says who wrote, and shows the changes of a range, a resource, a row, a key or a request."""
+"""The feed has the key and request of each change, and filters by range, resource, row, key and request."""
 
 from datetime import UTC, datetime
 
@@ -101,7 +101,7 @@ def test_a_transaction_has_one_row_with_its_range_and_time(writer: FlaskClient, 
         ("DELETE", "companies/nobody", None),
     ],
 )
-def test_what_changes_no_row_logs_no_transaction(
+def test_a_request_that_changes_no_row_logs_no_transaction(
     admin: FlaskClient, query: Query, method: str, path: str, body: object
 ) -> None:
     admin.open(f"/api/v1/{path}", method=method, json=body)
@@ -117,7 +117,7 @@ def test_the_id_of_a_deleted_key_stays_in_the_log(admin: FlaskClient, other: Fla
     assert [each["keyId"] for each in feed(admin, f"keyId={deleted}")] == [deleted]
 
 
-def test_what_a_command_wrote_has_a_request_and_no_key(app: Flask, reader: FlaskClient) -> None:
+def test_changes_by_a_command_have_a_request_and_no_key(app: Flask, reader: FlaskClient) -> None:
     with app.app_context():
         load_demo(2)
     entries = feed(reader)
@@ -145,7 +145,7 @@ def test_the_transactions_in_the_log_cannot_be_changed(
     assert query("SELECT * FROM writes") == before
 
 
-def test_what_another_program_writes_between_two_requests_is_nobodys(writer: FlaskClient, database: str) -> None:
+def test_changes_by_another_program_have_no_key_and_no_request(writer: FlaskClient, database: str) -> None:
     writer.put("/api/v1/contacts/a", json={"name": "Ann"})
     run_external_sql(database, "UPDATE contacts SET title = 'CEO'")
     writer.patch("/api/v1/contacts/a", json={"title": "CTO"})
@@ -183,7 +183,7 @@ def test_what_another_program_writes_between_two_requests_is_nobodys(writer: Fla
         ("action=created", 400, "There is no parameter action here."),
     ],
 )
-def test_a_wrong_range_or_filter_is_refused(
+def test_an_invalid_range_or_filter_is_refused(
     eight_changes: None, reader: FlaskClient, query_string: str, status: int, detail: str
 ) -> None:
     response = reader.get(f"{CHANGES}?{query_string}")
@@ -193,7 +193,7 @@ def test_a_wrong_range_or_filter_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.tools)])
-def test_an_old_log_is_kept_and_names_nobody(upgraded: FlaskClient) -> None:
+def test_changes_of_an_old_log_have_no_key_and_no_request(upgraded: FlaskClient) -> None:
     last = version(upgraded)
     upgraded.post("/api/v1/contacts", json={"name": "Ann"})
     entries = feed(upgraded)

@@ -95,7 +95,7 @@ def writers(request: pytest.FixtureRequest, new_client: Callable[[str], FlaskCli
     return writers
 
 
-def test_every_version_is_as_it_was_read(writers: Writers) -> None:
+def test_every_version_has_the_rows_that_were_read_then(writers: Writers) -> None:
     client = writers.clients[0]
     rebuilt: Rows = {}
     assert len(writers.states) > 15
@@ -126,7 +126,7 @@ def test_the_difference_of_two_versions_leads_from_one_to_the_other(writers: Wri
         assert found == timeless(writers.states[until])
 
 
-def test_a_revert_of_a_revert_gives_what_was_there_before(writers: Writers) -> None:
+def test_a_revert_of_a_revert_restores_the_rows(writers: Writers) -> None:
     kept = 0
     for _time in range(15):
         client, body, before = (
@@ -155,10 +155,10 @@ def test_a_revert_of_a_revert_gives_what_was_there_before(writers: Writers) -> N
         assert timeless(rows(client)) == timeless(before)
         writers.write()
     assert kept > 5
-    test_every_version_is_as_it_was_read(writers)
+    test_every_version_has_the_rows_that_were_read_then(writers)
 
 
-def test_changes_that_conflicts_are_skipped_for_stay(writers: Writers) -> None:
+def test_skipped_conflicts_keep_their_changes(writers: Writers) -> None:
     client = writers.clients[0]
     for _time in range(8):
         request_id, before = writers.random.choice(writers.requests), rows(client)

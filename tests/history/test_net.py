@@ -1,4 +1,4 @@
-"""`net=true`: what the changes of a range come to, one entry for each row."""
+"""`net=true`: the net difference of a range of changes, one entry for each row."""
 
 import json
 import tracemalloc
@@ -58,7 +58,7 @@ def seven_changes(writer: FlaskClient, other: FlaskClient) -> None:
         ("id=a&since=3", [(6, "a", "updated", "two", "three")]),
         ("resource=companies", []),
         ("resource=contacts&id=b&since=2", [(7, "b", "updated", "one", "two")]),
-        # Others' changes in between are part of what the row was and became.
+        # The data before and after includes changes by others in between.
         ("keyId=WRITER", [(2, "b", "created", None, "one"), (6, "a", "created", None, "three")]),
         ("keyId=WRITER&since=1&id=a", [(6, "a", "updated", "two", "three")]),
         ("keyId=OTHER", [(5, "a", "deleted", "one", None), (7, "b", "updated", "one", "two")]),
@@ -67,7 +67,7 @@ def seven_changes(writer: FlaskClient, other: FlaskClient) -> None:
         ("requestId=nothing", []),
     ],
 )  # fmt: skip
-def test_a_row_has_one_entry_with_what_it_was_and_became(
+def test_a_row_has_one_entry_with_its_data_before_and_after(
     seven_changes: None, writer: FlaskClient, other: FlaskClient, query_string: str, expected: list[tuple[Any, ...]]
 ) -> None:
     text = query_string.replace("WRITER", key_id(writer)).replace("OTHER", key_id(other))
@@ -83,7 +83,7 @@ def test_an_entry_is_that_of_the_last_change_with_before(seven_changes: None, re
     assert entry == {**last, "before": before}
 
 
-def test_a_row_that_only_has_a_new_time_ended_as_it_began(writer: FlaskClient, query: Query) -> None:
+def test_a_row_with_only_a_new_time_of_update_has_no_entry(writer: FlaskClient, query: Query) -> None:
     writer.put(f"{CONTACTS}/a", json={"name": "a"})
     query("UPDATE contacts SET updated_at = '2099-01-01T00:00:00Z'")
 
@@ -111,7 +111,7 @@ def test_a_forgotten_row_is_in_no_difference_but_as_forgotten(admin: FlaskClient
     admin.post(f"{CONTACTS}/a/forget")
     writer.put(f"{CONTACTS}/a", json={"name": "a", "title": "new"})
 
-    # Whoever has the row, from version 1 or 2, hears that it is gone.
+    # A client that has the row, from version 1 or 2, learns that it was deleted.
     gone = (4, "a", "forgotten", None, None)
     expected: dict[tuple[int, int], list[Any]] = {
         (0, 1): [], (0, 2): [], (1, 2): [], (0, 4): [], (1, 4): [gone], (2, 4): [gone], (3, 4): [],
@@ -122,7 +122,7 @@ def test_a_forgotten_row_is_in_no_difference_but_as_forgotten(admin: FlaskClient
     assert "secret" not in writer.get(f"{CHANGES}?net=true").text
 
 
-def test_pages_go_on_to_the_same_version_while_others_write(writer: FlaskClient) -> None:
+def test_later_pages_end_at_the_same_version_while_others_write(writer: FlaskClient) -> None:
     for name in "abcd":
         writer.put(f"{CONTACTS}/{name}", json={"name": name})
     first = writer.get(f"{CHANGES}?net=true&limit=2")

@@ -79,7 +79,7 @@ def test_each_filter_of_the_feed_has_an_index(
     steps = ["SEARCH changes USING INTEGER PRIMARY KEY (rowid=?)"] if net and "contacts&id=a" in filters else expected
     for step in [*steps, WRITER]:
         assert step in found, f"{step} is not in\n{found}"
-    # The order is that of the index: a page costs the same wherever it lies. Only net groups those of a writer.
+    # The order is that of the index, so that all pages cost the same. Only net=true groups the changes of a writer.
     by_writer = net and ("keyId" in filters or "requestId" in filters)
     assert "TEMP B-TREE FOR ORDER BY" not in found or filters == "id=a" or by_writer, found
     assert "TEMP B-TREE FOR GROUP BY" in found or not by_writer, found

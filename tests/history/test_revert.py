@@ -1,4 +1,4 @@
-"""Reverting: the changes of a request, of a key, or all after a version, are taken back by new ones."""
+"""Reverting: new changes undo the changes of a request, of a key, or all after a version."""
 
 import json
 from typing import Any
@@ -198,7 +198,7 @@ def test_a_row_that_others_changed_afterwards_is_a_conflict(
     assert (entry["data"]["title"], entry["data"]["phone"]) == (None, None)
 
 
-def test_what_others_changed_and_changed_back_is_no_conflict(
+def test_a_row_that_others_changed_and_changed_back_is_no_conflict(
     two_rows: None, writer: FlaskClient, other: FlaskClient
 ) -> None:
     writer.patch(f"{CONTACTS}/ann", json={"title": "CEO"}, headers=BATCH)
@@ -273,7 +273,7 @@ def test_rows_deleted_and_created_again_with_the_same_id(two_rows: None, writer:
     assert timeless(rows(writer)) == timeless(after)
 
 
-def test_what_was_forgotten_is_never_brought_back(admin: FlaskClient, writer: FlaskClient, query: Query) -> None:
+def test_a_revert_never_restores_forgotten_data(admin: FlaskClient, writer: FlaskClient, query: Query) -> None:
     writer.put(f"{CONTACTS}/ann", json={"name": "Ann Ephemeral"})
     writer.put(f"{CONTACTS}/bob", json={"name": "Bob"})
     writer.delete(f"{CONTACTS}/ann", headers=BATCH)
@@ -288,7 +288,7 @@ def test_what_was_forgotten_is_never_brought_back(admin: FlaskClient, writer: Fl
     assert "Ephemeral" not in writer.get(CHANGES).text
     assert table_sizes(query) == [(size[0][0] + 1, size[0][1] + 1)]
 
-    # The id is used again: what is there now goes, and comes back.
+    # The id is used again: the new row is deleted, and then restored.
     writer.put(f"{CONTACTS}/ann", json={"name": "New"})
     assert revert(writer, to=2).status_code == 200
     assert writer.get(f"{CONTACTS}/ann").status_code == 404
@@ -296,7 +296,9 @@ def test_what_was_forgotten_is_never_brought_back(admin: FlaskClient, writer: Fl
     assert writer.get(f"{CONTACTS}/ann").json["name"] == "New"
 
 
-def test_a_dry_run_answers_alike_and_keeps_nothing(two_rows: None, writer: FlaskClient, query: Query) -> None:
+def test_a_dry_run_returns_the_same_response_and_stores_nothing(
+    two_rows: None, writer: FlaskClient, query: Query
+) -> None:
     change_all(writer)
     before, size = rows(writer), table_sizes(query)
 
@@ -334,7 +336,7 @@ def test_a_revert_with_the_id_of_the_request_that_it_reverts(two_rows: None, wri
         response = writer.post(f"{CHANGES}/revert", json={"to": 2} if expected != after else {"to": 7}, headers=BATCH)
         assert response.status_code == 200
         assert timeless(rows(writer)) == expected
-    # All changes of the id come to what they began with.
+    # All changes of the id together have changed nothing.
     assert revert(writer, requestId="batch").status_code in {200, 409}
 
 
@@ -414,7 +416,7 @@ WRONG_BODIES: list[tuple[str, int, dict[str, str]]] = [
 ]  # fmt: skip
 
 
-def test_a_wrong_body_is_refused_and_changes_nothing(two_rows: None, writer: FlaskClient, query: Query) -> None:
+def test_an_invalid_body_is_refused_and_changes_nothing(two_rows: None, writer: FlaskClient, query: Query) -> None:
     change_all(writer)
     before, size = rows(writer), table_sizes(query)
 
@@ -436,12 +438,14 @@ def test_only_a_key_that_writes_can_revert(two_rows: None, reader: FlaskClient, 
 
 @pytest.mark.parametrize("query_string", ["?x=1", "?dryRun=yes", "?dryRun"])
 @pytest.mark.databases("sqlite")
-def test_a_wrong_parameter_is_refused(two_rows: None, writer: FlaskClient, query_string: str) -> None:
+def test_an_invalid_parameter_is_refused(two_rows: None, writer: FlaskClient, query_string: str) -> None:
     assert revert(writer, query_string, to=0).status_code == 400
     assert len(rows(writer)) == 2
 
 
-def test_what_was_before_the_oldest_version_is_410(two_rows: None, writer: FlaskClient, query: Query) -> None:
+def test_a_revert_that_needs_rows_before_the_oldest_version_is_410(
+    two_rows: None, writer: FlaskClient, query: Query
+) -> None:
     change_all(writer)
     query("UPDATE dataset SET oldest_version = 3")
 
@@ -495,7 +499,7 @@ def test_an_old_log_can_be_reverted(upgraded: FlaskClient) -> None:
     assert timeless(rows(upgraded)) == timeless(before)
 
 
-def test_a_row_that_is_already_as_it_was_is_left_alone(writer: FlaskClient) -> None:
+def test_a_row_that_is_already_reverted_is_not_changed(writer: FlaskClient) -> None:
     path = "/api/v1/contacts/left-alone"
     writer.put(path, json={"name": "Ann"})
     request_id = writer.patch(path, json={"name": "Bob"}).headers["X-Request-Id"]

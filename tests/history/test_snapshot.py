@@ -179,7 +179,7 @@ def test_the_headers_name_the_version_and_if_none_match_is_304(writer: FlaskClie
         ("asOf=9999-01-01T00:00:00Z", 400, "in the future"),
     ],
 )
-def test_another_parameter_or_a_version_that_is_not_yet_is_400(
+def test_another_parameter_or_a_version_in_the_future_is_400(
     reader: FlaskClient, create_row: CreateRow, query: str, status: int, detail: str
 ) -> None:
     create_row("companies")

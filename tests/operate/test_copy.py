@@ -117,7 +117,7 @@ def test_a_copy_gives_the_same_responses_to_the_same_keys_in_a_history_of_its_ow
     ids = [each.get("/api/v1/companies").headers["Dataset-Id"] for each in (admin, client)]
     assert ids[0] != ids[1] and dataset == f"The Dataset-Id of the copy is {ids[1]}."
 
-    # Numbers go on, and the triggers log and guard again.
+    # The next change has the next number, and the triggers log and guard again.
     written = client.post("/api/v1/companies", json=[{"name": "Next"}, {"name": "Last"}])
     assert (written.status_code, written.headers["Dataset-Version"]) == (201, str(last + 2))
     assert [row["name"] for row in client.get("/api/v1/companies?q=Next").json] == ["Next"]
@@ -254,7 +254,7 @@ def test_a_killed_copy_leaves_the_target_empty_or_whole(run_command: RunCommand,
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    """Tell whether a condition comes to hold: PostgreSQL rolls back once it notices that the client is gone."""
+    """Tell whether a condition becomes true: PostgreSQL rolls back once it notices that the client is gone."""
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -262,7 +262,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.databases("sqlite")
-def test_what_is_written_during_the_copy_is_not_copied(
+def test_rows_written_during_the_copy_are_not_copied(
     run_command: RunCommand, source: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run_external_sql(source, "SELECT max(seq) FROM changes")

@@ -57,7 +57,7 @@ def test_origins_are_read_as_browsers_send_them(text: str, origins: list[str]) -
         "none,https://app.example",
     ],
 )
-def test_what_no_browser_sends_as_an_origin_is_refused(text: str) -> None:
+def test_an_origin_that_no_browser_sends_is_refused(text: str) -> None:
     with pytest.raises(InvalidSetting, match="must be none") as refused:
         load_settings({"cors_origins": text}, {})
     assert repr(text) in str(refused.value)

@@ -79,7 +79,7 @@ def test_a_row_that_was_deleted_is_forgotten_too_and_again(admin: FlaskClient, w
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("after", ["forget", "delete"])
-def test_no_file_of_the_database_has_what_was_forgotten(
+def test_no_file_of_the_database_has_forgotten_data(
     admin: FlaskClient, writer: FlaskClient, database: str, app: Flask, after: str
 ) -> None:
     path = erasable_contact(writer)
@@ -163,7 +163,7 @@ def test_the_rows_of_a_forgotten_company_stay(admin: FlaskClient, create_row: Cr
         ("contacts/x/forget?dryRun=true", 204),
     ],
 )
-def test_a_wrong_request_or_a_dry_run_forgets_nothing(
+def test_an_invalid_request_or_a_dry_run_forgets_nothing(
     admin: FlaskClient, create_row: CreateRow, path: str, status: int
 ) -> None:
     create_row("contacts", id="x")

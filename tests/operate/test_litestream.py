@@ -99,7 +99,7 @@ def test_a_restored_database_lacks_at_most_the_last_seconds_before_everything_wa
     assert run_command("restore", "--database", restored).exit_code == 0
     changes = "SELECT seq, resource, row_id, action, at, data FROM changes ORDER BY seq"
     kept, all_changes = (run_external_sql(url, changes) for url in (restored, f"sqlite:///{tmp_path}/cardfile.db"))
-    # What is lost is the end of the log, and nothing before it.
+    # Only the end of the log is lost.
     assert kept == all_changes[: len(kept)]
     assert run_external_sql(restored, "SELECT id FROM dataset") != run_external_sql(
         f"sqlite:///{tmp_path}/cardfile.db", "SELECT id FROM dataset"
@@ -108,7 +108,7 @@ def test_a_restored_database_lacks_at_most_the_last_seconds_before_everything_wa
     window = max((killed - confirmed[row_id] for row_id in lost), default=0.0)
     print(f"Lost are {len(lost)} of {len(confirmed)} confirmed rows, those of the last {window:.2f} s.")
     assert len(confirmed) > 100 and window < 5
-    # Litestream takes another snapshot of the whole file where it finds that others have begun the WAL anew.
+    # Litestream takes another snapshot of the whole file when it finds that others have restarted the WAL.
     assert litestream.log.read_text(encoding="utf-8").count("encode snapshot header") == 1
 
 

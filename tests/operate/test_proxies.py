@@ -70,7 +70,7 @@ def test_descriptions_and_samples_have_the_public_address(proxied: FlaskClient) 
     assert f"sent only to {FORWARDED['X-Forwarded-Host']}." in proxied.get("/docs/api/companies").text
 
 
-def test_no_cache_takes_the_description_of_one_address_for_anothers(proxied: FlaskClient) -> None:
+def test_the_etag_of_a_description_depends_on_the_public_address(proxied: FlaskClient) -> None:
     for path in "/docs", "/llms.txt", "/openapi.json":
         kept = {"If-None-Match": proxied.get(path).headers["ETag"]}
         assert proxied.get(path, headers=kept).status_code == 304
@@ -196,7 +196,7 @@ def test_both_servers_pass_the_headers_of_proxies_on(start_server: Callable[...,
 
 
 def ask(server: LiveServer, path: str, headers: dict[str, str]) -> str:
-    """Return the response to a GET request without what differs each time."""
+    """Return the response to a GET request without the headers that differ each time."""
     lines = [f"GET {path} HTTP/1.1", "Host: a", "Connection: close", *map(": ".join, headers.items())]
     response = send_bytes(server, "\r\n".join([*lines, "\r\n"]).encode(), half_close=False).decode()
     assert response.startswith("HTTP/1.1 "), response

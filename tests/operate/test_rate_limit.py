@@ -1,4 +1,4 @@
-"""RATE_LIMIT: each key may send so many requests in a window, and every response says what is left."""
+"""RATE_LIMIT: each key may send a number of requests in a window, and every response says how many are left."""
 
 import re
 

@@ -34,7 +34,7 @@ def dataset_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("server_name", ["waitress", "granian"])
-def test_a_served_database_is_restored_and_no_tag_of_the_lost_history_is_good(
+def test_a_served_database_is_restored_and_no_etag_of_the_lost_history_matches(
     start_server: Callable[..., LiveServer], run_command: RunCommand, tmp_path: Path, server_name: str
 ) -> None:
     if server_name == "granian":
@@ -128,7 +128,7 @@ def test_a_missing_or_damaged_database_is_restored(run_command: RunCommand, tmp_
         ("UPDATE alembic_version SET version_num = '9999'", "This database is of a newer Cardfile"),
     ],
 )
-def test_what_is_no_backup_is_refused_and_nothing_changes(
+def test_a_file_that_is_no_backup_is_refused_and_nothing_changes(
     run_command: RunCommand, tmp_path: Path, content: bytes | str, sentence: str
 ) -> None:
     run_command("seed")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# What the environment has in place of the Python that uv would download.
+# The Python of the environment, in place of the one that uv would download.
 LOCAL = {"UV_PYTHON": sys.executable, "UV_PYTHON_PREFERENCE": "only-system", "UV_COMPILE_BYTECODE": "0"}
 # Certificates of the system, which pip takes by default.
 LOCAL["UV_SYSTEM_CERTS"] = "1"

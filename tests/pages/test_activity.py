@@ -100,7 +100,7 @@ def test_requests_of_one_key_are_listed_page_by_page(
 
 
 @pytest.mark.parametrize("query_string", ["before=x", f"before={2**63}", "keyId=%00", "keyId=a%20b", "page=2"])
-def test_a_wrong_parameter_is_400(signed_in_client: FlaskClient, query_string: str) -> None:
+def test_an_invalid_parameter_is_400(signed_in_client: FlaskClient, query_string: str) -> None:
     response = signed_in_client.get(f"{ACTIVITY}?{query_string}")
     assert (response.status_code, response.mimetype) == (400, "text/html")
     name = query_string.partition("=")[0]
@@ -219,7 +219,7 @@ def test_nothing_to_revert_is_said_and_changes_nothing(signed_in_client: FlaskCl
         ("{id}/revert?to=1", 422, ""),
     ],
 )
-def test_a_wrong_request_is_refused_and_changes_nothing(
+def test_an_invalid_request_is_refused_and_changes_nothing(
     signed_in_client: FlaskClient, writer: FlaskClient, path: str, status: int, sentence: str
 ) -> None:
     url = f"{ACTIVITY}/{path.format(id=create_contact(writer)[1])}"

@@ -101,7 +101,7 @@ def test_a_table_has_the_short_fields_or_those_that_are_named(
     assert columns(signed_in_client.get(f"/data/{path}").text) == shown.split()
 
 
-def test_headers_sort_and_a_second_time_the_other_way(
+def test_a_column_header_sorts_and_then_reverses_the_order(
     app: Flask, signed_in_client: FlaskClient, reader: FlaskClient
 ) -> None:
     with app.app_context():
@@ -128,7 +128,7 @@ def test_a_form_sends_empty_parameters_which_are_left_out(signed_in_client: Flas
     assert href(page, "industry = Retail ✕") == "/data/companies?isCustomer=false&sort=name"
 
 
-def test_names_of_flask_are_no_parameters(signed_in_client: FlaskClient) -> None:
+def test_arguments_of_url_for_are_no_parameters(signed_in_client: FlaskClient) -> None:
     for name in "resource", "endpoint", "_external", "_anchor", "_scheme", "values":
         for query in f"{name}=x", f"{name}=&q=", f"q=&{name}=x":
             response = signed_in_client.get(f"/data/companies?{query}", follow_redirects=True)
@@ -150,7 +150,7 @@ def test_names_of_flask_are_no_parameters(signed_in_client: FlaskClient) -> None
         "companies?q=" + "x" * 300,
     ],
 )
-def test_a_wrong_parameter_shows_the_sentence_of_the_api(
+def test_an_invalid_parameter_shows_the_error_of_the_api(
     signed_in_client: FlaskClient, reader: FlaskClient, path: str
 ) -> None:
     response = signed_in_client.get(f"/data/{path}")
@@ -161,7 +161,7 @@ def test_a_wrong_parameter_shows_the_sentence_of_the_api(
 
 
 @pytest.mark.parametrize("path", ["tasks", "companies/nobody", "tasks/a", "companies/a/b", "tasks.csv"])
-def test_what_does_not_exist_is_a_404_page(signed_in_client: FlaskClient, path: str) -> None:
+def test_an_unknown_resource_or_row_is_a_404_page(signed_in_client: FlaskClient, path: str) -> None:
     response = signed_in_client.get(f"/data/{path}")
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
@@ -265,7 +265,7 @@ def test_a_long_history_shows_the_last_changes(
     assert [row[1] for row in texts(page)[0]] == ["updated title CFO → COO", "updated title CTO → CFO"]
 
 
-def test_texts_of_strangers_are_texts(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
+def test_html_in_rows_is_escaped(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
     bad = "<script>alert(1)</script>"
     create_row("conversations", id="a", visitorName=bad, pageUrl="javascript:alert(1)", tags=[bad], userAgent=bad)
     for path in "conversations", "conversations/a", "conversations?fields=pageUrl,tags", f"conversations?q={bad}":
@@ -341,7 +341,7 @@ def test_an_empty_list_says_how_rows_come(signed_in_client: FlaskClient, resourc
 
 
 @pytest.mark.parametrize("path", ["/data", "/data/"])
-def test_data_begins_with_the_first_resource(signed_in_client: FlaskClient, create_row: CreateRow, path: str) -> None:
+def test_data_redirects_to_the_first_resource(signed_in_client: FlaskClient, create_row: CreateRow, path: str) -> None:
     create_row("companies")
     page = signed_in_client.get(path, follow_redirects=True)
 

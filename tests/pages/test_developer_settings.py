@@ -36,7 +36,7 @@ def test_keys_are_listed_newest_first(signed_in_client: FlaskClient, query: Quer
 
 
 @pytest.mark.parametrize("path", ["/settings", "/settings/"])
-def test_settings_begin_with_the_keys(signed_in_client: FlaskClient, path: str) -> None:
+def test_settings_redirects_to_the_keys(signed_in_client: FlaskClient, path: str) -> None:
     assert signed_in_client.get(path).headers["Location"] == HOME
 
 

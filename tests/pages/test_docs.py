@@ -116,7 +116,7 @@ def test_every_sample_works_as_pasted_on_demo_data(
 
 
 def mask(text: str) -> str:
-    """Replace what differs in every run: new ids and times, keys, secrets, and when a key was last used."""
+    """Replace values that differ in every run: new ids and times, keys, secrets, and the last use of a key."""
     text = re.sub("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "NEW-ID", text)
     text = re.sub('(?!"2024-01)"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z"', '"NOW"', text)
     text = re.sub("whsec_[A-Za-z0-9+/]{43}=|cfk_[A-Za-z0-9]{4}", "SECRET", text)
@@ -152,7 +152,7 @@ def test_every_example_of_the_guides_prints_the_response_beside_it(
     server, expected = start_server("serve", "--demo"), []
     server.read_first_key()
     for guide in guides.values():
-        # Each guide begins with the demo data, but the numbers of changes go on.
+        # Each guide starts with the demo data again, but the numbers of changes don't.
         start, examples = read_version(server), [each for each in examples_of(guide) if each.status]
         texts = [add_to_versions(start - VERSION, each.languages["curl"]) for each in examples]
         for example, printed in zip(examples, run_samples(server, "curl", texts), strict=True):
@@ -327,7 +327,7 @@ def test_browsers_cache_a_page_with_an_etag(anonymous: FlaskClient, path: str) -
     assert anonymous.get(path, headers=kept | {"Host": "crm.example"}).status_code == 200
 
 
-def test_who_is_signed_in_gets_the_quickstart_with_a_new_write_key(app: Flask, signed_in_client: FlaskClient) -> None:
+def test_a_session_gets_the_quickstart_with_a_new_write_key(app: Flask, signed_in_client: FlaskClient) -> None:
     page = signed_in_client.post(QUICKSTART, headers=SAME_ORIGIN)
 
     assert (page.status_code, page.headers["Cache-Control"]) == (201, "no-store")
@@ -357,7 +357,7 @@ def test_nobody_else_gets_a_key(anonymous: FlaskClient, query: Query, headers: d
     assert query("SELECT id FROM api_keys") == []
 
 
-def test_another_site_gets_no_key_from_who_is_signed_in(signed_in_client: FlaskClient, query: Query) -> None:
+def test_a_form_from_another_site_creates_no_quickstart_key(signed_in_client: FlaskClient, query: Query) -> None:
     for headers in {"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}, {}:
         assert signed_in_client.post(QUICKSTART, headers=headers).status_code == 403
     assert len(query("SELECT id FROM api_keys")) == 1

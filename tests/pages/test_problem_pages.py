@@ -40,7 +40,7 @@ def test_a_problem_is_a_page_for_browsers_outside_the_api(
     assert status != 405 or response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
-def test_the_page_says_what_is_wrong_and_leads_to_the_documentation(anonymous: FlaskClient) -> None:
+def test_the_page_shows_the_error_and_links_to_the_documentation(anonymous: FlaskClient) -> None:
     page = anonymous.get("/nothing", headers={"Accept": BROWSER})
 
     assert "<h1>Not Found</h1>" in page.text and "There is nothing at this address." in page.text

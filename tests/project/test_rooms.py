@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.soak.conftest import times
 
-# The command file of each room, the lines in other files that import or call the room, and what it answers.
+# The command file of each room, the lines in other files that import or call the room, and a request or command of it.
 ROOMS = {
     "openapi": ("", r"from openapi import .*|    init_openapi\(app\)", "GET /openapi.json"),
     "pages": ("", r"from pages import .*|    init_pages\(app\)", "GET /settings/activity"),
@@ -22,7 +22,7 @@ ROOMS = {
     "mcp": ("mcp", r".*mcp.*", "POST /mcp"),
     "webhooks": ("", r"from webhooks import .*|    init_webhooks\(.*", "OPTIONS /api/v1/webhooks"),
 }
-# Prints what there is: a request that is not 404, or a command.
+# Prints the requests that are not 404, and the commands that exist.
 FIND_ROOMS = """
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Clients that ask for the costliest that they may, or leave before it is made, hold up nobody else."""
+"""Clients that send the costliest requests, or leave before the response, don't delay other clients."""
 
 import shutil
 import socket

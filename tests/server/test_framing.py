@@ -1,4 +1,4 @@
-"""Where a request ends is never in doubt, and who sends too much sees the refusal, on both servers."""
+"""The end of each request is unambiguous, and a client that sends too much sees the error, on both servers."""
 
 import socket
 import time
@@ -43,7 +43,7 @@ def post(server: LiveServer, headers: bytes, version: bytes = b"1.1", target: by
         pytest.param(TRANSFER % b"chunked" + SIZES % 3 + b"Connection: keep-alive\r\n", CHUNKED, b"1.0", id="1.0-both"),
     ],
 )
-def test_the_connection_ends_after_a_request_whose_end_is_in_doubt(
+def test_the_connection_is_closed_after_a_request_with_an_ambiguous_end(
     server: LiveServer, headers: bytes, body: bytes, version: bytes
 ) -> None:
     response = send_bytes(server, post(server, headers, version) + body + SECOND % server.key.encode(), False)
@@ -52,7 +52,7 @@ def test_the_connection_ends_after_a_request_whose_end_is_in_doubt(
     assert response.split()[1] in {b"201", b"400"}
 
 
-def test_a_request_whose_end_is_certain_keeps_its_connection(server: LiveServer) -> None:
+def test_the_connection_stays_open_after_a_request_with_a_clear_end(server: LiveServer) -> None:
     for headers, body in (TRANSFER % b"chunked", CHUNKED), (SIZES % len(JSON), JSON):
         response = send_bytes(server, post(server, headers) + body + SECOND % server.key.encode(), False)
         assert [line.split()[1] for line in response.splitlines() if b"HTTP/1." in line] == [b"201", b"404"]

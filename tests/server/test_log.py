@@ -124,7 +124,7 @@ def test_a_too_large_request_is_logged_with_its_request_id(start_server: StartSe
     assert "413 Request Entity Too Large job-7" in server.log
 
 
-def test_what_nothing_reads_is_dropped_and_counted(
+def test_log_lines_that_nothing_reads_are_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reading, writing = os.pipe()
@@ -147,7 +147,7 @@ def test_what_nothing_reads_is_dropped_and_counted(
 
 @pytest.mark.tools
 @pytest.mark.parametrize("server", ["waitress", "granian"])
-def test_requests_and_a_signal_do_not_wait_for_who_reads_the_log(tmp_path: Path, server: str) -> None:
+def test_requests_and_a_signal_do_not_wait_for_a_reader_of_the_log(tmp_path: Path, server: str) -> None:
     class ServerWithUnreadLog(LiveServer):
         def read_log(self) -> None:
             """Read nothing."""

@@ -130,7 +130,7 @@ def test_a_deleted_file_is_not_created_anew(
 
 
 @pytest.mark.parametrize("server", SLOW_SERVERS, indirect=True)
-def test_what_is_in_a_deleted_wal_is_stored_when_a_write_notices(
+def test_the_content_of_a_deleted_wal_is_saved_when_a_write_notices(
     server: LiveServer, tmp_path: Path, run_command: RunCommand
 ) -> None:
     (tmp_path / "cardfile.db-wal").unlink()

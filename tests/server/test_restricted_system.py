@@ -1,4 +1,4 @@
-"""A server starts and answers where the system forbids or takes away what others allow."""
+"""A server starts and answers on a system with few privileges and resources."""
 
 import os
 import resource

@@ -119,7 +119,7 @@ def test_a_killed_server_keeps_every_row_that_it_confirmed(start_server: StartSe
 
 
 @pytest.mark.tools
-def test_busy_clients_are_told_that_the_connection_closes(start_server: StartServer) -> None:
+def test_responses_to_busy_clients_say_that_the_connection_closes(start_server: StartServer) -> None:
     server = start_server()
     server.read_first_key()
 

@@ -210,7 +210,7 @@ def test_more_clients_than_connections_keep_nobody_out(
     with ExitStack() as clients:
         for _number in range(min(2600, file_limit - 100)):
             client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            # Those who wait too long are closed meanwhile.
+            # Connections that wait too long are closed meanwhile.
             with suppress(OSError):
                 client.sendall(sent.encode())
         time.sleep(6 if sent else 1)

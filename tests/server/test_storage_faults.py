@@ -1,4 +1,4 @@
-"""Faults of the storage that only the operator can mend: a clear response, a line in the log, and no traceback."""
+"""Faults of the storage that only the operator can fix: a clear response, a line in the log, and no traceback."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def test_reads_go_on_while_the_disk_is_full_and_writes_as_soon_as_there_is_room(
     with closing(SmallDiskServer(tmp_path, "serve", "--demo")) as server:
         server.read_first_key()
         contact, statuses = {"name": "x", "notes": "y" * 5000}, [send_request(server)[0]]
-        # What a process sees as its working folder is that disk.
+        # The working folder of the process is on that disk.
         disk = Path(f"/proc/{server.process.pid}/cwd")
         for _time in range(2):
             fill(disk)

@@ -1,4 +1,4 @@
-"""GET requests take turns: one at a time makes its response, but a slow one holds up no other for long."""
+"""GET requests take turns: one at a time makes its response, but a slow one doesn't delay others for long."""
 
 import threading
 import time

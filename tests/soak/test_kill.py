@@ -32,7 +32,7 @@ BATCH = 10
 
 @dataclass
 class Writes:
-    """What one client knows of its writes: names that exist once, not at all, or perhaps."""
+    """The writes of one client: names that exist once, names that don't exist, and names that may exist."""
 
     stored: set[str] = field(default_factory=set)
     deleted: set[str] = field(default_factory=set)
@@ -193,7 +193,7 @@ def create_old_database(path: Path) -> None:
 
 
 def prepare(folder: Path, name: str) -> tuple[str, ...]:
-    """Create a database in the folder, and what a command needs; return the command."""
+    """Create a database in the folder, and the files that a command needs; return the command."""
     if name == "upgrade":
         create_old_database(folder / "cardfile.db")
         return ("keys", "list")

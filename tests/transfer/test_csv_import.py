@@ -1,4 +1,4 @@
-"""CSV files of other programs: what is understood, and the sentence that says what is wrong."""
+"""CSV files of other programs: accepted forms, and errors."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Maps: the exports of other programs, their traps, and the sentences about what can't be stored."""
+"""Maps: the exports of other programs, their peculiarities, and errors."""
 
 import json
 import re
@@ -27,7 +27,7 @@ BERLIN = ("--timezone", "Europe/Berlin")
 HUBSPOT = ("--map", "hubspot", *BERLIN)
 SALESFORCE = ("--map", "salesforce", "--encoding", "windows-1252", "--day-first", *BERLIN)
 HINT = " --notes-from COLUMN adds a column to the notes."
-# Each export with its options, and what the command says.
+# Each export with its options, and the output of the command.
 IMPORTS = [
     (
         "hubspot-companies.csv",
@@ -421,7 +421,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("toml", "text", "options", "sentence"), REFUSED)
-def test_what_is_wrong_is_said_and_nothing_is_stored(
+def test_the_error_says_what_is_wrong_and_nothing_is_stored(
     run_command: RunCommand, tmp_path: Path, toml: str, text: str, options: tuple[str, ...], sentence: str | None
 ) -> None:
     (tmp_path / "companies.csv").write_text("id,name\nt1,Twin\nt2,TWIN\n", encoding="utf-8")

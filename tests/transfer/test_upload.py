@@ -105,7 +105,7 @@ def test_columns_are_guessed_and_chosen(signed_in_client: FlaskClient, query: Qu
 
     page = send(signed_in_client, page, **{"field.userId": "", "field.company.name": "{Where}"}).text
     assert "Import 1 contacts and create 1 companies" in text_of(page)
-    # Another resource begins anew.
+    # For another resource, the columns are guessed again.
     form = form_of(send(signed_in_client, page, resource="conversations").text)
     assert form["chosen_for"] == "other conversations" and form["field.company.name"] == ""
     send(signed_in_client, page, action="import")
@@ -197,7 +197,7 @@ def test_faults_are_listed_and_nothing_can_be_stored(signed_in_client: FlaskClie
         ),
     ],
 )
-def test_a_wrong_form_is_no_error_of_the_server(
+def test_an_invalid_form_is_no_server_error(
     signed_in_client: FlaskClient,  # noqa: F811
     query: Query,
     form: dict[str, Any],
@@ -225,7 +225,7 @@ def test_a_small_form_that_unpacks_to_a_large_file_is_refused(signed_in_client: 
     assert (answer.status_code, "larger than 4 MiB" in answer.text) == (422, True)
 
 
-def test_nobody_without_a_session_imports(app: Any, signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
+def test_an_import_needs_a_session(app: Any, signed_in_client: FlaskClient, query: Query) -> None:  # noqa: F811
     assert app.test_client().get(PAGE).status_code == 303
     assert app.test_client().post(PAGE, data={"action": "import"}).status_code == 403
     assert signed_in_client.post(PAGE, data={"action": "import"}).status_code == 403

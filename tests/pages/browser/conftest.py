@@ -33,7 +33,7 @@ SCREENSHOTS = ROOT / "test-output"
 # In pixels. Chromium takes half a minute for a screenshot of 57,000; of a taller page, only the first screen is saved.
 TALLEST_SCREENSHOT = 10_000
 PHONE, DESKTOP = 375, 1280
-# What fits depends on the width, contrast on the scheme: each is there once.
+# The layout depends on the width, contrast on the color scheme: each value is used once.
 WIDTHS_AND_SCHEMES = [(PHONE, "dark"), (DESKTOP, "light")]
 OpenPage = Callable[..., "Page"]
 
@@ -97,7 +97,7 @@ def demo(start_server: Callable[..., LiveServer]) -> LiveServer:
 
 
 def show_with_scripts(page: Page, checked: Page, url: str = "") -> None:
-    """Show in `checked`, which has JavaScript for axe, what `page` without JavaScript shows, or another URL."""
+    """Load the URL of `page`, which has no JavaScript, or another URL in `checked`, which has it for axe."""
     checked.context.clear_cookies()
     checked.context.add_cookies(page.context.cookies())
     checked.goto(url or page.url)

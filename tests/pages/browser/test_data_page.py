@@ -1,4 +1,4 @@
-"""/data in Chromium, without JavaScript: search, filters, sorting, pages, a company, CSV, and what is empty."""
+"""/data in Chromium, without JavaScript: search, filters, sorting, pages, a company, CSV, and empty lists."""
 
 from __future__ import annotations
 

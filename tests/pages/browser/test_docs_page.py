@@ -181,7 +181,7 @@ def test_links_to_the_former_page_lead_to_the_new_ones_and_the_current_section_i
     expect(page.locator(".sections a[aria-current=location]")).to_have_text("PATCH Update a contact")
 
 
-def test_who_is_signed_in_makes_a_key_on_the_spot(page: Page, demo: LiveServer) -> None:
+def test_a_signed_in_user_creates_a_key_in_the_quickstart(page: Page, demo: LiveServer) -> None:
     sign_in(page, demo)
     page.get_by_role("link", name="Documentation").click()
     page.get_by_role("button", name="Create a key").click()

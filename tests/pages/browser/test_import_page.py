@@ -22,7 +22,7 @@ def test_an_export_is_uploaded_previewed_and_stored(
     checked = open_page(width, scheme)
 
     def check(name: str) -> None:
-        """Check what the page shows with JavaScript, which axe needs: most of it answers to a form."""
+        """Check the page's content in a page with JavaScript, which axe needs: most pages are responses to a form."""
         show_with_scripts(page, checked, f"http://127.0.0.1:{demo.port}/settings/import")
         checked.set_content(page.content())
         checked.wait_for_load_state()
