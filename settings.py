@@ -22,7 +22,7 @@ class InvalidSetting(Exception):
 
 
 def missing_package(error: ImportError, extra: str) -> str:
-    """Return the sentence that says how to install an optional package; into the one-file binary, none can be."""
+    """Return the sentence that says how to install an optional package, or that the one-file binary can't use any."""
     if getattr(sys, "frozen", False):
         return f"{error}: it is not part of the one-file binary: run Cardfile from a checkout."
     requirements = Path(__file__).with_name(f"requirements-{extra}.txt")

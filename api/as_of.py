@@ -61,7 +61,7 @@ def version_at(text: str, newest: int) -> int:
         middle = (before + after) // 2
         is_before = from_driver(execute(AT, seq=middle).fetchone()[0]) <= time
         before, after = (middle, after) if is_before else (before, middle)
-    # No reader sees a part of a transaction.
+    # A version in the middle of a transaction was never readable.
     unfinished = execute(UNFINISHED, seq=before).fetchone()
     return unfinished[0] - 1 if unfinished else before
 

@@ -41,7 +41,7 @@ feed = Blueprint("feed", __name__)
 
 
 class Selection(NamedTuple):
-    """Which changes are read: those that match the filters; with net, one entry for each row."""
+    """A selection of changes: those that match the filters; with net, one entry for each row."""
 
     filters: tuple[str, ...] = ()
     net: bool = False

@@ -1,4 +1,4 @@
-"""The first API key: stored from CARDFILE_ADMIN_KEY, and how to create one, while there is none."""
+"""The first API key: it is stored from CARDFILE_ADMIN_KEY; without one, messages say how to create it."""
 
 import logging
 from contextlib import suppress

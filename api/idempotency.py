@@ -53,7 +53,7 @@ def exclusive_key() -> Iterator[str | None]:
     with running_lock:
         is_running = pair in running
         running.add(pair)
-    # A replay conflicts with nothing.
+    # A response that is stored already can be replayed at once.
     if is_running and not find_stored(key):
         raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
     try:

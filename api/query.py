@@ -25,10 +25,10 @@ MAX_PAGE = 1_000
 MAX_SEARCH_LENGTH = 255
 MAX_WORDS = 10
 MAX_FILTER_VALUES = 2_000
-# Of all values of a filter together; SQLite binds at most 32,766 values (SQLITE_MAX_VARIABLE_NUMBER).
+# Matching compares the keys of a filter's values; SQLite binds at most 32,766 (SQLITE_MAX_VARIABLE_NUMBER).
 MAX_KEYS = 16_384
 OPERATORS = ("gte", "gt", "lte", "lt", "ne")
-# The operators for a value that was rounded down in place of those before: no stored value is between the two.
+# The operators that replace these after a value was rounded down: no stored value is between the two values.
 ROUNDED = {"lt": "lte", "gte": "gt"}
 INDEXED_SORTS = ("createdAt", "updatedAt", "id")
 COUNT_EXACT = re.compile(r'(^|,)\s*count\s*=\s*("exact"|exact)\s*($|[;,])', re.I)

@@ -102,7 +102,7 @@ def first_page(listing: ListRequest) -> Page:
 
 
 def next_page(listing: ListRequest, cursor: str, run: Callable[..., Any] = execute) -> Page:
-    """Return the next page of a whole list, at a cursor: of an order without an index, that is the numbers of its rows.
+    """Return the next page of a whole list; without an index for its order, the cursor is the numbers of the next rows.
 
     A list that has begun has no time limit: all pages together read each row once.
     """

@@ -42,7 +42,7 @@ log = logging.getLogger("cardfile")
 
 
 def backend() -> Backend:
-    """Return the functions of the app's kind of database."""
+    """Return the backend of the app's database."""
     return backend_of(db.engine.url)
 
 

@@ -192,7 +192,7 @@ def detach_connection() -> Connection:
 
 
 def release_detached(current: Connection) -> None:
-    """Release a detached connection; on SQLite, checkpoint the WAL, which its snapshot has kept from that."""
+    """Release a detached connection; on SQLite, checkpoint the WAL after the end of its snapshot."""
     with suppress(current.pool.engine.dialect.loaded_dbapi.Error):
         current.end()
         for sql in current.pool.backend.AFTER_SNAPSHOT:

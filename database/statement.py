@@ -1,4 +1,4 @@
-"""Statements that SQLAlchemy builds, compiled once: single reads would be 78 % slower without it.
+"""SQLAlchemy's statements, compiled once: otherwise, single reads would be 78 % slower.
 
 `make bench ABLATE=compiled-statements` measures that.
 """

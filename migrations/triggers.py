@@ -12,13 +12,13 @@ from formats.values import Format
 
 SQLITE_NOW, POSTGRESQL_NOW = "strftime('%Y-%m-%dT%H:%M:%SZ', 'now')", "date_trunc('second', clock_timestamp())"
 LAST_TIME = "(SELECT at FROM changes ORDER BY seq DESC LIMIT 1)"
-# The time of a change, by database: never before that of the last one, also when the system's clock is set back.
+# The time of a change, by database: never before that of the last one, also when the system clock is set back.
 TIME_OF_CHANGE = (
     f"max({SQLITE_NOW}, ifnull({LAST_TIME}, ''))",
     # Read once for all rows of the statement.
     f"(SELECT greatest({POSTGRESQL_NOW}, {LAST_TIME}))",
 )
-# As revisions before 0006 logged it.
+# The time in revisions before 0006.
 CLOCK = SQLITE_NOW, POSTGRESQL_NOW
 # The condition on the last action of a row that exists.
 PRESENT = "NOT IN ('deleted', 'forgotten')"

@@ -8,7 +8,7 @@ from auth import API
 from settings import Settings
 
 DOCUMENTS = {"/openapi.json", "/openapi-3.0.json"}
-# Besides those that scripts may always read.
+# Response headers that scripts can only read if they are listed.
 EXPOSED = (
     "Allow, Content-Disposition, Dataset-Id, Dataset-Version, ETag, Idempotent-Replayed, Link, Location,"
     " Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id, X-Total-Count"

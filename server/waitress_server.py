@@ -132,7 +132,7 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection: after a response to an unread body it reads on, so that the sender sees it (RFC 9112 §9.6)."""
+    """A connection that reads the rest of a body after the response, so that the client sees it (RFC 9112 §9.6)."""
 
     task_class, error_task_class, parser_class = KeepAliveTask, ProblemTask, StrictParser
     is_stopping = has_unread_body = will_close = False
