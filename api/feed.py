@@ -200,7 +200,7 @@ def net_changes(selection: Selection) -> sa.Select[Any]:
     before = sa.select(sa.func.max(earlier.seq)).where(is_same_row(earlier, last), earlier.seq < last.first)
     # The earlier changes of a forgotten row have no data.
     was_deleted = sa.and_(last.action.in_(GONE), previous.action.not_in(GONE))
-    differs = content(previous.data).is_distinct_from(content(last.data))
+    differs = without_updated_at(previous.data).is_distinct_from(without_updated_at(last.data))
     action = sa.case((was_deleted, last.action), (previous.data.is_(None), "created"), else_="updated")
     columns = [each for each in last if each.name != "action"]
     net = sa.select(*columns, action.label("action"), previous.seq.label("previous"), previous.data.label("before"))
@@ -240,6 +240,6 @@ def is_same_row(change: Any, other: Any) -> sa.ColumnElement[bool]:
     return sa.and_(change.resource == other.resource, change.row_id == other.row_id)
 
 
-def content(data: Any) -> Template:
+def without_updated_at(data: Any) -> Template:
     """Return a row without the time of its last update, for comparison."""
     return Template(for_database("json_remove({0}, '$.updatedAt')", "({0}::jsonb - 'updatedAt')"), data)

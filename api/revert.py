@@ -16,11 +16,11 @@ from api.feed import (
     WRITER_FILTERS,
     Selection,
     bind,
-    content,
     is_same_row,
     net_changes,
     read_changes,
     require_kept,
+    without_updated_at,
     writer_of,
 )
 from api.idempotency import exclusive_key, replay_or_run
@@ -189,9 +189,13 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
         aliased(Change),
         aliased(Change),
     )
-    current = sa.select(content(newest.data)).where(is_same_row(newest, net))
+    current = sa.select(without_updated_at(newest.data)).where(is_same_row(newest, net))
     current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0))
-    compared = {"before": content(net.before), "data": content(net.data), "current": current.scalar_subquery()}
+    compared = {
+        "before": without_updated_at(net.before),
+        "data": without_updated_at(net.data),
+        "current": current.scalar_subquery(),
+    }
     compared["previous"] = sa.case((net.before.is_not(None), net.previous))
     columns = [value.label(name) for name, value in compared.items()]
     row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).subquery("row").c

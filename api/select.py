@@ -23,7 +23,7 @@ from api.query import Query, SortKey
 from api.resources import ENDPOINTS, Endpoint, embedded_resource
 from database import db
 from database.columns import Time
-from database.search import has_accents
+from database.search import accents_condition
 
 COMPARISONS = {"gte": "__ge__", "gt": "__gt__", "lte": "__le__", "lt": "__lt__", "ne": "is_distinct_from"}
 
@@ -180,7 +180,7 @@ def search_conditions(query: Query) -> Iterator[Condition]:
         words = (contains_word(accented, names, index) for index in range(others, query.words))
         found = sa.union_all(
             sa.select(index_table.c.rowid).where(matches),
-            sa.select(accented.c.number).where(sa.text(f"({has_accents(names)})"), *words),
+            sa.select(accented.c.number).where(sa.text(f"({accents_condition(names)})"), *words),
         )
         yield table.c.number.in_(found)
 

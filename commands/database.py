@@ -82,7 +82,7 @@ def copy(source: str, target: str) -> None:
 @click.argument("row_id", metavar="ID")
 @setting_options("database_url")
 def forget(resource: str, row_id: str, **options: str | None) -> None:
-    """Delete a row, and erase what it held from the change log, stored responses, the search index and the file."""
+    """Delete a row, and erase its data from the change log, stored responses, the search index and the file."""
     from operate.erasure import forget_row
 
     with open_app(options, create=False):

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from database.search import has_accents
+from database.search import accents_condition
 from formats import values
 from formats.matching import Matching
 from formats.values import Format, format_time
@@ -115,7 +115,7 @@ def add_accents_index(table: sa.Table, _metadata: sa.MetaData) -> None:
     """Index the rows with accents, which SQLite's search index doesn't find without them."""
     searchable = [each.name for each in table.columns if each.info.get("searchable")]
     if searchable:
-        where = sa.text(has_accents(searchable))
+        where = sa.text(accents_condition(searchable))
         sa.Index(f"ix_{table.name}_accents", table.c.number, sqlite_where=where).ddl_if(dialect="sqlite")
 
 

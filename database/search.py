@@ -28,7 +28,7 @@ def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -
     return {name: f"CREATE TRIGGER {name} {rest}" for name, rest in triggers.items()}
 
 
-def has_accents(columns: Sequence[str]) -> str:
+def accents_condition(columns: Sequence[str]) -> str:
     """Return the condition that one of the columns has a letter with an accent, or a combining mark.
 
     Such rows are searched without the index, whose trigrams contain the accents: SQLite can remove these since 3.45,

@@ -1,7 +1,7 @@
 """Keep a local copy in sync with Cardfile: load all rows once, page by page, then apply only the changes.
 
-A version is a number of one history, which `Dataset-Id` names. After a restore from a backup there is another history,
-and the program loads all rows again.
+A version is a number of one history, which `Dataset-Id` names. A restored backup begins another history, for which the
+program loads all rows again.
 
     python3 examples/keep_in_step.py http://127.0.0.1:8000/api/v1 YOUR_API_KEY copy.json
 """
@@ -17,7 +17,7 @@ RESOURCES = ("companies", "contacts", "conversations")
 
 
 class OtherHistory(Exception):
-    """Cardfile was restored from a backup, so that the copy's version means nothing."""
+    """Cardfile was restored from a backup, so that the copy's version isn't valid any more."""
 
 
 def read_pages(url, key):

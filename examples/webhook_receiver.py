@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Receive the messages of a webhook: `SECRET=whsec_… python3 examples/webhook_receiver.py [PORT]`, without packages.
 
-A message is taken only if its signature is right and its time is now. A message that comes twice has the same id.
+It accepts a message only if its signature is valid and its time is recent. A repeated message has the same id.
 """
 
 import base64
@@ -22,7 +22,7 @@ handled: set[str] = set()
 
 
 def is_genuine(headers: Mapping[str, str], body: bytes) -> bool:
-    """Tell whether the sender knows the secret, and the message is not an old one that somebody sends again."""
+    """Tell whether the sender knows the secret, and the message is not an old one that was replayed."""
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     digest = hmac.digest(SECRET, f"{message_id}.{timestamp}.".encode() + body, "sha256")
     expected = f"v1,{base64.b64encode(digest).decode()}".encode()

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from database.postgresql import LOCK
-from database.search import has_accents, index_triggers
+from database.search import accents_condition, index_triggers
 from formats import public_name
 from formats.values import Format
 
@@ -197,7 +197,7 @@ def create_search_index(resource: str, columns: Sequence[str]) -> None:
 def index_accents(resource: str, columns: Sequence[str]) -> None:
     """Index the rows with accents, which SQLite's search index doesn't find without them."""
     if not is_postgresql() and columns:
-        op.execute(f"CREATE INDEX ix_{resource}_accents ON {resource} (number) WHERE {has_accents(columns)}")
+        op.execute(f"CREATE INDEX ix_{resource}_accents ON {resource} (number) WHERE {accents_condition(columns)}")
 
 
 def allow_erasure(resources: Mapping[str, Mapping[str, Format]]) -> None:

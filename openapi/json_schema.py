@@ -24,7 +24,7 @@ NULL: JSONSchema = {"type": "null"}
 TIME: JSONSchema = {"type": "string", "format": "date-time"}
 TAG = TEXT | {"maxLength": values.MAX_TAG_LENGTH, "pattern": re.sub(ABOVE_FFFF, "", VISIBLE.pattern)}
 # The schema of the values that each function parses; the schema of text follows from its length.
-PARSED: dict[Any, JSONSchema] = {
+PARSER_SCHEMAS: dict[Any, JSONSchema] = {
     values.TIME.parse: TIME,
     values.BOOLEAN.parse: {"type": "boolean"},
     values.INTEGER.parse: {"type": "integer", "minimum": 0, "maximum": values.MAX_INTEGER},
@@ -108,7 +108,7 @@ def rule_schema(rule: Any) -> JSONSchema:
 def value_schema(schema: PublicSchema, name: str) -> JSONSchema:
     """Return the schema of a field's values other than null, by the field's attribute."""
     field: Any = schema.fields[name]
-    value = PARSED.get(field.parse) or TEXT | {"maxLength": field.parse.keywords["max_length"]}
+    value = PARSER_SCHEMAS.get(field.parse) or TEXT | {"maxLength": field.parse.keywords["max_length"]}
     for rule in field.validators:
         value = value | rule_schema(rule)
     return {"anyOf": value["anyOf"]} if "anyOf" in value else value
@@ -177,7 +177,9 @@ def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
     """Return the schemas of webhooks, of the tries to send to them, and of their messages."""
     rows = row_schemas(schema, "Webhook")
     created = response_fields(schema) | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
-    since = {"since": PARSED[values.parse_version] | {"description": "Send the changes after this number, again."}}
+    since = {
+        "since": PARSER_SCHEMAS[values.parse_version] | {"description": "Send the changes after this number, again."}
+    }
     rows["WebhookPatch"]["properties"] |= since
     result = {name: ATTEMPT[name] for name in ATTEMPT if name not in {"seq", "at"}}
     return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {

@@ -11,8 +11,8 @@ from database.columns import now
 from database.connection import connection, execute, write_transaction
 from models import Change, Replay, WebhookAttempt
 
-IN_LOG = Change.resource == sa.bindparam("resource_"), Change.row_id == sa.bindparam("row_id_")
-LAST_ACTION = sa.select(Change.action).where(*IN_LOG).order_by(Change.seq.desc()).limit(1)
+OF_ROW = Change.resource == sa.bindparam("resource_"), Change.row_id == sa.bindparam("row_id_")
+LAST_ACTION = sa.select(Change.action).where(*OF_ROW).order_by(Change.seq.desc()).limit(1)
 NOW = sa.bindparam("at", type_=Change.at.type)
 LOG_ERASURE = sa.insert(Change).from_select(
     ["seq", "resource", "row_id", "action", "at"],
@@ -25,10 +25,10 @@ LOG_ERASURE = sa.insert(Change).from_select(
     .order_by(Change.seq.desc())
     .limit(1),
 )
-BLANK_CHANGES = sa.update(Change).where(*IN_LOG, Change.data.is_not(None)).values(data=sa.null())
+BLANK_CHANGES = sa.update(Change).where(*OF_ROW, Change.data.is_not(None)).values(data=sa.null())
 # The answers of webhooks' receivers may quote the row.
 BLANK_ATTEMPTS = (
-    sa.update(WebhookAttempt).where(WebhookAttempt.seq.in_(sa.select(Change.seq).where(*IN_LOG))).values(answer="")
+    sa.update(WebhookAttempt).where(WebhookAttempt.seq.in_(sa.select(Change.seq).where(*OF_ROW))).values(answer="")
 )
 # The bodies of responses that show the row.
 BLANK_REPLAYS = (
@@ -37,7 +37,7 @@ BLANK_REPLAYS = (
 
 
 def forget(endpoint: Endpoint, row_id: str) -> Response:
-    """Delete the row, and erase what it held from the change log, stored responses, the search index and the file."""
+    """Delete the row, and erase its data from the change log, stored responses, the search index and the file."""
     keep = not Parameters("dryRun").boolean("dryRun")
     if not forget_row(endpoint.name, row_id, keep):
         abort(404, f"There never was a {endpoint.singular} with the id {row_id}.")
@@ -50,14 +50,14 @@ def forget_row(resource: str, row_id: str, keep: bool = True) -> bool:
     The numbers, actions and times of its changes stay, and the last one is `forgotten`. Repeat it if the last step, to
     overwrite the file's free pages, failed because other programs used the database.
     """
-    in_log = {"resource_": resource, "row_id_": row_id}
+    row = {"resource_": resource, "row_id_": row_id}
     with write_transaction(keep):
-        last = execute(LAST_ACTION, **in_log).fetchone()
+        last = execute(LAST_ACTION, **row).fetchone()
         if last and last[0] != "forgotten":
             execute(delete_statement, resource, row_id=row_id)
             execute(LOG_ERASURE, resource=resource, row_id=row_id, action="forgotten", at=now())
-            execute(BLANK_CHANGES, **in_log)
-            execute(BLANK_ATTEMPTS, **in_log)
+            execute(BLANK_CHANGES, **row)
+            execute(BLANK_ATTEMPTS, **row)
             execute(BLANK_REPLAYS, id_field=f'"id":"{row_id}"')
     if last and keep:
         backend().erase_free_pages(connection().execute, resource)

@@ -50,7 +50,7 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         seed.load_demo(only_if_empty=True)
     if sys.stdout is None:
         raise click.ClickException("There is no standard output to show the first key on.")
-    greet(settings, server.address, server.port, sandbox)
+    print_first_lines(settings, server.address, server.port, sandbox)
     close_database()
     server.run()
     for each in reversed(app.extensions["background"]):
@@ -67,7 +67,7 @@ def return_freed_memory() -> None:
         ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
 
 
-def greet(settings: Settings, address: str, port: int, sandbox: bool) -> None:
+def print_first_lines(settings: Settings, address: str, port: int, sandbox: bool) -> None:
     """Print the API's URL; on the very first start, create an admin key and print it."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
