@@ -84,12 +84,12 @@ def text_parser(
 
 
 def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | None) -> Callable[[str], str]:
-    """Return the function that parses times of ISO 8601 or of the formats `dates`; without an offset, of the zone.
+    """Return a function that parses times of ISO 8601 or of the formats `dates`, in the zone if they have no offset.
 
-    Without formats, these are dates of numbers, as in 31/01/2024 10:30.
+    Without formats, it parses numeric dates, as in 31/01/2024 10:30.
     """
-    # A date that begins with the year is unambiguous.
     known = dates or ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M")
+    # A date that begins with the year is unambiguous.
     unambiguous = [form for form in known if day_first is None or form.startswith("%Y") or "%m" not in form]
     forms = [form for form in known if form in unambiguous or (form.find("%d") < form.find("%m")) == day_first]
     expected = " or ".join(map(EXAMPLE_TIME.strftime, ["%Y-%m-%d %H:%M", *forms]))
@@ -99,13 +99,9 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
 
     @lru_cache(10_000)
     def parse(text: str) -> str:
-        times = {*parse_times(text, forms)} if dates else {*parse_numbers(text, day_first)}
-        if not times:
+        time = single_time(text, parse_times(text, forms) if dates else parse_numeric_date(text, day_first))
+        if not time:
             raise ValidationError(f"{text[:64]} is not a time as in {expected}. {hint}")
-        if len(times) > 1:
-            shown = f"{min(times):%Y-%m-%d} or {max(times):%Y-%m-%d}"
-            raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
-        [time] = times
         if not (zone or time.tzinfo):
             needed = "choose a time zone (--timezone, as in Europe/Berlin)"
             raise InvalidMap(f"Times such as {text} have no offset from UTC: {needed}.")
@@ -116,8 +112,17 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
     return parse
 
 
+def single_time(text: str, times: Iterator[datetime]) -> datetime | None:
+    """Return the only one of the times, or None. Raises InvalidMap if the day and the month are ambiguous."""
+    found = set(times)
+    if len(found) > 1:
+        shown = f"{min(found):%Y-%m-%d} or {max(found):%Y-%m-%d}"
+        raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
+    return found.pop() if found else None
+
+
 def parse_times(text: str, forms: Sequence[str]) -> Iterator[datetime]:
-    """Yield the time of ISO 8601, or else those of the formats that the text has."""
+    """Yield the time of an ISO 8601 text, or else the times of the formats that fit the text."""
     with suppress(ValueError):
         yield datetime.fromisoformat(re.sub(" ?UTC$", "+00:00", text))
         return
@@ -126,14 +131,14 @@ def parse_times(text: str, forms: Sequence[str]) -> Iterator[datetime]:
             yield datetime.strptime(text, form)
 
 
-def parse_numbers(text: str, day_first: bool | None) -> Iterator[datetime]:
-    """Yield the times that a date of numbers can mean, and a time of day behind it; with points, the day is first."""
+def parse_numeric_date(text: str, day_first: bool | None) -> Iterator[datetime]:
+    """Yield the times that a numeric date, perhaps with a time of day, can mean; with dots, the day is first."""
     found = NUMERIC_DATE.fullmatch(text)
     start, sign, middle, end, time = found.groups("") if found else ("", "", "", "", "")
     days = [(end, middle, start)] * (sign == "." or day_first is not False)
     days += [(end, start, middle)] * (sign != "." and day_first is not True)
     for year, month, day in [(start, middle, end)] if len(start) == 4 else days if found else ():
-        # Of two digits, as POSIX reads them.
+        # A year of two digits is from 1969 to 2068, as in POSIX.
         century = "" if len(year) == 4 else "19" if year >= "69" else "20"
         yield from parse_times(f"{century}{year}-{month:0>2}-{day:0>2} {time}".strip(), TIMES_OF_DAY)
     if not found:
