@@ -24,6 +24,16 @@ def cli() -> None:
     """Cardfile: a CRM REST API over companies, contacts and conversations in one SQLite file."""
 
 
-row_commands = seed, demo, export_command, import_command, revert_command, forget
-for command in (serve, keys, *row_commands, backup, restore, copy, check, mcp_command):
-    cli.add_command(command)
+cli.add_command(serve)
+cli.add_command(keys)
+cli.add_command(seed)
+cli.add_command(demo)
+cli.add_command(export_command)
+cli.add_command(import_command)
+cli.add_command(backup)
+cli.add_command(restore)
+cli.add_command(copy)
+cli.add_command(revert_command)
+cli.add_command(forget)
+cli.add_command(check)
+cli.add_command(mcp_command)

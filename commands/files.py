@@ -60,7 +60,7 @@ def print_reports(reports: list[Any], is_dry: bool) -> None:
             # A terminal obeys control characters, of which JSON escapes only some.
             click.echo(re.sub(f"[{CONTROL}]", lambda found: f"\\u{ord(found[0]):04x}", row))
         for line, fault in report.faults:
-            click.echo(escape_control(f"line {line}: {fault}"), err=True)
+            click.echo(escape_control(f"{report.path}, line {line}: {fault}"), err=True)
         counts[report.resource] = report.count
         if report.companies.created:
             counts["companies"] = counts.get("companies", 0) + report.companies.created
@@ -68,9 +68,11 @@ def print_reports(reports: list[Any], is_dry: bool) -> None:
         is_unchanged = "has_written" not in g and any(counts.values())
         print_counts("Would store" if is_dry else "Unchanged:" if is_unchanged else "Stored", counts)
     for report in reports:
+        if repeated := report.describe_repeated():
+            click.echo(repeated, err=True)
         if report.left_out:
             has_notes = "notes" in RESOURCES[report.resource].fields
             hint = " --notes-from COLUMN adds a column to the notes." if has_notes else ""
             click.echo(escape_control(f"Left out: {report.list_left_out()}.{hint}"), err=True)
-        if report.advice and report.count and not is_dry:
+        if report.advice and report.count:
             click.echo(report.advice, err=True)

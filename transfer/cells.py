@@ -18,6 +18,9 @@ from schemas import ID, URL, is_email_address
 from transfer.maps import EXAMPLE_TIME, InvalidMap
 
 BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+# As Excel writes them in German, French, Spanish, Italian and Dutch.
+BOOLEANS |= dict.fromkeys(("wahr", "vrai", "verdadero", "vero", "waar"), True)
+BOOLEANS |= dict.fromkeys(("falsch", "faux", "falso", "onwaar"), False)
 
 NUMERIC_DATE = re.compile(r"(\d{4}|\d\d?)([./-])(\d\d?)\2(\d{4}|\d\d?)(?:,? +(.+))?", re.A)
 TIMES_OF_DAY = [f"%Y-%m-%d {time}" for time in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")]
@@ -25,6 +28,10 @@ TIMES_OF_DAY = [f"%Y-%m-%d {time}" for time in ("%H:%M", "%H:%M:%S", "%I:%M %p",
 Cells = Sequence[str | None]
 # The public name of each field, and the function from a row's cells to its JSON value, or `missing`.
 Columns = list[tuple[str, Callable[[Cells], Any]]]
+
+
+class Default(str):
+    """A text for new rows only, made of the columns of other fields."""
 
 
 def cell_parser(field: Any, index: int) -> Callable[[Cells], Any]:
@@ -71,7 +78,9 @@ def text_parser(
     parsers = {BOOLEAN: lambda text: BOOLEANS.get(text.lower(), text), TAGS: parse_tags, TIME: parse_time}
     parsers |= {AMOUNT: parse_number, INTEGER: parse_number}
     rules = {URL: first_url, ID: first_word, is_email_address: first_word}
-    parse = parsers.get(field.format) or next((rules[rule] for rule in rules if rule in field.validators), str)
+    parse = parsers.get(field.format) or next(
+        (rules[rule] for rule in rules if rule in field.validators), lambda text: text
+    )
     blank = None if field.allow_none else missing
 
     def parse_row(row: Any) -> Any:
@@ -154,8 +163,10 @@ def parse_tags(text: str) -> Any:
 
 
 def parse_number(text: str) -> Any:
-    """Return a number, also with commas between thousands, as in 250,000.50."""
+    """Return a number, also with commas between thousands, as in 250,000.50, or with a decimal comma."""
     plain = text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text) else text
+    if re.fullmatch(r"(\d+|\d{1,3}(\.\d{3})+),\d{1,2}", text):
+        plain = text.replace(".", "").replace(",", ".")
     with suppress(InvalidJSON):
         return parse_json(plain.encode())
     return text

@@ -8,8 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from formats.errors import suggest
+from formats.values import TIME
 from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
-from transfer.cells import Cells, Columns, cell_parser, text_parser, time_parser
+from transfer.cells import Cells, Columns, Default, cell_parser, text_parser, time_parser
 from transfer.companies import Companies
 from transfer.csv_rows import InvalidLine
 from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, columns_of, presets, templates
@@ -125,12 +126,18 @@ def mapped_columns(resource: str, header: Header, options: Options, companies: C
         hint = "Add one to the export, or match rows by another field (--match)."
         raise InvalidMap(f"id: The header has none of the columns {', '.join(columns_of(table['id']))}. {hint}")
     if "name" not in names and RESOURCES[resource].fields.get("name"):
-        raise InvalidMap("name: Is required, but the header has no column that the map names for it.")
+        raise InvalidMap("name: Is required, but no column of the header is mapped to it.")
+    fields: Any = RESOURCES[resource].fields.values()
+    described = [field.data_key for field in fields if field.format is not TIME]
+    found = [name for name in columns_of(*map(table.get, described)) if header.find(name) is not None]
+    if "id" in names and {*found} <= {*columns_of(table["id"])}:
+        hint = f"It has: {join_first(header.names, len(header.names))}."
+        raise InvalidMap(f"Only ids and times of the header are those of {resource}: is it a file of them? {hint}")
     if options.notes_from and "notes" not in names:
         raise InvalidMap(f"{resource} have no notes that columns could be added to (--notes-from).")
     own = {name: table[f"company.{name}"] for name in COMPANY if f"company.{name}" in table}
-    found = dict(map_fields("companies", own, header, Options(column_map=options.column_map)))
-    if getters := [(name, found[name]) for name in COMPANY if name in found]:
+    company = dict(map_fields("companies", own, header, Options(column_map=options.column_map)))
+    if getters := [(name, company[name]) for name in COMPANY if name in company]:
         columns.append(("companyId", companies.finder(getters, create=table.get("company.create", True))))
     return columns
 
@@ -145,14 +152,20 @@ def map_fields(resource: str, table: Map, header: Header, options: Options) -> C
         if header.has(value) or notes:
             dates = (options.column_map or {}).get("dates", [])
             zone = header.zone(value, options.timezone)
-            get, meanings = value_getter(value, header, notes), table.get(f"values.{name}", {})
+            others = columns_of(*(other for key, other in table.items() if key != name)) if field.required else None
+            get, meanings = value_getter(value, header, notes, others), table.get(f"values.{name}", {})
             columns.append((name, text_parser(field, get, meanings, time_parser(dates, options.day_first, zone))))
     return columns
 
 
-def value_getter(value: Any, header: Header, notes: Sequence[str] = ()) -> Callable[[Cells], Any]:
-    """Return a function that returns a field's text in a row, with the columns of `notes` added, or its constant."""
-    found = [template_getter(text, header) for text in templates(value) if header.has(text)]
+def value_getter(
+    value: Any, header: Header, notes: Sequence[str] = (), others: list[str] | None = None
+) -> Callable[[Cells], Any]:
+    """Return a function that returns a field's text in a row, with the columns of `notes` added, or its constant.
+
+    Texts made of `others` alone, the columns of other fields, are of the type Default.
+    """
+    found = [template_getter(text, header, others) for text in templates(value) if header.has(text)]
     added = [(header.names[index], index) for name in notes if (index := header.find(name)) is not None]
     header.used.update(index for _name, index in added)
     if not (found or added):
@@ -163,15 +176,19 @@ def value_getter(value: Any, header: Header, notes: Sequence[str] = ()) -> Calla
     def get(cells: Cells) -> str:
         lines = [f"{name}: {text}" for name, index in added if (text := clean(cells[index]))]
         first = next((text for fill in found if (text := fill(cells))), "")
-        return "\n".join(filter(None, [first, *lines]))
+        return "\n".join(filter(None, [first, *lines])) if added else first
 
     return get
 
 
-def template_getter(template: str, header: Header) -> Callable[[Cells], str]:
+def template_getter(template: str, header: Header, others: list[str] | None) -> Callable[[Cells], str]:
     """Return a function that fills a template with the cells of a row; it returns "" if all of them are blank."""
-    literals, indexes = COLUMN.split(template)[::2], [header.find(name) for name in COLUMN.findall(template)]
+    literals, names = COLUMN.split(template)[::2], COLUMN.findall(template)
+    indexes = [header.find(name) for name in names]
     header.used.update(index for index in indexes if index is not None)
+    if others is not None and {*names} <= {*others}:
+        fill_default = template_getter(template, header, None)
+        return lambda cells: Default(fill_default(cells))
     if len(indexes) == 1 and (index := indexes[0]) is not None:
         before, after = literals
         return lambda cells: f"{before}{text}{after}" if (text := clean(cells[index])) else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import BufferedReader
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,15 @@ class InvalidFile(Exception):
 class Report:
     """The result of an import or a dry run: the numbers of rows, and of companies that were created for them.
 
-    A dry run has the JSON of the first rows as they would be stored, and the first faults with their lines. `advice`
-    says how to import the same file again.
+    Of the rows of the file, `repeated` have the id of an earlier one. A dry run has the JSON of the first rows as they
+    would be stored, and the first faults with their lines. `advice` says how to import the same file again.
     """
 
     resource: str
     is_dry: bool
+    path: str = ""
     count: int = 0
+    repeated: int = 0
     companies: Companies = field(default_factory=Companies)
     left_out: list[str] = field(default_factory=list)
     advice: str = ""
@@ -55,6 +57,11 @@ class Report:
     def list_left_out(self) -> str:
         """Return the names of the first columns left out, and how many more there are."""
         return join_first(self.left_out, len(self.left_out))
+
+    def describe_repeated(self) -> str:
+        """Return a sentence about rows with the id of an earlier one, or ""."""
+        sentence = f"Rows that repeat an earlier row of the file: {self.repeated:,}. The last one counts."
+        return sentence if self.repeated else ""
 
     def refuse(self, line: int, messages: Any) -> None:
         """Add the faults of a line to the report of a dry run; otherwise, or after MAX_ERRORS, raise InvalidLine.
@@ -70,21 +77,22 @@ class Report:
 
 
 def import_rows(path: Path, options: Options) -> list[Report]:
-    """Store the rows of a file, or of a folder's files; return a report of each.
+    """Store the rows of a file, or of a folder's files, all or nothing; return a report of each.
 
-    A row with a known id is updated in the fields that the file has. Raises InvalidFile, and stores nothing of that
-    file.
+    A row with a known id is updated in the fields that the file has. Raises InvalidFile.
     """
-    return [import_path(file, options) for file in find_files(path, options)]
+    files = find_files(path, options)
+    with write_transaction(keep=not options.dry_run):
+        return [import_path(file, options) for file in files]
 
 
 def import_path(file: Path, options: Options) -> Report:
-    """Store the rows of a file; return a report. Raises InvalidFile."""
-    report = Report(options.resource or ("" if options.column_map else file.stem), options.dry_run)
+    """Store the rows of a file, inside a writing transaction; return a report. Raises InvalidFile."""
+    report = Report(options.resource or ("" if options.column_map else file.stem.lower()), options.dry_run, str(file))
     try:
         with file.open("rb") as opened, progress_bar(file.stem, file.stat().st_size) as bar:
-            is_ndjson = file.suffix == ".ndjson"
-            import_file(opened, report, options, is_ndjson, lambda: bar.update(opened.tell() - bar.pos))
+            is_ndjson = file.suffix.lower() == ".ndjson"
+            store_file(opened, report, options, is_ndjson, lambda: bar.update(opened.tell() - bar.pos))
     except InvalidLine as error:
         raise InvalidFile(escape_control(f"{file}, line {error.line}: {error}")) from None
     except InvalidMap as error:
@@ -102,36 +110,45 @@ def find_files(path: Path, options: Options) -> list[Path]:
     found = [file for name in names if (file := path / name).is_file()] if path.is_dir() else [path]
     if not found:
         raise InvalidFile(f"{path} has none of the files {', '.join(names)}.")
-    if found[0].name not in names:
+    for first, second in pairwise(found):
+        if first.stem == second.stem:
+            raise InvalidFile(f"{path} has {first.name} and {second.name}: keep the newer one.")
+    if path.suffix.lower() == ".json":
+        raise InvalidFile(
+            f"{path}: JSON must have one object a line (.ndjson); `seed --from` loads an object of arrays."
+        )
+    if found[0].name.lower() not in names:
         hint = "add --as contacts, or the program that wrote the file, as in --map hubspot."
         raise InvalidFile(f"{path}: The name doesn't say what the rows are: {hint}")
     return found
 
 
-def import_file(
+def import_file(file: BufferedReader, report: Report, options: Options) -> None:
+    """Store the rows of one file in one transaction, and report. Raises InvalidLine or InvalidMap."""
+    with write_transaction(keep=not options.dry_run):
+        store_file(file, report, options)
+
+
+def store_file(
     file: BufferedReader,
     report: Report,
     options: Options,
     is_ndjson: bool = False,
     advance: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Store the rows of one file in one transaction, and report; a dry run rolls it back.
-
-    Raises InvalidLine or InvalidMap.
-    """
+    """Store the rows of one file, inside a writing transaction, and report. Raises InvalidLine or InvalidMap."""
     if is_ndjson and options.column_map:
         raise InvalidMap("A map is for CSV files, not for NDJSON.")
-    with write_transaction(keep=not options.dry_run):
-        try:
-            if is_ndjson:
-                store(report, parse_ndjson(file), lambda row: row, options.match, advance)
-            else:
-                with decode(file, options.encoding) as text:
-                    store(report, *read_csv(report, read_rows(text), options), options.match, advance)
-        except InvalidLine as error:
-            if not options.dry_run:
-                raise
-            report.faults.append((error.line, str(error)))
+    try:
+        if is_ndjson:
+            store(report, parse_ndjson(file), lambda row: row, options.match, advance)
+        else:
+            with decode(file, options.encoding) as text:
+                store(report, *read_csv(report, read_rows(text), options), options.match, advance)
+    except InvalidLine as error:
+        if not options.dry_run:
+            raise
+        report.faults.append((error.line, str(error)))
 
 
 def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callable[[Any], Any]]:
@@ -145,7 +162,8 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
         return rows, row_converter(columns, len(cells))
     score, _map, resource = guess_map(header, {"": found})
     if not score:
-        raise InvalidMap(f"The header has no column of the map. It has: {join_first(header.names, len(cells))}.")
+        known = f"The header has no column of the map. It has: {join_first(header.names, len(cells))}."
+        raise InvalidMap(known if cells else "The file is empty.")
     report.resource = report.resource or resource
     columns = mapped_columns(report.resource, header, options, report.companies)
     report.left_out = header.left_out()
@@ -153,13 +171,13 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
     if "id" not in names and options.match in {"", "id"}:
         by = " or ".join(name for name in ENDPOINTS[report.resource].match_on if name in names)
         hint = f"update the rows with the same {by} (--match {by.split()[0]})" if by else "revert this import first"
-        report.advice = f"The file has no ids, so the rows got new ones. To import it again, {hint}."
+        report.advice = f"The file has no ids, so its rows get new ones: to import it again, {hint}."
     return before_footer(rows, len(cells), tuple(found.get("footer", []))), row_converter(columns, len(cells))
 
 
 def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str, advance: Callable[[], Any]) -> None:
     """Insert or update the rows, inside a writing transaction."""
-    endpoint, ids = ENDPOINTS[report.resource], set[int]()
+    endpoint, ids, count = ENDPOINTS[report.resource], set[int](), 0
     if match and match not in endpoint.match_on:
         raise InvalidMap(f"{report.resource} can be matched by {' or '.join(endpoint.match_on)}, not by {match}.")
     records = parse_records(endpoint.schema, rows, convert, report.refuse)
@@ -168,6 +186,8 @@ def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str,
             stack.enter_context(backend().bulk_indexing(connection().execute, table))
         while step := list(islice(records, ROWS_A_STEP)):
             step = [*with_known_companies(match_rows(step, endpoint, match, report), report)]
+            count += len(step)
+            step = merge_rows(step)
             for sent, group in groupby(step, key=lambda record: record.sent):
                 values = [record.values | {"now": now()} for record in group]
                 execute_many(upsert_statement, endpoint.name, sent, rows=values)
@@ -175,7 +195,17 @@ def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str,
             for record in step[: (MAX_SHOWN - len(report.rows)) * report.is_dry]:
                 report.rows[record.values["id"]] = read_row(endpoint, record.values["id"]) or ""
             advance()
-    report.count = len(ids)
+    report.count, report.repeated = len(ids), count - len(ids)
+
+
+def merge_rows(step: list[Record]) -> list[Record]:
+    """Return the records with those of the same row merged: the last value of each field that a record has counts."""
+    merged = dict[str, Record]()
+    for record in step:
+        earlier = merged.pop(record.values["id"], record)
+        values = earlier.values | {name: record.values[name] for name in record.sent}
+        merged[record.values["id"]] = Record(record.line, values, earlier.sent | record.sent)
+    return [*merged.values()]
 
 
 def match_rows(step: list[Record], endpoint: Endpoint, field: str, report: Report) -> Iterator[Record]:

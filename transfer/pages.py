@@ -62,8 +62,9 @@ def import_upload() -> Any:
         import_file(BufferedReader(BytesIO(data)), report, options)
     except (InvalidMap, InvalidLine) as error:
         problem = without_options(f"Line {error.line}: {error}" if isinstance(error, InvalidLine) else str(error))
+    report.advice = without_options(report.advice)
     if not (options.dry_run or problem):
-        return render_template("imported.html", report=report, advice=without_options(report.advice)), 201
+        return render_template("imported.html", report=report), 201
     report.faults = [(line, without_options(fault)) for line, fault in report.faults]
     choices = list_choices(program, resource, options)
     columns = dict.fromkeys(name for name in header.labels[:MAX_COLUMNS] if COLUMN.fullmatch(f"{{{name}}}"))

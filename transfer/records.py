@@ -10,7 +10,7 @@ from marshmallow import ValidationError, missing
 
 from formats.json_text import InvalidJSON, parse_json
 from schemas import ResourceSchema
-from transfer.cells import Cells, Columns
+from transfer.cells import Cells, Columns, Default
 from transfer.csv_rows import MAX_ROW_LENGTH, InvalidLine
 
 # The rows of a file: each with the number of its first line, and its cells or JSON value.
@@ -37,7 +37,8 @@ def parse_records(
         except ValidationError as error:
             refuse(line, error.messages)
         else:
-            yield Record(line, values, frozenset(name for name, public in names if public in record))
+            sent = (name for name, public in names if public in record and not isinstance(record[public], Default))
+            yield Record(line, values, frozenset(sent))
 
 
 def record_loader(schema: ResourceSchema) -> Callable[[Any], dict[str, Any]]:

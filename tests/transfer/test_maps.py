@@ -171,6 +171,13 @@ def test_the_exports_of_other_programs_are_stored_and_a_second_time_nothing_chan
         "10:30:00,Lee,c",
          "contacts", {"id": "intercom-u-1", "companyId": "intercom-c", "createdAt": "2024-01-15T09:30:00Z"}),
         ("First name,Last name,E-mail,Company\nAnn,Lee,ann@lee.example,Lee Ltd", "contacts", {"name": "Ann Lee"}),
+        # Address books of Google and Outlook.
+        ("First Name,Middle Name,Last Name,Organization Name,Organization Title,E-mail 1 - Label,E-mail 1 - Value,"
+         "Phone 1 - Label,Phone 1 - Value\nAnn,,Lee,Lee Ltd,CTO,Work,ann@lee.example,Mobile,+4930", "contacts",
+         {"name": "Ann Lee", "email": "ann@lee.example", "phone": "+4930", "title": "CTO"}),
+        ("First Name,Last Name,Company,Job Title,Business Phone,Mobile Phone,E-mail Address,E-mail Display Name\n"
+         "Ann,Lee,Lee Ltd,CTO,+4930,,ann@lee.example,Ann Lee", "contacts",
+         {"name": "Ann Lee", "email": "ann@lee.example", "phone": "+4930", "title": "CTO"}),
     ],
 )  # fmt: skip
 def test_the_header_of_a_known_program_is_recognised_and_its_map_fits(
@@ -184,6 +191,60 @@ def test_the_header_of_a_known_program_is_recognised_and_its_map_fits(
     assert done.stderr.startswith(f"Stored 1 {resource}"), done.stderr
     [row] = rows_of(tmp_path, resource)
     assert {name: row[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("program", "resource", "first", "second", "changed"),
+    [
+        ("hubspot", "companies", "Record ID,Company name\n1,Acme", "Record ID,Industry\n1,Food\n2,Steel",
+         {"hubspot-1": {"industry": "Food"}, "hubspot-2": {"name": "Company 2", "industry": "Steel"}}),
+        ("hubspot", "companies", "Record ID,Company name\n1,Acme",
+         "Record ID,Company name,Company Domain Name\n1,,a.example",
+         {"hubspot-1": {"website": "https://a.example"}}),
+        ("hubspot", "contacts", "Record ID,First Name\n1,Ann", "Record ID,Email\n1,ann@a.example\n2,bo@a.example",
+         {"hubspot-1": {"email": "ann@a.example"}, "hubspot-2": {"name": "bo@a.example", "email": "bo@a.example"}}),
+        ("attio", "companies", "Record ID,Name\na,Acme", "Record ID,Description\na,Ovens",
+         {"attio-a": {"notes": "Ovens"}}),
+        ("intercom", "contacts", "User ID,Name,Email\n1,Ann,a@a.example", "User ID,Job Title,Email\n1,CEO,a@a.example",
+         {"intercom-1": {"title": "CEO"}}),
+    ],
+)  # fmt: skip
+def test_a_name_made_of_other_columns_is_for_new_rows(
+    run_command: RunCommand,
+    tmp_path: Path,
+    program: str,
+    resource: str,
+    first: str,
+    second: str,
+    changed: dict[str, dict[str, str]],
+) -> None:
+    for text in first, second, second:
+        before = {row["id"]: row for row in rows_of(tmp_path, resource)} if text == second else {}
+        (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+        done = run_command("import", "x.csv", "--map", program, "--as", resource)
+        if text == second and done.stderr.startswith("Stored"):
+            found = {row["id"]: row for row in rows_of(tmp_path, resource)}
+            for row_id, values in changed.items():
+                kept = before.get(row_id, found[row_id]) | {"updatedAt": found[row_id]["updatedAt"]}
+                assert found[row_id] == kept | values
+    assert done.stderr.startswith("Unchanged: "), done.stderr
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Record ID,Deal Name,Deal Stage,Amount,Create Date,Close Date",
+        "Record ID,Ticket name,Create Date,Associated Company",
+        "Record ID,Last Activity Date",
+        "Record ID",
+    ],
+)
+def test_a_file_of_something_else_is_refused(run_command: RunCommand, tmp_path: Path, header: str) -> None:
+    (tmp_path / "x.csv").write_text(f"{header}\n", encoding="utf-8")
+
+    refused = run_command("import", "x.csv", "--map", "hubspot", *BERLIN).stderr
+    assert re.match("Error: x.csv: Only ids and times of the header are those of (companies|contacts): is it", refused)
+    assert refused.endswith(f"It has: {header.replace(',', ', ')}.\n")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +322,8 @@ company.create = false
         ("Firm,Town,Land\nLee,Rome,IT", {"notes": "Rome, IT"}),
         ("Firm,Town,Land\nLee,,", {"notes": None}),
         *[(f'Firm,Worth\nLee,"{cell}"', {"dealValue": value}) for cell, value in
-          [("250,000.50", 250000.5), ("1,000", 1000), ("1500000", 1500000), ("0.5", 0.5), ("", None)]],
+          [("250,000.50", 250000.5), ("1,000", 1000), ("1500000", 1500000), ("0.5", 0.5), ("", None),
+                                 ("1.234,50", 1234.5), ("12,5", 12.5), ("1.250.000,5", 1250000.5)]],
         *[(f"Firm,Kind\nLee,{cell}", {"isCustomer": is_customer, "stageId": stage}) for cell, is_customer, stage in
           [("Kunde", True, "won"), ("KUNDE", True, "won"), ("Lead", False, None), ("x", False, "other"), ("", False,
            None)]],
@@ -368,13 +430,12 @@ REFUSED = [
     (GRAMMAR, "Firm,Site\nLee,a b\n", (), "x.csv, line 2: website: Must be an http or https URL."),
     # In the choices.
     (GRAMMAR, "A,B\n1,2\n", (), "x.csv: The header has no column of the map. It has: A, B."),
-    (GRAMMAR, "", (), "x.csv: The header has no column of the map. It has: ."),
+    (GRAMMAR, "", (), "x.csv: The file is empty."),
     (GRAMMAR, f"{WIDE}\n", (), f"x.csv: The header has no column of the map. It has: {FIRST} and "
      "19980 more."),
     (GRAMMAR, "Worth\n1\n", ("--as", "companies"), None),
     ('[contacts]\nname = "{N}"\nrole = "{R}"', "R\nAnn\n", (),
-     "x.csv: name: Is required, but the header has no column that the "
-     "map names for it."),
+     "x.csv: name: Is required, but no column of the header is mapped to it."),
     (GRAMMAR, "Who\nAnn\n", ("--timezone", "Berlin"), "x.csv: Berlin is not a time zone that this system knows. "
     "Write it as "
      "in Europe/Berlin."),
@@ -441,15 +502,16 @@ def test_rows_are_matched_by_a_field_stored_or_in_the_same_file(run_command: Run
     text = "name,email,title\nAnn Lee,ann@LEE.example,\nBo,bo@lee.example,CEO\nBob,BO@lee.example,CTO\nCy,,\n"
     (tmp_path / "contacts.csv").write_text(text, encoding="utf-8")
 
-    assert run_command("import", "contacts.csv", "--match", "email").stderr.startswith("Stored 3 contacts.\n")
+    sentences = "Stored 3 contacts.\nRows that repeat an earlier row of the file: 1. The last one counts.\n"
+    assert run_command("import", "contacts.csv", "--match", "email").stderr.startswith(sentences)
     stored = {row["name"]: (row["id"], row["title"]) for row in rows_of(tmp_path)}
     assert stored["Ann Lee"] == ("c-1", None) and stored["Bob"][1] == "CTO" and set(stored) == {"Ann Lee", "Bob", "Cy"}
     before = last_change(tmp_path)
     (tmp_path / "contacts.csv").write_text(text.replace("Cy,,\n", ""), encoding="utf-8")
     run_command("import", "contacts.csv", "--match", "email")
-    # Of two rows of one file that are the same person, each changes the name.
+    # Of two rows of one file that are the same person, the last one counts.
     [bob] = [row for row in rows_of(tmp_path) if row["email"] in {"bo@lee.example", "BO@lee.example"}]
-    assert bob["name"] == "Bob" and last_change(tmp_path) != before
+    assert bob["name"] == "Bob" and last_change(tmp_path) == before
 
 
 def test_two_rows_that_match_are_refused(run_command: RunCommand, tmp_path: Path) -> None:
@@ -490,24 +552,24 @@ def test_a_dry_run_lists_every_fault_by_line_and_field(run_command: RunCommand, 
 
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == []
     assert done.stderr.splitlines() == [
-        "line 2: email: Must be an e-mail address, as in jane@acme.com.",
-        "line 2: isPrimary: Must be true or false.",
-        "line 5: name: Is required.",
-        "line 7: A cell lacks its closing quotation mark.",
+        "contacts.csv, line 2: email: Must be an e-mail address, as in jane@acme.com.",
+        "contacts.csv, line 2: isPrimary: Must be true or false.",
+        "contacts.csv, line 5: name: Is required.",
+        "contacts.csv, line 7: A cell lacks its closing quotation mark.",
         "Error: With these faults, nothing would be stored.",
     ]
     assert done.exit_code == 1
     (tmp_path / "contacts.csv").write_text("\n".join(lines[:-1]), encoding="utf-8")
     done = run_command("import", "contacts.csv", "--dry-run")
     assert [json.loads(line)["name"] for line in done.stdout.splitlines()] == ["Bo"]
-    assert "line 6: companyId: Is not the id of a company." in done.stderr
+    assert "contacts.csv, line 6: companyId: Is not the id of a company." in done.stderr
     assert last_change(tmp_path) == [(None,)]
 
 
 def test_a_dry_run_ends_after_a_hundred_faults(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "contacts.csv").write_text("name,email\n" + "Ann,x\n" * 500, encoding="utf-8")
     faults = [line for line in run_command("import", "contacts.csv", "--dry-run").stderr.splitlines() if "line" in line]
-    assert (len(faults), faults[-1][:9]) == (100, "line 101:")
+    assert (len(faults), faults[-1][:23]) == (100, "contacts.csv, line 101:")
 
 
 CELLS = st.none() | st.sampled_from(
@@ -585,9 +647,9 @@ def test_rows_that_got_new_ids_come_with_advice_for_the_next_import(
 ) -> None:
     (tmp_path / "o.csv").write_text(f"{header}\nAnn,ann@lee.example\n", encoding="utf-8")
     command = ("import", "o.csv", "--map", "other", "--as", resource)
-    advice = f"The file has no ids, so the rows got new ones. To import it again, {hint}.\n"
+    advice = f"The file has no ids, so its rows get new ones: to import it again, {hint}.\n"
 
-    assert "new ones" not in run_command(*command, "--dry-run").stderr
+    assert run_command(*command, "--dry-run").stderr == f"Would store 1 {resource}.\n{advice}"
     assert f"Stored 1 {resource}.\n{advice}To undo: " in run_command(*command).stderr
     if "--match" in hint:
         again = run_command(*command, "--match", hint[hint.index("--match ") + 8 : -1]).stderr

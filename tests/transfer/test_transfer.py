@@ -175,13 +175,62 @@ def test_only_the_beginning_of_a_line_that_is_too_long_is_read(run_command: RunC
 
 def test_a_file_without_the_name_of_a_resource_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
     hint = "add --as contacts, or the program that wrote the file, as in --map hubspot."
-    for name in "people.csv", "Contacts.csv", "contacts.txt":
+    for name in "people.csv", "Contact.csv", "contacts.txt":
         (tmp_path / name).write_text("name\na\n", encoding="utf-8")
         sentence = f"Error: {name}: The name doesn't say what the rows are: {hint}\n"
         assert run_command("import", name).stderr == sentence
 
     names = "companies.ndjson, companies.csv, contacts.ndjson, contacts.csv, conversations.ndjson, conversations.csv"
     assert run_command("import", ".").stderr == f"Error: . has none of the files {names}.\n"
+
+
+def test_a_name_in_capitals_and_a_file_of_json_are_understood(run_command: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "Contacts.CSV").write_text("name\nAnn\n", encoding="utf-8")
+    assert run_command("import", "Contacts.CSV").stderr.startswith("Stored 1 contacts.\n")
+    (tmp_path / "contacts.json").write_text("[]", encoding="utf-8")
+    assert "`seed --from` loads" in run_command("import", "contacts.json").stderr
+
+
+@pytest.mark.usefixtures("new_database")
+def test_a_folder_is_imported_all_or_nothing(run_command: RunCommand, tmp_path: Path) -> None:
+    folder, log = tmp_path / "folder", "SELECT count(*) FROM changes"
+    folder.mkdir()
+    (folder / "companies.csv").write_text("id,name\nacme,Acme\n", encoding="utf-8")
+    (folder / "contacts.csv").write_text("name,companyId\nAnn,acme\nBo,nobody\n", encoding="utf-8")
+
+    shown = run_command("import", "folder", "--dry-run")
+    assert (shown.exit_code, shown.stderr.splitlines()[0]) == (1, f"folder/contacts.csv, line 3: {NO_COMPANY}")
+    refused = run_command("import", "folder")
+    assert (refused.exit_code, refused.stderr) == (1, f"Error: folder/contacts.csv, line 3: {NO_COMPANY}\n")
+    assert select_rows(tmp_path / "cardfile.db", log) == [(0,)]
+
+    (folder / "contacts.csv").write_text("name,companyId\nAnn,acme\n", encoding="utf-8")
+    shown = run_command("import", "folder", "--dry-run")
+    assert (shown.exit_code, shown.stderr.splitlines()[0]) == (0, "Would store 1 companies, 1 contacts.")
+    assert [json.loads(line)["name"] for line in shown.stdout.splitlines()] == ["Acme", "Ann"]
+    assert select_rows(tmp_path / "cardfile.db", log) == [(0,)]
+    assert run_command("import", "folder").stderr.startswith("Stored 1 companies, 1 contacts.\nTo undo: ")
+    assert select_rows(tmp_path / "cardfile.db", "SELECT first_seq, last_seq FROM writes") == [(1, 2)]
+
+    (folder / "contacts.ndjson").write_text('{"name": "Cy"}\n', encoding="utf-8")
+    refused = run_command("import", "folder").stderr
+    assert refused == "Error: folder has contacts.ndjson and contacts.csv: keep the newer one.\n"
+
+
+def test_rows_that_repeat_are_stored_once_as_the_last_one_is(run_command: RunCommand, tmp_path: Path) -> None:
+    lines = [
+        '{"id": "x", "name": "first", "title": "CEO"}',
+        '{"id": "y", "name": "other"}',
+        '{"id": "x", "name": "last"}',
+    ]
+    (tmp_path / "contacts.ndjson").write_text("\n".join(lines), encoding="utf-8")
+
+    said = "2 contacts.\nRows that repeat an earlier row of the file: 1. The last one counts.\n"
+    assert run_command("import", "contacts.ndjson").stderr.startswith(f"Stored {said}To undo: ")
+    rows = select_rows(tmp_path / "cardfile.db", "SELECT id, name, title FROM contacts ORDER BY id")
+    assert rows == [("x", "last", "CEO"), ("y", "other", None)]
+    assert run_command("import", "contacts.ndjson").stderr == f"Unchanged: {said}"
+    assert select_rows(tmp_path / "cardfile.db", "SELECT count(*) FROM changes") == [(2,)]
 
 
 def test_the_last_line_with_a_duplicate_id_is_searchable(run_command: RunCommand, tmp_path: Path) -> None:

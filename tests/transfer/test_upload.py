@@ -122,7 +122,7 @@ def test_columns_with_the_same_name_are_told_apart(signed_in_client: FlaskClient
     stored = text_of(send(signed_in_client, page, action="import").text)
     assert query("SELECT role, notes FROM contacts") == [("c", "Tag: b")]
     assert "Left out: Tag." in stored
-    assert "The file has no ids, so the rows got new ones. To import it again, revert this import first." in stored
+    assert "The file has no ids, so its rows get new ones: to import it again, revert this import first." in stored
 
 
 def test_a_very_wide_file_is_shown_in_short(signed_in_client: FlaskClient) -> None:  # noqa: F811
