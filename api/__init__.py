@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from api.feed import feed
 from api.keys import keys
+from api.parameters import require_whole_body
 from api.read_views import get_row, list_rows
 from api.resources import ENDPOINTS
 from api.revert import revert_changes
@@ -16,6 +17,7 @@ from api.write_views import delete_row, patch_row, post_rows, put_row
 def create_api() -> Blueprint:
     """Return the blueprint of the routes under /api/v1."""
     api = Blueprint("api", __name__)
+    api.before_app_request(require_whole_body)
     for each in ENDPOINTS.values():
         collection, item = f"/{each.name}", f"/{each.name}/<row_id>"
         api.add_url_rule(collection, f"list_{each.name}", partial(list_rows, each), methods=["GET"])

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, abort, g
 from marshmallow import ValidationError
 
 from api.json_sql import json_object, schema_fields
-from api.parameters import Parameters, parse_body
+from api.parameters import Parameters, parse_body, refuse_body
 from api.problems import Conflict
 from api.responses import JSONResponse
 from auth import InvalidKey, create_key, delete_key, requires, roll_key
@@ -58,6 +58,7 @@ def add_key() -> Response:
 def replace_key(key_id: str) -> Response:
     """Replace a key by a new one, which is shown only once. The old key stays valid for an hour."""
     Parameters()
+    refuse_body()
     with write_transaction():
         key = roll_key(key_id)
         if key is None:

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus
 
-from flask import abort, request
+from flask import abort, g, request
 
 from api.problems import InvalidQuery
 from api.protocol import base_url
@@ -132,3 +132,16 @@ def parse_body(*types: str) -> Any:
     if charset.lower() not in {"utf-8", "utf8", "us-ascii"}:
         abort(415, f"Content-Type says charset={charset}: send UTF-8, with charset=utf-8 or without charset.")
     return parse_json(request.get_data())
+
+
+def require_whole_body() -> None:
+    """Respond 400 to a request with a key whose body ends early (RFC 9112 §8), as some servers pass it on."""
+    length = request.content_length
+    if length and "key" in g and request.method not in {"GET", "HEAD"} and len(request.get_data()) < length:
+        abort(400, f"The body ended after {len(request.get_data())} of {length} bytes (Content-Length): send it again.")
+
+
+def refuse_body() -> None:
+    """Respond 400 if the request has a body: its view takes none, and nothing that is in it may be overlooked."""
+    if request.get_data().strip() not in {b"", b"{}"}:
+        abort(400, "This request takes no body: leave it out. Parameters such as dryRun belong in the query string.")

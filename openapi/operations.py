@@ -87,7 +87,8 @@ class Operation(NamedTuple):
         yield from [409] if is_conflict else []
         yield from [410] if {"since", "asOf", "Idempotency-Key"} & set(self.parameters) else []
         yield from [412] if "If-Match" in self.parameters else []
-        yield from (413, 415, 422) if self.has_body else ()
+        yield from [413] if self.method != "GET" else []
+        yield from (415, 422) if self.has_body else ()
         yield from (429, 431, 500, 503)
         yield from [507] if self.method != "GET" or self.noun == "snapshot" else []
 

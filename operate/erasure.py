@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from flask import Response, abort
 
-from api.parameters import Parameters
+from api.parameters import Parameters, refuse_body
 from api.resources import Endpoint
 from api.write_views import delete_statement
 from database import backend
@@ -39,6 +39,7 @@ BLANK_REPLAYS = (
 def forget(endpoint: Endpoint, row_id: str) -> Response:
     """Delete the row, and erase its data from the change log, stored responses, the search index and the file."""
     keep = not Parameters("dryRun").boolean("dryRun")
+    refuse_body()
     if not forget_row(endpoint.name, row_id, keep):
         abort(404, f"There never was a {endpoint.singular} with the id {row_id}.")
     return Response(status=204)

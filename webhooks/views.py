@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from api.parameters import Parameters, parse_body
+from api.parameters import Parameters, parse_body, refuse_body
 from api.responses import JSONResponse
 from auth import requires
 from formats.json_text import encode_json
@@ -59,6 +59,7 @@ def delete_webhook(webhook_id: str) -> Response:
 @requires("admin")
 def rotate_webhook(webhook_id: str) -> Response:
     """Replace the secret by a new one, which is shown only once. The old one signs, too, for 24 hours."""
+    refuse_body()
     return JSONResponse(encode_json(records.rotate_secret(webhook_id)), 200, {"Cache-Control": "no-store"})
 
 
@@ -66,6 +67,7 @@ def rotate_webhook(webhook_id: str) -> Response:
 @requires("admin")
 def test_webhook(webhook_id: str) -> Response:
     """Send a signed message of the type `webhook.test` at once. Return what comes back within 15 seconds."""
+    refuse_body()
     return JSONResponse(encode_json(records.send_test(webhook_id)))
 
 

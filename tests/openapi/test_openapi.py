@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from api.revert import RevertSchema
 from auth import API
 from openapi.description import Description
+from openapi.operations import operations_of
 from schemas import RESOURCES, KeySchema
 from seed import load_file
 from service import create_app
@@ -440,3 +441,17 @@ def test_llms_txt_names_every_operation_parameter_and_field(anonymous: FlaskClie
     assert "\nResponse 200 (application/json, application/x-ndjson, text/csv):\n" in page
     for schema in [*RESOURCES.values(), KeySchema(), RevertSchema()]:
         assert all(f"- `{name}`: " in page for name in schema.example())
+
+
+@pytest.mark.parametrize("body", ['{"dryRun": true}', "dryRun=true", "[]"])
+def test_a_body_is_refused_where_none_is_described(app: Flask, admin: FlaskClient, body: str) -> None:
+    operations = [each for each in operations_of(app) if each.method == "POST" and not each.has_body]
+    assert {each.verb for each in operations} == {"forget", "roll", "rotate", "test"}
+
+    for each in operations:
+        path = each.path.replace("{id}", "nobody")
+        response = admin.post(path, data=body, content_type="application/json")
+        assert response.status_code == 400, path
+        assert response.json["detail"].startswith("This request takes no body: leave it out.")
+        for nothing in "{}", " ", "":
+            assert admin.post(path, data=nothing).status_code == 404

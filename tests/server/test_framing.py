@@ -82,3 +82,26 @@ def test_the_authority_of_an_absolute_uri_overrides_host_on_waitress(shared_serv
     assert b"http://crm.example/api/v1" in send_bytes(shared_server, head)
     assert send_bytes(shared_server, head.replace(b"crm.example", b"me@crm.example")).split()[1] == b"400"
     assert send_bytes(shared_server, head.replace(b"Host: a\r\n", b"")).split()[1] == b"400"
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        (b"POST /api/v1/contacts", JSON),
+        (b"PUT /api/v1/contacts/kept", JSON),
+        (b"PATCH /api/v1/contacts/kept", JSON),
+        (b"DELETE /api/v1/contacts/kept", b""),
+        (b"DELETE /api/v1/contacts/kept", b"abc"),
+        (b"POST /api/v1/contacts/kept/forget", b'{"dry'),
+        (b"POST /mcp", b'{"jsonrpc":"2.0","id":1,"method":"ping"}'),
+    ],
+)
+def test_a_request_whose_body_ends_early_changes_nothing(server: LiveServer, line: bytes, body: bytes) -> None:
+    send_request(server, "/api/v1/contacts?matchOn=id", {"id": "kept", "name": "Kept"})
+    before = send_request(server, "/api/v1/changes")
+    head = post(server, SIZES % 500).partition(b"\r\n")[2]
+    response = send_bytes(server, line + b" HTTP/1.1\r\n" + head + body, True)
+
+    # waitress closes the connection.
+    assert response == b"" or (response.split()[1] == b"400" and b"The body ended after" in response)
+    assert send_request(server, "/api/v1/changes") == before

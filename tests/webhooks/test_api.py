@@ -137,8 +137,8 @@ def test_without_the_whole_key_file_nothing_is_encrypted_or_sent(
     if damaged is not None:
         vault.path.write_bytes(damaged)
     sentence = f"{vault.path.name}, the key file of webhooks, "
-    for path in "", f"/{hook['id']}/rotate", f"/{hook['id']}/test":
-        response = admin.post(f"{URL}{path}", json={"url": ACME, "events": ["*"]})
+    for path, body in ("", {"url": ACME, "events": ["*"]}), (f"/{hook['id']}/rotate", {}), (f"/{hook['id']}/test", {}):
+        response = admin.post(f"{URL}{path}", json=body)
         assert response.status_code == 409 and response.json["detail"].startswith(sentence), response.text
     create_row("companies")
     deliver()
