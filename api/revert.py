@@ -104,8 +104,8 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
     version = bound["until"]
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
     if len(steps) > limit:
-        less = "name a later version, revert request by request (Settings → Activity), or use the command"
-        raise ValidationError(f"Must change at most {limit} rows: {less}.")
+        less = "name a later version or one request, or use the command `revert`"
+        raise ValidationError(f"Must change at most {limit:,} rows: {less}.")
     conflicts = {step: f"Was changed afterwards, by change {step.conflict}." for step in steps if step.conflict}
     mode = values["conflicts"]
     steps = resolve_conflicts(steps, conflicts, mode)

@@ -99,7 +99,7 @@ def print_undo(options: Mapping[str, str | None]) -> None:
         program = click.get_current_context().find_root().info_name or ""
         if program.endswith(".py"):
             python = sys.executable.removeprefix(f"{Path.cwd()}/")
-            program = shlex.join([python, sys.argv[0]])
+            program = shlex.join([python, str(Path(sys.argv[0]).with_name("service.py"))])
         url = options["database_url"]
         if url and (parsed := settings_of(options).database_url).get_backend_name() != "sqlite":
             # Standard error is often kept in a log, which must not have the password.

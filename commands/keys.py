@@ -33,7 +33,8 @@ def create_key(name: str, scope: str, expires: int | None, **options: str | None
         raise click.BadParameter(next(pointers(error.messages))["detail"], param_hint="NAME") from None
     with open_app(options), write_transaction():
         _key_id, key = auth.create_key(name, scope, now() + timedelta(days=expires) if expires else None)
-    click.echo(key)
+        # A key that can't be printed is not stored.
+        click.echo(key)
 
 
 @keys.command("generate")

@@ -15,7 +15,7 @@ from api.json_sql import number
 from api.keys import all_records
 from api.parameters import Parameters
 from api.problems import Conflict
-from api.revert import MAX_ROWS, first_write, revert, schema
+from api.revert import first_write, revert, schema
 from auth import public
 from database.connection import begin_snapshot, execute, execute_read, write_transaction
 from formats.errors import pointers
@@ -25,6 +25,8 @@ from models import ApiKey, Change, Write
 from pages.sessions import require_session
 
 MAX_WRITES = 20
+# As many as an upload to Settings → Import has: their revert takes as long.
+MAX_ROWS = 50_000
 # The first changes of a transaction are counted by resource and action, up to this number.
 MAX_COUNTED = 1_000
 MAX_ENTRIES = 100

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,20 @@ def test_both_seed_scripts_load_demo_data(tmp_path: Path, script: list[str]) -> 
     again = run_script()
     sentence = "Error: The database has rows already: add --reset to delete them first.\n"
     assert (again.returncode, again.stderr) == (1, sentence)
+    [undo] = re.findall("^To undo: (.*)$", completed.stderr, re.M)
+    undone = subprocess.run(shlex.split(undo), cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert len(undone.stdout.splitlines()) > 3
+
+
+def test_a_key_that_cannot_be_printed_is_not_stored(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("keys", "create", "first")
+    command = [sys.executable, ROOT / "service.py", "keys", "create", "second"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        refused = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr.decode()
+    assert "second" not in run_command("keys", "list").stdout
 
 
 @pytest.mark.parametrize("command", [("seed", "--reset"), ("demo", "reset")])

@@ -465,7 +465,7 @@ def test_more_rows_than_the_limit_are_refused(
         writer.post(CONTACTS, json=[{"name": "Ann"}] * size, headers=BATCH)
     size = table_sizes(query)
 
-    less = "name a later version, revert request by request (Settings → Activity), or use the command"
+    less = "name a later version or one request, or use the command `revert`"
     for body in {"to": 0}, {"requestId": "batch"}, {"to": 0, "conflicts": "skip"}:
         response = revert(writer, **body)
         assert (response.status_code, errors(response)) == (

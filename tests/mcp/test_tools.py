@@ -286,7 +286,7 @@ def test_one_call_changes_at_most_100_rows(call: Call, refuse: Refuse, writer: F
     assert "/rows Must have 1 to 100 members." in refuse("save", resource="companies", rows=[])
 
     writer.post("/api/v1/companies", json=rows, headers={"X-Request-Id": "many"})
-    assert "Must change at most 100 rows: name a later version, revert request by request" in refuse("revert", to=0)
+    assert "Must change at most 100 rows: name a later version or one request" in refuse("revert", to=0)
     [key_id] = {entry["keyId"] for entry in writer.get("/api/v1/changes").json}
     assert "Must change at most 100 rows" in refuse("revert", keyId=key_id, since=0)
     call("revert", to=1)

@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from api.revert import RevertSchema
 from auth import API
+from formats import public_name
 from openapi.description import Description
 from openapi.operations import operations_of
 from schemas import RESOURCES, KeySchema
@@ -455,3 +456,12 @@ def test_a_body_is_refused_where_none_is_described(app: Flask, admin: FlaskClien
         assert response.json["detail"].startswith("This request takes no body: leave it out.")
         for nothing in "{}", " ", "":
             assert admin.post(path, data=nothing).status_code == 404
+
+
+def test_the_description_names_the_fields_that_are_searched(document: Document) -> None:
+    text = document["info"]["description"].partition("It searches ")[2].partition("```")[0]
+    for (name, schema), part in zip(RESOURCES.items(), text.split(";"), strict=True):
+        columns: Any = schema.model.__table__.columns
+        searched = [public_name(each.name) for each in columns if each.info.get("searchable")]
+        assert re.findall("`(.+?)`", part) == searched
+        assert f" of {name}" in part
