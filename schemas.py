@@ -156,7 +156,9 @@ class PublicSchema(Schema):
                     error.messages[name] = [f"{message}{hidden_character(text)}" for message in error.messages[name]]
             unknown = [name for name, texts in error.messages.items() if texts == [self.error_messages["unknown"]]]
             for name in unknown[:MAX_SUGGESTIONS]:
-                error.messages[name][0] += " " + suggest(str(name), known)
+                is_read_only = name in {field.data_key for field in self.dump_fields.values()}
+                hint = f"Is not a known field. {suggest(str(name), known)}"
+                error.messages[name] = ["Is read-only: leave it out." if is_read_only else hint]
 
 
 class ResourceSchema(PublicSchema):

@@ -105,7 +105,7 @@ FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."
 
 @tool(FIND | PAGE | AS_OF, "resource")
 def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
-    """List rows as a table, by default 20, oldest first, with all fields."""
+    """List rows as a table, by default 20, oldest first, with all fields that have values."""
     check_filters(ENDPOINTS[resource], filters or {})
     options = {"limit": DEFAULT_ROWS} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
     response = send("GET", resource, options=options | (filters or {}))
@@ -185,7 +185,8 @@ def revert(**body: Any) -> Answer:
     options = {"dryRun": body.pop("dryRun", False)}
     entries = send("POST", "changes", "revert", options=options, body=body).json
     shown = entries[:MAX_ROWS]
-    text = f"{changes_table(shown)}\n{len(entries)} changes, at most {MAX_ROWS} shown."
+    more = f", the first {MAX_ROWS} are shown" if len(entries) > MAX_ROWS else ""
+    text = f"{changes_table(shown)}\nChanges: {len(entries)}{more}."
     content = [{name: entry[name] for name in ("seq", "at", "action", "resource", "id")} for entry in shown]
     return written(options, text, {"changes": content, "total": len(entries)})
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from datetime import timedelta
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from api.problems import Conflict
@@ -122,8 +121,8 @@ class Delivery(threading.Thread):
             self.switch_off(f"Change {seq} could not be sent in {failures} tries: {answer.error}")
         else:
             delay = max(DELAYS[failures - 1] * random.uniform(1, 1 + MAX_JITTER), answer.retry_after)  # noqa: S311
-            # One second more, because steady_now() may be almost a second ago.
-            self.progress["next_attempt_at"] = steady_now() + timedelta(seconds=ceil(delay) + 1)
+            # Rounded up to the next whole second, because times are stored without fractions.
+            self.progress["next_attempt_at"] = steady_now(timedelta(seconds=delay + 1))
 
     def switch_off(self, reason: str) -> None:
         """Switch the webhook off."""

@@ -72,9 +72,9 @@ COLUMNS = [getattr(Webhook, name) for name in Claim._fields[:-2]]
 CLAIM_AND_READ = CLAIM.returning(*COLUMNS, sa.cast(Webhook.events, sa.Text()))
 
 
-def steady_now() -> datetime:
-    """Return the time since the start by the monotonic clock, which can't be set, in whole seconds."""
-    return clock.read()[1].replace(microsecond=0)
+def steady_now(later: timedelta = timedelta()) -> datetime:
+    """Return the time, or a later one, by the monotonic clock, which can't be set; in whole seconds, rounded down."""
+    return (clock.read()[1] + later).replace(microsecond=0)
 
 
 def find_due() -> list[Due]:

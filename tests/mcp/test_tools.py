@@ -300,7 +300,7 @@ def test_any_call_is_taken_back_by_one_call(call: Call, create_row: CreateRow, w
 
     reverted = call("revert", requestId=deleted["requestId"])
     assert (reverted["total"], len(reverted["changes"])) == (151, 50)
-    assert "\n151 changes, at most 50 shown.\n" in reverted["text"]
+    assert "\nChanges: 151, the first 50 are shown.\n" in reverted["text"]
     assert len(json.dumps(reverted)) < 50_000
     assert len(writer.get("/api/v1/contacts?companyId=acme").json) == 150
     assert call("revert", requestId=reverted["requestId"])["total"] == 151

@@ -64,7 +64,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"url": ACME, "events": ["*", "*"]}, "/events/1", "Must not repeat."),
     ({"url": ACME, "events": ["*"], "active": "yes"}, "/active", "Must be true or false."),
     ({"url": ACME, "events": ["*"], "secret": "x"}, "/secret", "Is not a known field."),
-    ({"url": ACME, "events": ["*"], "delivered": 3}, "/delivered", "Is not a known field."),
+    ({"url": ACME, "events": ["*"], "delivered": 3}, "/delivered", "Is read-only: leave it out."),
 ]
 
 
