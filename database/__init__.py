@@ -71,6 +71,8 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     file = DatabaseFile(str(url.database)) if url.get_backend_name() == "sqlite" else None
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, file, writes)
+    if file and not (folder := Path(str(url.database)).parent).is_dir():
+        raise UnusableDatabase(f"There is no folder {folder} for the database: create it first.")
     if writes:
         require_writable(url)
     if file:

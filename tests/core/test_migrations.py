@@ -280,7 +280,7 @@ def test_a_file_that_is_not_a_database_is_refused(database: str) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnusableDatabase, match="can't be opened: unable to open database file"):
+    with pytest.raises(UnusableDatabase, match="nowhere for the database: create it first"):
         open_database(f"sqlite:///{tmp_path}/nowhere/cardfile.db")
 
 
