@@ -259,10 +259,10 @@ def load_file(path: str, reset: bool = False) -> dict[str, int]:
         document = parse_json(Path(path).read_bytes())
         is_object = isinstance(document, ParsedObject) and not document.duplicates
         if not is_object or not all(isinstance(records, list) for records in document.values()):
-            raise InvalidData(f"It must be an object of arrays, each once: {', '.join(RESOURCES)}.")
+            raise InvalidData(f"It must be an object with the arrays {', '.join(RESOURCES)}, each at most once.")
         for name in document:
             if name not in RESOURCES:
-                raise InvalidData(f"There are no {name} here. {suggest(name, tuple(RESOURCES))}")
+                raise InvalidData(f"There is no resource {name}. {suggest(name, tuple(RESOURCES))}")
         with write_transaction():
             if reset:
                 delete_rows()

@@ -88,7 +88,7 @@ def database_url(text: str) -> URL:
         url = URL.create("")
     if url.get_backend_name() in {"postgresql", "postgres"} and url.database:
         if "@" in f"{url.host}{url.database}":
-            raise ValueError("must have an @ of the password percent-encoded, as %40")
+            raise ValueError("must have each @ in the password percent-encoded, as %40")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or "?" in text:
         raise ValueError("must name a file, as in ./cardfile.db or sqlite:///cardfile.db, or a PostgreSQL database")

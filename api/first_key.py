@@ -42,7 +42,7 @@ def store_admin_key(key: str | None) -> None:
     if key is None:
         return
     if not is_well_formed(key):
-        raise InvalidSetting("CARDFILE_ADMIN_KEY must be a whole API key, as `keys generate` prints it.")
+        raise InvalidSetting("CARDFILE_ADMIN_KEY must be a complete API key, as `keys generate` prints it.")
     if find_scope(key) == "admin":
         return
     with write_transaction():

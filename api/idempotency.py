@@ -55,7 +55,7 @@ def exclusive_key() -> Iterator[str | None]:
         running.add(pair)
     # A response that is stored already can be replayed at once.
     if is_running and not find_stored(key):
-        raise Conflict("The first request with this Idempotency-Key is still running: wait, then ask again.")
+        raise Conflict("The first request with this Idempotency-Key is still running: wait, then try again.")
     try:
         yield key
     finally:
@@ -77,7 +77,7 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
         if stored.fingerprint != fingerprint.hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
         if not stored.body:
-            abort(410, "What the first response showed was erased.")
+            abort(410, "The data in the first response was erased.")
         g.etag = stored.etag
         headers = {"Idempotent-Replayed": "true"} | ({"Location": stored.location} if stored.location else {})
         return JSONResponse(stored.body, stored.status, headers)

@@ -73,7 +73,7 @@ class DatabaseFile:
         if dataset in self.record.datasets[-1:] and seq < self.record.seq:
             raise self.lost(BEHIND, self.paths[0])
         if self.fault:
-            log.warning("%s is in place and whole again", self.paths[0])
+            log.warning("%s is in place and complete again", self.paths[0])
         self.fault = ""
         return dataset, seq
 

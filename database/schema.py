@@ -43,7 +43,7 @@ def copy_to(path: str, engine: Engine) -> None:
     Raises UnusableDatabase when the file exists or can't be written, or the database is on a server.
     """
     if engine.dialect.name != "sqlite":
-        raise UnusableDatabase("A PostgreSQL database is copied by pg_dump.")
+        raise UnusableDatabase("Back up a PostgreSQL database by pg_dump.")
     with new_file(Path(path)) as part, engine.connect() as connection:
         if Path(path).exists():
             raise UnusableDatabase(f"{path} exists: name a new file.")

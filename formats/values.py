@@ -45,7 +45,7 @@ def parse_text(value: Any, max_length: int = 255) -> str:
     if "\0" in value:
         raise ValidationError("Must not contain the character NUL.")
     if not value.isascii() and re.search("[\ud800-\udfff]", value):
-        raise ValidationError("Must not contain half of a surrogate pair.")
+        raise ValidationError("Must not contain an unpaired surrogate.")
     return value
 
 

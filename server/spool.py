@@ -64,7 +64,7 @@ def stream(body: Iterable[bytes], environ: dict[str, Any], headers: list[tuple[s
                 with closing(rest):
                     yield from rest
     except Exception:
-        log.error("The response to request %s broke off.", dict(headers).get("X-Request-Id"))
+        log.error("The response to request %s was interrupted.", dict(headers).get("X-Request-Id"))
         raise
 
 
@@ -101,7 +101,7 @@ def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) ->
         log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
         code, detail = 507, "There is no room for a temporary file: read the list page by page."
     except Exception:
-        log.exception("The response to request %s broke off.", request_id)
+        log.exception("The response to request %s was interrupted.", request_id)
         code, detail = 500, DETAILS[500]
     return body if isinstance(body, list) else problem(code, detail, request_id, started)
 

@@ -39,7 +39,7 @@ def decode(file: BufferedReader, encoding: str = "") -> TextIOWrapper:
         if encoding and lookup(encoding).name not in {"utf-8", "utf-16"}:
             return TextIOWrapper(file, encoding, newline="")
     except LookupError:
-        raise InvalidMap(f"{encoding} is not a known encoding of texts. Write it as in windows-1252.") from None
+        raise InvalidMap(f"{encoding} is not a known text encoding. Write it as in windows-1252.") from None
     is_utf_16 = start.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     if not is_utf_16 and re.search(rb"[\x01-\x08\x0e-\x1a]", start):
         raise InvalidMap(f"This is not CSV, nor other text: {SAVE}")
@@ -106,13 +106,13 @@ def join_lines(lines: Iterator[tuple[int, str]], unclosed_row: re.Pattern[str]) 
         row.append(line)
         length += len(line)
         if length > MAX_ROW_LENGTH:
-            hint = "does a cell lack its closing quotation mark?"
+            hint = "is a closing quotation mark missing?"
             raise InvalidLine(first, f"The row has more than {MAX_ROW_LENGTH:,} characters: {hint}")
         if not ('"' in text and unclosed_row.fullmatch(text)):
             yield first, "".join(row).rstrip("\r\n")
             row, length = [], 0
     if row:
-        raise InvalidLine(first, "A cell lacks its closing quotation mark.")
+        raise InvalidLine(first, "A closing quotation mark is missing.")
 
 
 def unquote(cell: str) -> str | None:

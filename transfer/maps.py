@@ -65,7 +65,7 @@ def load_map(name: str) -> Map:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidMap(f"{name} is not TOML: {error}.") from None
     except RecursionError:
-        raise InvalidMap(f"{name}: Must not have so many tables or arrays within each other.") from None
+        raise InvalidMap(f"{name}: Has too many nested tables or arrays.") from None
 
 
 def read_map(path: Path) -> Map:

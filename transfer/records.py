@@ -95,7 +95,7 @@ def parse_ndjson(file: BinaryIO) -> Rows:
     """Yield the objects of an NDJSON file."""
     for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_LENGTH + 1), b""), 1):
         if len(line) > MAX_ROW_LENGTH:
-            raise InvalidLine(number, f"The line has more than {MAX_ROW_LENGTH:,} bytes: does a line feed lack?")
+            raise InvalidLine(number, f"The line has more than {MAX_ROW_LENGTH:,} bytes: is a line feed missing?")
         text = line.strip() if number > 1 else line.removeprefix(BOM_UTF8).strip()
         try:
             if text:

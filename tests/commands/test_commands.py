@@ -234,7 +234,7 @@ def test_no_message_has_a_part_of_a_password(run_command: RunCommand, url: str) 
 def test_a_database_url_with_an_unescaped_at_sign_says_how_to_escape_it(run_command: RunCommand) -> None:
     completed = run_command("check", env={"DATABASE_URL": "postgresql://me:p@ssw0rd@localhost/cardfile"})
 
-    sentence = "DATABASE_URL must have an @ of the password percent-encoded, as %40, not 'postgresql://***'."
+    sentence = "DATABASE_URL must have each @ in the password percent-encoded, as %40, not 'postgresql://***'."
     assert completed.stderr == f"Error: {sentence}\n"
 
 

@@ -76,7 +76,7 @@ def test_an_argument_that_is_not_utf_8_is_an_error_of_one_line(tmp_path: Path) -
     assert [line for line in output.splitlines() if line.startswith("Error")] == [
         r"Error: '\udcff' is not UTF-8.",
         r"Error: '\udcff' is not UTF-8.",
-        "Error: Invalid value for NAME: Must not contain half of a surrogate pair.",
+        "Error: Invalid value for NAME: Must not contain an unpaired surrogate.",
     ]
 
 

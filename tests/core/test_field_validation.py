@@ -52,7 +52,7 @@ def errors_in(resource: str, text: str) -> list[tuple[str, str]]:
         ("companies", '"name": ["a"]', "Must be text."),
         ("companies", f'"name": "{"x" * 256}"', "Must have at most 255 characters, not 256."),
         ("companies", '"name": "a\\u0000"', f"Must not contain the character NUL. {NUL}"),
-        ("companies", '"name": "\\ud83e"', "Must not contain half of a surrogate pair."),
+        ("companies", '"name": "\\ud83e"', "Must not contain an unpaired surrogate."),
         ("companies", '"website": "acme.com"', URL),
         ("companies", '"website": "ftp://acme.com"', URL),
         ("companies", '"website": "http://"', URL),

@@ -164,7 +164,7 @@ def test_a_key_that_is_not_whole_stops_the_start_and_is_not_shown(
     with pytest.raises(InvalidSetting) as raised:
         start_app(**{name: key if name == "CARDFILE_ADMIN_KEY" else str(tmp_path / "key")})
 
-    assert str(raised.value) == "CARDFILE_ADMIN_KEY must be a whole API key, as `keys generate` prints it."
+    assert str(raised.value) == "CARDFILE_ADMIN_KEY must be a complete API key, as `keys generate` prints it."
     assert query("SELECT * FROM api_keys") == []
 
 

@@ -212,7 +212,7 @@ def test_an_invalid_day_is_refused(app: Flask) -> None:
 COMPANY = {"id": "a", "name": "Acme"}
 INVALID_ID = "Must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_', '~' and '-', and not '.' or '..'."
 BLANK = "Must not be blank, nor have line feeds or other control characters."
-REQUIRED_ARRAYS = "be an object of arrays, each once: companies, contacts, conversations"
+REQUIRED_ARRAYS = "be an object with the arrays companies, contacts, conversations, each at most once"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ REQUIRED_ARRAYS = "be an object of arrays, each once: companies, contacts, conve
         ("[]", f"It must {REQUIRED_ARRAYS}."),
         ('{"companies": {}}', f"It must {REQUIRED_ARRAYS}."),
         ('{"contacts": [], "contacts": []}', f"It must {REQUIRED_ARRAYS}."),
-        ('{"company": []}', "There are no company here. Did you mean companies?"),
+        ('{"company": []}', "There is no resource company. Did you mean companies?"),
         ('{"companies": [{"name": "a"}, {"nam": "b"}]}', "/companies/1/nam: Is not a known field. Did you mean name?"),
         ('{"companies": [{"name": "a"}, {}]}', "/companies/1/name: Is required."),
         ('{"companies": [{"name": "a", "dealValue": "1"}]}', "/companies/0/dealValue: Must be a number."),

@@ -403,7 +403,7 @@ WRONG_BODIES: list[tuple[str, int, dict[str, str]]] = [
     ('{"requestID": "batch"}', 422, {"/requestID": ""}),
     ('{"requestId": ""}', 422, {"/requestId": "Must not be empty."}),
     ('{"requestId": "a\\u0000"}', 422, {"/requestId": "Must not contain the character NUL."}),
-    ('{"requestId": "\\ud800"}', 422, {"/requestId": "Must not contain half of a surrogate pair."}),
+    ('{"requestId": "\\ud800"}', 422, {"/requestId": "Must not contain an unpaired surrogate."}),
     ('{"requestId": 7}', 422, {"/requestId": "Must be text."}),
     ('{"requestId": "nobodys"}', 404, {}),
     ('{"keyId": "nobodys", "since": 0}', 404, {}),

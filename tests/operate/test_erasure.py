@@ -125,7 +125,7 @@ def test_a_stored_response_that_showed_the_row_is_410(admin: FlaskClient, writer
 
     body = {"name": SECRETS[0], "email": SECRETS[1], "phone": SECRETS[2]}
     again = writer.post("/api/v1/contacts", json=body, headers={"Idempotency-Key": "once"})
-    assert (again.status_code, again.json["detail"]) == (410, "What the first response showed was erased.")
+    assert (again.status_code, again.json["detail"]) == (410, "The data in the first response was erased.")
     assert writer.post("/api/v1/contacts", **other).headers["Idempotent-Replayed"] == "true"
     assert SECRETS[0] not in str(query("SELECT body FROM replays"))
 

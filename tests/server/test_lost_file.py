@@ -80,7 +80,7 @@ def test_a_moved_file_is_noticed_and_served_again_once_it_is_back(
     assert {send_request(server, "/readyz")[0] for _time in range(6)} == {200}
     assert {write(server, "back") for _time in range(6)} == {(201, "")}
     assert server.stop(signal.SIGTERM) == 0
-    assert "in place and whole again" in server.log
+    assert "in place and complete again" in server.log
     assert sorted(stored_names(tmp_path)) == ["back"] * 6 + ["kept 0", "kept 1", "kept 2"]
     assert "integrity: ok" in run_command("check").stdout
 

@@ -159,7 +159,7 @@ def test_a_response_that_breaks_off_is_500_or_an_error_and_is_logged_with_its_re
         assert started[0] == "500 Internal Server Error" and ("X-Request-Id", "job-7") in started[1]
         assert b'"requestId":"job-7"' in b"".join(response)
     assert body.is_closed
-    assert "The response to request job-7 broke off." in caplog.text
+    assert "The response to request job-7 was interrupted." in caplog.text
 
 
 def test_a_response_in_a_file_has_a_length_so_that_a_shorter_one_is_cut() -> None:

@@ -116,7 +116,7 @@ def test_a_first_key_that_is_not_whole_stops_the_start(run_command: Callable[...
     refused = run_command("serve", "--port", "0", env={"CARDFILE_ADMIN_KEY": new_key()[:-1]})
 
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr == "Error: CARDFILE_ADMIN_KEY must be a whole API key, as `keys generate` prints it.\n"
+    assert refused.stderr == "Error: CARDFILE_ADMIN_KEY must be a complete API key, as `keys generate` prints it.\n"
 
 
 def test_serve_is_the_default_command(start_server: StartServer) -> None:

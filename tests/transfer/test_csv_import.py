@@ -18,7 +18,7 @@ HUBSPOT = (
     "Record ID,First Name,Last Name,Email,Phone Number,Create Date,Associated Company IDs\n"
     "901,Ann,Lee,ANN@Lee.example,+49 30 5550100,2024-03-12 09:14,9001;9002\n"
 )
-CLOSING = "A cell lacks its closing quotation mark."
+CLOSING = "A closing quotation mark is missing."
 TEXT_AFTER_QUOTE = (
     "A cell has text after its closing quotation mark: write each quotation mark within a quoted cell twice."
 )
@@ -150,7 +150,7 @@ def test_a_file_of_another_program_is_stored(
         ("contacts.csv", "name,notes\rAnn,a\rBo,b,c\r", 3,
          "The row has 3 cells, but the header 2: enclose a cell that contains the delimiter in quotation marks."),
         ("contacts.csv", "name\n" + "a" * (MAX_ROW_LENGTH + 1), 2,
-         "The row has more than 1,048,576 characters: does a cell lack its closing quotation mark?"),
+         "The row has more than 1,048,576 characters: is a closing quotation mark missing?"),
         ("contacts.ndjson", '{"name": "Ann", "isPrimary": "TRUE"}\n', 1, "isPrimary: Must be true or false."),
         ("contacts.ndjson", '{"name": "Ann"}\n'.encode("utf-16"), 1, f"The text is not UTF-8 at byte 0. {SAVE}"),
         *[

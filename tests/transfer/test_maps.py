@@ -439,9 +439,9 @@ REFUSED = [
     (GRAMMAR, "Who\nAnn\n", ("--timezone", "Berlin"), "x.csv: Berlin is not a time zone that this system knows. "
     "Write it as "
      "in Europe/Berlin."),
-    (GRAMMAR, "Who\nAnn\n", ("--encoding", "ansi"), "x.csv: ansi is not a known encoding of texts. Write it as in "
+    (GRAMMAR, "Who\nAnn\n", ("--encoding", "ansi"), "x.csv: ansi is not a known text encoding. Write it as in "
      "windows-1252."),
-    (GRAMMAR, "Who\nAnn\n", ("--encoding", "zlib"), "x.csv: zlib is not a known encoding of texts. Write it as in "
+    (GRAMMAR, "Who\nAnn\n", ("--encoding", "zlib"), "x.csv: zlib is not a known text encoding. Write it as in "
      "windows-1252."),
     (GRAMMAR, "Who\nAnn\n", ("--notes-from", "Who"), "x.csv: conversations have no notes that columns could be added "
     "to "
@@ -474,7 +474,7 @@ REFUSED = [
           for form in ("%Q", "%-d/%m/%Y", "%d/%d/%Y", "%d/%m/%", "%G-%V")],
         ('contacts.company.create = "no"', "contacts.company.create: Must be true or false."),
         ("contacts.company.create = 0", "contacts.company.create: Must be true or false."),
-        *[(deep, "Must not have so many tables or arrays within each other.") for deep in
+        *[(deep, "Has too many nested tables or arrays.") for deep in
           (f"contacts.name = {'[' * 3000}{']' * 3000}", f"contacts.{'a.' * 3000}a = 1",
            f"a = {'{a=' * 3000}1{'}' * 3000}")],
     ]],
@@ -555,7 +555,7 @@ def test_a_dry_run_lists_every_fault_by_line_and_field(run_command: RunCommand, 
         "contacts.csv, line 2: email: Must be an e-mail address, as in jane@acme.com.",
         "contacts.csv, line 2: isPrimary: Must be true or false.",
         "contacts.csv, line 5: name: Is required.",
-        "contacts.csv, line 7: A cell lacks its closing quotation mark.",
+        "contacts.csv, line 7: A closing quotation mark is missing.",
         "Error: With these faults, nothing would be stored.",
     ]
     assert done.exit_code == 1

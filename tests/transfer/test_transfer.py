@@ -169,7 +169,7 @@ def test_only_the_beginning_of_a_line_that_is_too_long_is_read(run_command: RunC
     refused = run_command("import", "contacts.ndjson")
     assert tracemalloc.get_traced_memory()[1] < 50_000_000
     tracemalloc.stop()
-    expected = "Error: contacts.ndjson, line 2: The line has more than 1,048,576 bytes: does a line feed lack?\n"
+    expected = "Error: contacts.ndjson, line 2: The line has more than 1,048,576 bytes: is a line feed missing?\n"
     assert (refused.exit_code, refused.stderr) == (1, expected)
 
 

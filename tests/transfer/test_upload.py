@@ -179,11 +179,11 @@ def test_faults_are_listed_and_nothing_can_be_stored(signed_in_client: FlaskClie
         ({"upload": b"x" * (MAX_BYTES + 1)}, 422, "The file is larger than 4 MiB"),
         ({"upload": b"x" * (MAX_BYTES * 2)}, 413, "The file is larger than 4 MiB"),
         ({"upload": b"\xff\xfe"}, 200, "Nothing"),
-        ({"upload": b"name\nAnn", "encoding": "zlib"}, 422, "zlib is not a known encoding of texts."),
+        ({"upload": b"name\nAnn", "encoding": "zlib"}, 422, "zlib is not a known text encoding."),
         ({"upload": b"name\nAnn", "program": "x", "resource": "y", "match": "z"}, 200, "can be matched by"),
         ({"upload": b"name\nAnn", "timezone": "../x", "program": "other"}, 200, "is not a time zone"),
         ({"upload": b"name\nAnn", "notes_from": "x", "program": "other"}, 200, "The header has no column x"),
-        ({"upload": b'"name\nAnn'}, 422, "A cell lacks its closing quotation mark."),
+        ({"upload": b'"name\nAnn'}, 422, "A closing quotation mark is missing."),
         ({"upload": b"name\0"}, 422, "The text contains NUL"),
         ({"upload": b"PK\3\4\x14\0"}, 422, "This is a workbook, not CSV: save the sheet as CSV UTF-8."),
         (
