@@ -3,10 +3,10 @@
 # make test-all   run every test: also those that need a browser, npm, Java, nginx, faketime, systemd-analyze, PostgreSQL, Litestream, the binary or a fuzzer
 # make soak       kill, fuzz and load the servers, for less than an hour (SOAK=0.02: a fiftieth of it)
 # make check      check format, style and types
-# make bench      measure Cardfile beside others (QUICK=1: in short; ABLATE=name: without one trick for speed)
+# make bench      compare Cardfile with others (QUICK=1: in short; ABLATE=name: without one trick for speed)
 # make binary     build dist/cardfile, which needs no Python
 # make coverage   show which lines no test runs
-# make pictures   take README's screenshots anew
+# make pictures   take README's screenshots again
 PYTHON ?= python3
 BIN := .venv/bin
 

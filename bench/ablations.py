@@ -140,7 +140,7 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "compiled-statements": remove_compiled_statements,
     "turns": remove_turns,
     "write-lock": remove_write_lock,
-    # Not a trick: what it costs to log who made each change.
+    # Not a trick: the cost of logging the writer of each change.
     "log-write": remove_log_write,
     # Left out of the application: with it, lists could be faster.
     "add-memory-status": add_memory_status,

@@ -105,7 +105,7 @@ def ablated_name(server: str, trick: str) -> str:
 
 
 def choose_tricks(name: str) -> list[str]:
-    """Return what to measure without: every trick for `all`, else the one, or those joined by +.
+    """Return the tricks to measure without: every one for `all`, else the one, or those joined by +.
 
     Raises SystemExit for an unknown name.
     """

@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 
 def measure_growth(folder: Path, database: Database, plan: Plan) -> list[Finding]:
-    """Return how cost grows with the companies, and what the last page and a streamed list cost."""
+    """Return how cost grows with the companies, and the cost of the last page and of a streamed list."""
     largest = seed_database(folder / "largest-source", plan.largest)
     server = Waitress(folder / "largest", largest)
     large = seed_database(folder / "large-source", plan.large) if plan.large else database
@@ -47,7 +47,7 @@ def compare_sizes(folder: Path, database: Database, large_database: Database, pl
 
 
 def compare_versions(server: Peer, database: Database, plan: Plan) -> Iterator[Finding]:
-    """Yield the cost of what was there as of a version in terms of its cost now."""
+    """Yield the cost of reads as of a version relative to the same reads now."""
     [[version]] = database.execute("SELECT max(seq) FROM changes")
     with running([server]):
         for question, (workload, most) in targets.AS_OF.items():

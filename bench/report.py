@@ -67,7 +67,7 @@ def describe_size(sizes: Sequence[Size]) -> Sections:
 
 
 def describe_run(plan: Plan) -> list[str]:
-    """Return what was measured, on which machine, when."""
+    """Return a description of the run: the machine, the day, the versions and the workloads."""
     model = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
     versions = [f"{name} {version(name)}" for name in PACKAGES]
     return [
@@ -181,7 +181,7 @@ def finding_table(findings: Sequence[Finding]) -> list[str]:
 
 
 def describe_ablations(rounds: Rounds, plan: Plan, tricks: Sequence[str]) -> Sections:
-    """Return what each workload loses without a trick, in percent, and which tricks are worth keeping."""
+    """Return the loss of each workload without a trick, in percent, and the tricks that are worth keeping."""
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}. {describe_plan(plan)}",
         "",
@@ -223,7 +223,7 @@ def show_loss(percent: float) -> str:
 
 
 def loss(rounds: Rounds, workload: str, server: str, without: str, figure: str) -> float:
-    """Return the median over the rounds of what a figure loses without a trick, in percent."""
+    """Return a figure's loss without a trick, in percent: the median of the rounds."""
     pairs = zip(values_of(rounds, workload, server, figure), values_of(rounds, workload, without, figure), strict=True)
     return statistics.median(100 * (1 - less / whole) for whole, less in pairs)
 
@@ -239,7 +239,7 @@ def join_sections(sections: Sections) -> str:
 
 
 def write_results(path: Path, sections: Sections) -> None:
-    """Replace these sections in the file and keep the others: the notes, and what was not measured."""
+    """Replace these sections in the file, and keep the notes and the sections that were not measured."""
     path.write_text(join_sections(read_sections(path) | sections))
 
 

@@ -1,4 +1,4 @@
-"""Measure what many conversations take: bytes in the file, and the time to import and to back them up."""
+"""Measure the size of many conversations in the file, and the time to import them and to back them up."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Measure how fast the changes of an import are sent to a receiver on this machine, and what writes lose meanwhile."""
+"""Measure how fast the changes of an import are sent to a receiver on this machine, and how much slower writes are."""
 
 import json
 import subprocess

@@ -2,7 +2,7 @@
 const find = (selector, within = document) => [...within.querySelectorAll(selector)];
 const contents = document.getElementById("docs-contents");
 
-// On a phone, all of an operation is closed until it is opened.
+// On a phone, the details of operations are closed at first.
 if (matchMedia("(max-width: 40rem)").matches) find(".words > details[open]").forEach((each) => (each.open = false));
 
 // Search: the index is loaded when the field is first used.
@@ -61,7 +61,7 @@ document.addEventListener("click", ({ target }) => {
   if (target.closest("#docs-contents a") && contents.matches(":popover-open")) contents.hidePopover();
 });
 
-// Links to the sections of the former one page lead to their new pages.
+// Redirect links to sections of the former single page to their new pages.
 const anchor = location.hash.slice(1);
 if (anchor && !document.getElementById(anchor)) {
   loadIndex().then((entries) => {
@@ -91,7 +91,7 @@ if (location.protocol === "https:") {
   );
 }
 const choose = (language) => find(`input[value="${language}"]`).forEach((each) => (each.checked = true));
-// Browsers that keep nothing refuse to name their storage.
+// Access to the storage raises an error in browsers that block it.
 const stored = (name) => {
   try {
     return window[name];
@@ -109,6 +109,6 @@ document.addEventListener("change", ({ target }) => {
   scrollBy(0, target.getBoundingClientRect().top - before);
 });
 
-// A key that was made for the quickstart is there for “Try it” on the other pages, until the tab is closed.
+// Keep the quickstart's new key for “Try it” on the other pages, until the tab is closed.
 const newKey = document.getElementById("new-key");
 if (newKey) stored("sessionStorage").apiKey = newKey.textContent;

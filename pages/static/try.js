@@ -53,7 +53,7 @@ for (const form of document.querySelectorAll(".try")) {
       output.textContent = "Enter an API key first, in the field at the top of the page.";
       return key.focus();
     }
-    // The browser refuses headers with characters that HTTP has not.
+    // fetch() throws for headers with characters that HTTP doesn't allow.
     output.textContent = await send(form).catch((error) => `The request was not sent: ${error.message}. Is the server still running?`);
   });
 }
