@@ -132,7 +132,7 @@ def mapped_columns(resource: str, header: Header, options: Options, companies: C
     found = [name for name in columns_of(*map(table.get, described)) if header.find(name) is not None]
     if "id" in names and {*found} <= {*columns_of(table["id"])}:
         hint = f"It has: {join_first(header.names, len(header.names))}."
-        raise InvalidMap(f"Only ids and times of the header are those of {resource}: is it a file of them? {hint}")
+        raise InvalidMap(f"The header has only ids and times of {resource}: is it a file of {resource}? {hint}")
     if options.notes_from and "notes" not in names:
         raise InvalidMap(f"{resource} have no notes that columns could be added to (--notes-from).")
     own = {name: table[f"company.{name}"] for name in COMPANY if f"company.{name}" in table}

@@ -39,7 +39,7 @@ class InvalidFile(Exception):
 class Report:
     """The result of an import or a dry run: the numbers of rows, and of companies that were created for them.
 
-    Of the rows of the file, `repeated` have the id of an earlier one. A dry run has the JSON of the first rows as they
+    `repeated` is the number of rows with the id of an earlier row. A dry run has the JSON of the first rows as they
     would be stored, and the first faults with their lines. `advice` says how to import the same file again.
     """
 

@@ -243,7 +243,9 @@ def test_a_file_of_something_else_is_refused(run_command: RunCommand, tmp_path: 
     (tmp_path / "x.csv").write_text(f"{header}\n", encoding="utf-8")
 
     refused = run_command("import", "x.csv", "--map", "hubspot", *BERLIN).stderr
-    assert re.match("Error: x.csv: Only ids and times of the header are those of (companies|contacts): is it", refused)
+    assert re.match(
+        r"Error: x.csv: The header has only ids and times of (companies|contacts): is it a file of \1\?", refused
+    )
     assert refused.endswith(f"It has: {header.replace(',', ', ')}.\n")
 
 
