@@ -38,7 +38,7 @@ FIND_ADMIN = sa.select(ApiKey.id).where(
     ApiKey.scope == "admin", sa.or_(ApiKey.expires_at.is_(None), ApiKey.expires_at >= UNTIL)
 )
 DELETE_KEY = sa.delete(ApiKey).where(ApiKey.id == sa.bindparam("id")).returning(ApiKey.scope, ApiKey.expires_at)
-FIND_DIGEST = sa.select(ApiKey.sha256).where(ApiKey.id == sa.bindparam("id"))
+FIND_DIGEST = sa.select(ApiKey.sha256, ApiKey.expires_at).where(ApiKey.id == sa.bindparam("id"))
 SET_DIGEST = (
     sa.update(ApiKey)
     .where(ApiKey.id == sa.bindparam("key_id"))
@@ -63,11 +63,8 @@ class InvalidKey(Unauthenticated):
     challenge: ClassVar[dict[str, str]] = {"error": "invalid_token"}
 
 
-class LastAdminKey(Exception):
-    """The admin key that is valid longest can't be deleted; the message says what to do."""
-
-    def __init__(self) -> None:
-        super().__init__("No other admin key lasts as long as this one: create one first.")
+class KeyConflict(Exception):
+    """A key can't be deleted or rolled; the message says what to do."""
 
 
 class InsufficientScope(Unauthenticated):
@@ -126,22 +123,27 @@ def create_key(name: str, scope: str, expires_at: datetime | None = None, key: s
 
 
 def delete_key(key_id: str) -> bool:
-    """Delete a key, inside a writing transaction; tell whether it existed. Raises LastAdminKey."""
+    """Delete a key, inside a writing transaction; tell whether it existed.
+
+    Raises KeyConflict for the admin key that is valid longest.
+    """
     row = execute(DELETE_KEY, id=key_id).fetchone()
     was_admin = row and row[0] == "admin" and not is_expired(from_driver(row[1]))
     if was_admin and not execute(FIND_ADMIN, until=from_driver(row[1]) or MAX_TIME).fetchone():
-        raise LastAdminKey
+        raise KeyConflict("No other admin key lasts as long as this one: create one first.")
     return row is not None
 
 
 def roll_key(key_id: str) -> str | None:
     """Replace a key, inside a writing transaction, and return the new one; the old one stays valid for an hour.
 
-    Returns None if there is no key with this id.
+    Returns None if there is no key with this id. Raises KeyConflict for an expired key.
     """
     found = execute(FIND_DIGEST, id=key_id).fetchone()
     if found is None:
         return None
+    if is_expired(from_driver(found[1])):
+        raise KeyConflict("This key has expired, and a new secret would not change that: create another key.")
     key = new_key()
     execute(insert_statement, RolledKey, sha256=found[0], api_key_id=key_id, expires_at=now() + ROLL_LIFETIME)
     execute(SET_DIGEST, key_id=key_id, sha256=digest(key), prefix=key[:8])

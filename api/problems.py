@@ -15,7 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from api.first_key import NO_KEYS, has_keys
 from api.rate_limits import TooManyRequests
 from api.responses import JSONResponse
-from auth import API, LastAdminKey, Unauthenticated, redact
+from auth import API, KeyConflict, Unauthenticated, redact
 from database import backend, db
 from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
 from database.identity import LostFile
@@ -83,7 +83,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(Unauthenticated, unauthenticated)
     app.register_error_handler(InvalidQuery, lambda error: problem(400, str(error)))
     app.register_error_handler(Conflict, lambda error: problem(409, str(error), list(pointers(error.errors))))
-    app.register_error_handler(LastAdminKey, lambda error: problem(409, str(error)))
+    app.register_error_handler(KeyConflict, lambda error: problem(409, str(error)))
     app.register_error_handler(InvalidJSON, lambda error: problem(400, str(error)))
     app.register_error_handler(ValidationError, validation_error)
     app.register_error_handler(DBAPIError, database_error)

@@ -14,7 +14,7 @@ import click
 from flask import Flask, g
 from sqlalchemy.exc import DBAPIError
 
-from auth import LastAdminKey
+from auth import KeyConflict
 from database import close_database, db
 from database.backend import display_name
 from database.identity import LostFile
@@ -24,7 +24,7 @@ from formats.ids import new_id
 from seed import InvalidData
 from settings import InvalidSetting, Settings, load_settings
 
-ERRORS = (InvalidSetting, UnusableDatabase, LostFile, LastAdminKey, InvalidData, WriteLockTimeout)
+ERRORS = (InvalidSetting, UnusableDatabase, LostFile, KeyConflict, InvalidData, WriteLockTimeout)
 
 
 class CommandGroup(click.Group):

@@ -82,6 +82,7 @@ class Operation(NamedTuple):
         yield from [406] if self.media_types else []
         is_conflict = {"Idempotency-Key", "self"} & set(self.parameters) or self.name in {
             "create_webhook",
+            "roll_key",
             "rotate_webhook",
         }
         yield from [409] if is_conflict else []

@@ -143,6 +143,15 @@ def test_a_key_of_any_scope_reads_its_own_record(app: Flask, admin: FlaskClient,
     assert app.test_client().get("/api/v1/keys/me").status_code == 401
 
 
+def test_an_expired_key_cannot_be_rolled(admin: FlaskClient, query: Query) -> None:
+    key = admin.post("/api/v1/keys", json={"name": "x", "scope": "read", "expiresAt": "2099-01-01T00:00:00Z"}).json
+    query(f"UPDATE api_keys SET expires_at = '2024-01-01T00:00:00Z' WHERE id = '{key['id']}'")
+
+    response = admin.post(f"/api/v1/keys/{key['id']}/roll")
+    assert (response.status_code, response.json["detail"][:25]) == (409, "This key has expired, and")
+    assert query("SELECT count(*) FROM rolled_keys") == [(0,)]
+
+
 def test_an_unknown_key_cannot_be_rolled_nor_by_a_key_of_another_scope(admin: FlaskClient, writer: FlaskClient) -> None:
     response = admin.post("/api/v1/keys/nobody/roll")
 
