@@ -11,7 +11,7 @@ from auth import API, public
 from database.columns import now
 from pages import activity, data, developer, docs, overview, sign_in
 from pages.highlight import highlight
-from pages.sessions import HOME, PATHS, add_token, require_session
+from pages.sessions import HOME, PATHS, add_token, init_forms, require_session
 
 # The units of ages, each with the smallest count that is shown in it, and its length in seconds.
 UNITS = {"year": (2, 31_536_000), "month": (4, 2_592_000), "day": (1, 86_400), "hour": (1, 3_600), "minute": (1, 60)}
@@ -41,9 +41,9 @@ def init_pages(app: Flask) -> None:
     pages.add_app_template_filter(highlight, "highlight")
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
-    app.extensions["sign_in_link"] = create_link
+    init_forms(app)
     # Other rooms use these to add settings pages, which check the session, and to which the layout links.
-    app.extensions["require_session"] = require_session
+    app.extensions.update(sign_in_link=create_link, require_session=require_session)
     app.extensions["settings_pages"] = {
         "data": ("Data", "pages.data.show_data"),
         "settings": ("Developer", "pages.developer.show_keys"),

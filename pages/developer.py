@@ -138,7 +138,8 @@ def delete_key(key_id: str) -> Response:
 @blueprint.post("/sign-out")
 @public
 def sign_out() -> Response:
-    """End the session."""
+    """End the session; a form that was sent already does that, too."""
+    del g.form
     with write_transaction():
         remove_token("session", g.signed_in.token)
     response = redirect(url_for("pages.sign_in.show_sign_in"), 303)

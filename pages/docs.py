@@ -109,6 +109,8 @@ def create_quickstart_key() -> Any:
     if found is None:
         return redirect(url_for("pages.sign_in.show_sign_in", next="/docs"), 303)
     g.signed_in = SignedIn(token, found[0])
+    # Its page is the same for everybody, so that this form works once in a session.
+    g.form = g.signed_in.sign("quickstart")
     with write_transaction():
         _key_id, key = auth.create_key("Quickstart", "write", now() + KEY_LIFETIME)
     return render_guide(START, key), 201

@@ -1,4 +1,4 @@
-"""Sessions and one-time sign-in links. The database stores only the SHA-256 of their tokens."""
+"""Sessions, one-time sign-in links, and forms that work once. The database stores only digests of their tokens."""
 
 import hmac
 import secrets
@@ -6,14 +6,16 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from flask import g, redirect, request, url_for
+from flask import Flask, abort, g, redirect, request, url_for
 from sqlalchemy import and_, bindparam, delete, or_, select
 
 from api.problems import problem
 from auth import RequestKey, digest, is_expired
+from database import backend
 from database.columns import from_driver, now
 from database.connection import execute
 from database.statement import insert_statement
+from formats.ids import new_id
 from models import ApiKey, Session
 
 HOME = "/settings/developer"
@@ -22,6 +24,10 @@ COOKIE = "cardfile_session"
 PATHS = "/settings", "/data"
 LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+SENT_ALREADY = (
+    "This form was sent already, and was carried out then: nothing was done again. Keys and secrets are shown only"
+    " once; replace one that you lost."
+)
 
 NOW = bindparam("now", type_=Session.expires_at.type)
 IS_TOKEN = and_(Session.sha256 == bindparam("sha256"), Session.kind == bindparam("kind"))
@@ -44,8 +50,13 @@ class SignedIn(NamedTuple):
 
     @property
     def form_token(self) -> str:
-        """The token that every form of the session carries, against forged requests."""
-        return hmac.new(self.token.encode(), b"form", sha256).hexdigest()
+        """A new token for one form: its id, and the signature against forged requests."""
+        form_id = new_id()
+        return f"{form_id}.{self.sign(form_id)}"
+
+    def sign(self, form_id: str) -> str:
+        """Return the signature of a form of this session."""
+        return hmac.new(self.token.encode(), form_id.encode(), sha256).hexdigest()
 
     def write_as_key(self) -> None:
         """Log the changes of this request as those of the session's key; a session by a link has no key."""
@@ -74,7 +85,7 @@ def find_token(kind: str, token: str) -> Any:
 def require_session() -> Any:
     """Redirect a request without a session to the sign-in page, with the page as `next`.
 
-    Refuse a form without the form token of the session.
+    Refuse a form without a form token of the session.
     """
     if request.method == "OPTIONS":
         return None
@@ -86,9 +97,33 @@ def require_session() -> Any:
     if found is None:
         return problem(403, "You are not signed in. Sign in and try again.")
     g.signed_in = SignedIn(token, found[0])
-    form_token = request.form.get("token", "")
-    is_ours = hmac.compare_digest(form_token.encode(), g.signed_in.form_token.encode())
-    return None if request.method in SAFE_METHODS or is_ours else refuse_form()
+    if request.method in SAFE_METHODS:
+        return None
+    form_id, _dot, signature = request.form.get("token", "").partition(".")
+    if not hmac.compare_digest(signature.encode(), g.signed_in.sign(form_id).encode()):
+        return refuse_form()
+    g.form = signature
+    return None
+
+
+def init_forms(app: Flask) -> None:
+    """Let each form write once: the transaction of a form that has written already responds 409."""
+    pool = app.extensions["connections"]
+    log_write = pool.before_commit
+
+    def before_commit(first: int) -> None:
+        if form := g.pop("form", None):
+            values = {"sha256": form, "kind": "link", "api_key_id": None, "expires_at": now() + LIFETIMES["session"]}
+            if not execute(add_form, **values).rowcount:
+                abort(409, SENT_ALREADY)
+        log_write(first)
+
+    pool.before_commit = before_commit
+
+
+def add_form() -> Any:
+    """Return the statement that stores a form, unless it is stored, as a link that no token leads to."""
+    return insert_statement(Session, backend().insert).on_conflict_do_nothing()
 
 
 def refuse_form() -> Any:

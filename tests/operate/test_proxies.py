@@ -95,7 +95,7 @@ def test_cookies_redirects_and_the_line_to_paste_follow_the_proxy(app: Flask, pr
 
     cookie = {"Cookie": signed_in.headers["Set-Cookie"].partition(";")[0]}
     form = proxied.get(f"{HOME}/keys/new", headers=cookie).text
-    token = re.findall('name="token" value="([0-9a-f]{64})"', form)[0]
+    token = re.findall('name="token" value="([0-9a-f.-]{101})"', form)[0]
     data = {"token": token, "name": "n", "scope": "read", "days": ""}
     created = proxied.post(f"{HOME}/keys/new", data=data, headers=cookie)
     assert f"{PUBLIC}/api/v1/companies</code>" in created.text

@@ -48,7 +48,7 @@ def is_signed_in(client: FlaskClient) -> bool:
 
 
 def form_token(client: FlaskClient) -> str:
-    found = re.search('name="token" value="([0-9a-f]{64})"', client.get(f"{HOME}/keys/new").text)
+    found = re.search('name="token" value="([0-9a-f.-]{101})"', client.get(f"{HOME}/keys/new").text)
     assert found
     return found[1]
 

@@ -217,7 +217,7 @@ def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: F
     post_form(signed_in_client, "/keys/new", name="another", scope="admin")
     assert post_form(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
     assert signed_in_client.get(HOME).headers["Location"] == f"{HOME}/sign-in"
-    assert query("SELECT * FROM sessions") == []
+    assert query("SELECT * FROM sessions WHERE kind = 'session'") == []
 
 
 @pytest.mark.databases("sqlite")

@@ -90,7 +90,8 @@ def test_an_export_is_previewed_and_stored_and_can_be_reverted(
     [path] = re.findall(r'href="([^"]+/revert)"', stored.text)
     assert query("SELECT count(*) FROM contacts WHERE title IS NULL AND notes LIKE '%Job Title: %'") == [(29,)]
     assert query("SELECT count(DISTINCT key_id) FROM writes WHERE key_id IS NOT NULL") == [(1,)]
-    again = text_of(send(signed_in_client, page, action="import").text)
+    assert send(signed_in_client, page, action="import").status_code == 409
+    again = text_of(send(signed_in_client, page, action="import", token=form_token(signed_in_client)).text)
     assert "Nothing has changed: the 30 contacts were the same already." in again and "Stored" not in again
     assert signed_in_client.post(path, data={"token": form["token"]}).status_code == 303
     assert query("SELECT count(*) FROM contacts") == [(0,)]
