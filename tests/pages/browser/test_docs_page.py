@@ -21,6 +21,14 @@ pytestmark = pytest.mark.tools
 TALLEST = 8_000
 # One page of each kind.
 PAGES = ("", "/errors", "/api/companies")
+# The names in tables that are broken into two lines, though there would be room for them.
+BROKEN_NAMES = """() => [...document.querySelectorAll("td code")].filter((code) =>
+  /^\\w{1,24}$/.test(code.textContent) && code.getClientRects().length > 1).map((code) => code.textContent)"""
+# The links of the search whose right part lies under something else.
+COVERED_HITS = """() => [...document.querySelectorAll(".hits a")].filter((link) => {
+  const { right, top } = link.getBoundingClientRect();
+  return !link.contains(document.elementFromPoint(right - 10, top + 10));
+}).length"""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +83,7 @@ def test_every_page_is_less_than_8000_pixels_tall_and_as_wide_as_the_window(
         page.goto(link)
         heights[link] = page.evaluate("document.documentElement.scrollHeight")
         assert page.evaluate("document.documentElement.scrollWidth") == width, link
+        assert page.evaluate(BROKEN_NAMES) == [], link
     assert {link: height for link, height in heights.items() if height >= TALLEST} == {}
 
 
@@ -156,6 +165,11 @@ def test_the_search_finds_sections_of_all_pages(page: Page, demo: LiveServer) ->
     page.keyboard.type("idempotency")
     expect(page.locator(".hits a").first).to_have_text("Repeat a requestWriting safely")
     check_layout(page, "docs-search")
+    for path in "", "/webhooks":
+        open_docs(page, demo, path)
+        page.get_by_label("Search").fill("we")
+        expect(page.locator(".hits a").first).to_be_visible()
+        assert page.evaluate(COVERED_HITS) == 0
     page.get_by_label("Search").fill("list conv")
     expect(page.locator(".hits a").first).to_contain_text("List conversations")
     page.keyboard.press("ArrowDown")
