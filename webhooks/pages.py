@@ -33,7 +33,7 @@ def require_session() -> Any:
 def show_webhooks(form: Any = None, errors: Any = ()) -> str:
     """Show all webhooks, their state, how far they are behind, and the form for a new one, as it was sent."""
     found, newest = records.all_webhooks(), execute(version_query).fetchone()[1]
-    form = form or {"events": "*"}
+    form = form or {"events": ["*"]}
     return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
 
 
@@ -41,10 +41,10 @@ def show_webhooks(form: Any = None, errors: Any = ()) -> str:
 @public
 def add_webhook() -> Any:
     """Create a webhook and show its secret once, or show the form again with an error beside each invalid field."""
-    form = {name: request.form.get(name, "").strip() for name in ("url", "events", "description")}
-    body = {**form, "events": form["events"].split(), "description": form["description"] or None}
+    form: dict[str, Any] = {name: request.form.get(name, "").strip() for name in ("url", "description")}
+    form["events"] = request.form.getlist("events")
     try:
-        values = schema.load(body)
+        values = schema.load({**form, "description": form["description"] or None})
     except ValidationError as error:
         return show_webhooks(form, list(pointers(error.messages))), 422
     return render_template("webhook_secret.html", hook=records.add_webhook(values)), 201

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from tests.conftest import CreateRow, Query
 from tests.pages.conftest import form_token, key, signed_in_client  # noqa: F401
 from tests.webhooks.conftest import Add, Deliver, Receiver, answer
+from webhooks.schema import EVENTS
 
 PAGE = "/settings/webhooks"
 
@@ -17,7 +18,7 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub("<[^>]+>", " ", page)).split())
 
 
-def press(client: FlaskClient, path: str, **form: str) -> str:
+def press(client: FlaskClient, path: str, **form: str | list[str]) -> str:
     """Send a form of the page; return the text of the page that follows."""
     response = client.post(path, data={"token": form_token(client), **form}, follow_redirects=True)
     assert response.status_code in {200, 201}, response.text
@@ -30,8 +31,12 @@ def test_a_webhook_is_created_tested_switched_replayed_rotated_and_deleted(
     create_row: CreateRow,
     deliver: Deliver,
 ) -> None:
-    assert "There are no webhooks yet." in text_of(signed_in_client.get(PAGE).text)
-    created = press(signed_in_client, PAGE, url=receiver.url, events="company.* contact.created", description="Mail")
+    empty = signed_in_client.get(PAGE).text
+    assert "There are no webhooks yet." in text_of(empty)
+    assert re.findall(r'name="events" value="(\S+)"( checked)?', empty)[:2] == [("*", " checked"), ("company.*", "")]
+    created = press(
+        signed_in_client, PAGE, url=receiver.url, events=["company.*", "contact.created"], description="Mail"
+    )
     [secret] = re.findall(r"whsec_\S+", created)
     for _row in range(2):
         create_row("companies")
@@ -59,8 +64,9 @@ def test_a_webhook_is_created_tested_switched_replayed_rotated_and_deleted(
 
 WRONG = [
     ({"url": "x", "events": "*"}, "Must be an http or https URL."),
-    ({"url": "https://a.example", "events": "contact.create x"}, "'contact.create' is not an event."),
-    ({"url": "https://a.example", "events": ""}, "Must name at least one event"),
+    ({"url": "https://a.example", "events": ["contact.create", "*"]}, "'contact.create' is not an event."),
+    ({"url": "https://a.example"}, "Must name at least one event"),
+    ({"url": "x", "events": ["company.*", "contact.created"]}, "Must be an http or https URL."),
     ({"url": "https://a.example", "events": "*", "description": "x" * 256}, "Must have at most 255 characters"),
 ]
 
@@ -73,6 +79,8 @@ def test_a_wrong_form_is_shown_again_with_the_errors(
         assert response.status_code == 422
         assert detail in text_of(response.text)
         assert f'value="{form["url"]}"' in response.text
+        checked = re.findall(r'name="events" value="(\S+)" checked', response.text)
+        assert checked == [event for event in EVENTS if event in form.get("events", ())]
 
 
 def test_a_form_without_the_token_of_the_session_changes_no_webhook(
