@@ -1,7 +1,7 @@
 """Settings → Developer: the API keys, how they are used, and their creation, rolling and deletion."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,7 +111,15 @@ def show_key(key_id: str) -> str:
     record = find_record(key_id)
     if record is None:
         abort(404, NOT_FOUND)
-    return render_template("key.html", record=with_uses([record])[0])
+    return render_template("key.html", record=with_uses([record])[0], is_last=is_last_admin_key(record))
+
+
+def is_last_admin_key(record: dict[str, Any]) -> bool:
+    """Tell whether a key can't be deleted, because no other admin key lasts as long."""
+    expires_at = datetime.fromisoformat(record["expiresAt"]) if record["expiresAt"] else None
+    if record["scope"] != "admin" or auth.is_expired(expires_at):
+        return False
+    return all(key_id == record["id"] for [key_id] in execute(auth.FIND_ADMIN, until=expires_at or auth.MAX_TIME))
 
 
 @blueprint.post("/keys/<key_id>/roll")

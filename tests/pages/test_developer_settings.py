@@ -207,14 +207,19 @@ def test_a_key_is_deleted_on_its_page(
 
 def test_deleting_the_key_of_the_session_warns_and_signs_out(signed_in_client: FlaskClient, query: Query) -> None:
     [[key_id]] = query("SELECT id FROM api_keys")
-    assert "Deleting it signs you out" in signed_in_client.get(f"{HOME}/keys/{key_id}").text
+    page = signed_in_client.get(f"{HOME}/keys/{key_id}").text
+    assert "This key can't be deleted: no other admin key lasts as long." in page and "Delete key" not in page
 
     refused = post_form(signed_in_client, f"/keys/{key_id}/delete")
     assert (refused.status_code, "No other admin key lasts as long as this one: create one first." in refused.text) == (
         409,
         True,
     )
+    post_form(signed_in_client, "/keys/new", name="another", scope="admin", days="30")
+    assert "Delete key" not in signed_in_client.get(f"{HOME}/keys/{key_id}").text
     post_form(signed_in_client, "/keys/new", name="another", scope="admin")
+    page = signed_in_client.get(f"{HOME}/keys/{key_id}").text
+    assert "Deleting it signs you out" in page and "Delete key" in page
     assert post_form(signed_in_client, f"/keys/{key_id}/delete").status_code == 303
     assert signed_in_client.get(HOME).headers["Location"] == f"{HOME}/sign-in"
     assert query("SELECT * FROM sessions WHERE kind = 'session'") == []
