@@ -90,6 +90,8 @@ def test_requests_of_one_key_are_listed_page_by_page(
         pages.append(len(texts(page)[0]))
         assert f'value="{key_id}" selected' in page
         url = unescape("".join(re.findall('href="([^"]+)">Older', page)))
+        newest = unescape("".join(re.findall('href="([^"]+)">Newest', page)))
+        assert newest == (f"{ACTIVITY}?keyId={key_id}" if len(pages) > 1 else "")
     assert pages == [20, 4]
     assert [len(listed(signed_in_client, each)) for each in ("", "before=9", "keyId=", "keyId=nobody")] == [
         20,
