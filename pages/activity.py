@@ -125,14 +125,24 @@ def read_entries(since: int, **values: str) -> list[dict[str, Any]]:
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str | None, str | None]]:
-    """Yield the name of each field that differs, and its two values as text."""
+    """Yield the name of each field that differs, and its two values as text; long ones from where they differ."""
     for name in {**before, **after}:
         old, new = before.get(name), after.get(name)
         if old != new and name not in {"id", "createdAt", "updatedAt"}:
-            yield name, show_value(old), show_value(new)
+            yield name, *shorten(as_text(old), as_text(new))
 
 
-def show_value(value: Any) -> str | None:
-    """Return a value as short text, or None for null."""
-    text = value if value is None or isinstance(value, str) else encode_json(value)
-    return f"{text[:MAX_TEXT]}…" if text and len(text) > MAX_TEXT else text
+def as_text(value: Any) -> str | None:
+    """Return a value as text, or None for null."""
+    return value if value is None or isinstance(value, str) else encode_json(value)
+
+
+def shorten(old: str | None, new: str | None) -> tuple[str | None, str | None]:
+    """Return a part of each of two different texts: where one is long, from shortly before their first difference."""
+    texts = old or "", new or ""
+    differences = (place for place, (one, other) in enumerate(zip(*texts, strict=False)) if one != other)
+    same = next(differences, min(map(len, texts)))
+    start = max(0, same - MAX_TEXT // 4) if max(map(len, texts)) > MAX_TEXT else 0
+    end = start + MAX_TEXT
+    before, after = (f"{'…' * (start > 0)}{text[start:end]}{'…' * (len(text) > end)}" for text in texts)
+    return old and before, new and after

@@ -16,6 +16,7 @@ from marshmallow import validate
 from api.as_of import requested_version
 from api.feed import NEWEST, Selection, bind, read_changes
 from api.json_sql import number
+from api.keys import all_records
 from api.parameters import Parameters
 from api.protocol import base_url
 from api.query import ListRequest
@@ -23,7 +24,7 @@ from api.read_views import first_page, list_rows, read_row
 from api.resources import ENDPOINTS, Endpoint
 from auth import API, public
 from database.connection import begin_snapshot, execute
-from formats.values import BOOLEAN, INTEGER, TEXT, TIME
+from formats.values import AMOUNT, BOOLEAN, INTEGER, TEXT, TIME
 from models import Change
 from pages.activity import changed_fields
 from pages.sessions import require_session
@@ -32,6 +33,8 @@ MAX_ROWS = 25
 # Rows of each related resource on the page of a row.
 MAX_RELATED = 10
 MAX_HISTORY = 100
+# Longer values have a box of their own on the page of a row.
+MAX_SHORT, MAX_LINES = 255, 5
 # Parameters that the CSV file of all rows doesn't use.
 PAGE_PARAMETERS = {"limit", "cursor", "include"}
 
@@ -84,8 +87,10 @@ def show_row(resource: str, row_id: str) -> str:
     owner = f"{endpoint.singular}Id"
     tables = [read_table(ENDPOINTS[name], f"{owner}={row_id}&{query}", MAX_RELATED, without=owner) for name in lists]
     own = {"endpoint": endpoint, "row": json.loads(row), "title": title_of(endpoint), "times": times_of(endpoint)}
+    own["long"] = [name for name in endpoint.attributes if is_long(str(own["row"][name]))]
     history = read_history(resource, row_id, past.get("as_of", NEWEST))
     shown = {"tables": tables, "history": history, "limit": MAX_HISTORY, "as_of": parameters.values.get("asOf")}
+    shown["keys"] = {key["id"]: key["name"] for key in all_records()}
     return render_template("data_row.html", **own, **shown, url=api_url(f"{resource}/{row_id}", parameters.values))
 
 
@@ -112,7 +117,8 @@ def read_table(endpoint: Endpoint, query: str, limit: int = MAX_ROWS, without: s
     names = fields or [name for name in endpoint.attributes if is_column(endpoint, name) and name != without]
     columns = sorted(names, key=lambda name: name != title_of(endpoint))
     shown = {"endpoint": endpoint, "rows": json.loads(f"[{page.rows}]"), "columns": columns, "sort": listing.query.sort}
-    return {**shown, "times": times_of(endpoint), "cursor": page.cursor, "total": page.total}
+    numbers = {name for name in names if endpoint.field(name).format in {AMOUNT, INTEGER}}
+    return {**shown, "times": times_of(endpoint), "numbers": numbers, "cursor": page.cursor, "total": page.total}
 
 
 def is_column(endpoint: Endpoint, name: str) -> bool:
@@ -127,6 +133,11 @@ def is_column(endpoint: Endpoint, name: str) -> bool:
 def title_of(endpoint: Endpoint) -> str:
     """Return the field that names a row for people: the first searchable one."""
     return next((name for name, column in endpoint.columns.items() if column.info.get("searchable")), "id")
+
+
+def is_long(text: str) -> bool:
+    """Tell whether the page of a row shows a value in a box of its own, which scrolls."""
+    return len(text) > MAX_SHORT or text.count("\n") >= MAX_LINES
 
 
 def times_of(endpoint: Endpoint) -> set[str]:

@@ -166,6 +166,7 @@ def test_an_unknown_resource_or_row_is_a_404_page(signed_in_client: FlaskClient,
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
     assert ("There is no company with the id nobody." in response.text) is (path == "companies/nobody")
+    assert '<a href="/data">Go to Data</a>' in response.text
 
 
 def test_a_company_has_its_contacts_its_conversations_and_its_history(
@@ -189,11 +190,57 @@ def test_a_company_has_its_contacts_its_conversations_and_its_history(
     request_id = changed["X-Request-Id"]
     assert [row[1:] for row in history[:2]] == [
         ["updated industry Retail → Energy", "another program"],
-        ["updated industry null → Retail dealValue 1234.5 → null", request_id],
+        ["updated industry null → Retail dealValue 1234.5 → null", f"the write client's {request_id}"],
     ]
     assert [row[1] for row in history[2:]] == ["created"]
     assert href(page, request_id) == f"/settings/activity/{request_id}"
     assert '<a href="https://acme.com/" rel="noreferrer">acme.com</a>' in page
+
+
+def test_a_long_value_scrolls_in_a_box_of_its_own(signed_in_client: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="short", name="Ann", notes="x" * 255)
+    assert '<dt>notes</dt><dd class="name">x' in signed_in_client.get("/data/contacts/short").text
+    for number, notes in enumerate(["x" * 256, "1\n2\n3\n4\n5\n6"]):
+        create_row("contacts", id=f"long-{number}", name="Ann", notes=notes)
+        page = signed_in_client.get(f"/data/contacts/long-{number}").text
+        assert f'tabindex="0" role="region" aria-labelledby="long-notes">{notes}</div>' in page
+        assert "<dt>notes</dt>" not in page and "<dt>name</dt>" in page
+    create_row("conversations", id="c", tags=[f"tag-{number}" for number in range(50)])
+    assert signed_in_client.get("/data/conversations/c").text.count('<span class="tag">tag-') == 50
+    [[*_others, tags]] = texts(signed_in_client.get("/data/conversations?fields=id,tags").text)[0]
+    assert tags == "tag-0 tag-1 +48"
+
+
+def test_a_history_names_the_keys_and_shows_long_values_from_where_they_differ(
+    app: Flask, signed_in_client: FlaskClient, writer: FlaskClient, link_token: str, query: Query
+) -> None:
+    same = "same " * 100
+    for notes in f"{same}old {same}", f"{same}new {same}", "short":
+        writer.post(f"{API}/contacts?matchOn=id", json={"id": "a", "name": "Ann", "notes": notes})
+
+    [history] = texts(signed_in_client.get("/data/contacts/a").text)
+    assert [row[2].rpartition(" ")[0] for row in history] == ["the write client's"] * 3
+    before, after = re.findall("notes …(.*) → …(.*)", history[1][1])[0]
+    assert (len(before), before.replace("old", "new"), "old" in before) == (201, after, True)
+    assert history[0][1].startswith("updated notes same same") and history[0][1].endswith("… → short")
+
+    [[key_id]] = query("SELECT id FROM api_keys WHERE scope = 'write'")
+    query("DELETE FROM api_keys WHERE scope = 'write'")
+    [history] = texts(signed_in_client.get("/data/contacts/a").text)
+    assert history[0][2].startswith(f"{key_id} (deleted)")
+
+
+def test_numbers_are_on_the_right_with_their_header_and_without_a_value(
+    signed_in_client: FlaskClient, create_row: CreateRow
+) -> None:
+    create_row("companies", name="Acme", dealValue=1)
+    create_row("companies", name="Lee")
+    page = signed_in_client.get("/data/companies?fields=name,dealValue,position").text
+    assert re.findall(r'<t[hd] (?:scope="col"|data-label="\w+") class="(number[^"]*)"', page) == [
+        *["number"] * 4,
+        "number empty",
+        "number",
+    ]
 
 
 def test_a_version_leads_to_rows_as_they_were_then(
