@@ -53,6 +53,9 @@ class CommandGroup(click.Group):
         except UnicodeEncodeError as error:
             raise click.ClickException(f"{error.object!r} is not UTF-8.") from error
         except OSError as error:
+            if error.filename is None:
+                # Python writes what is left of the output again at exit, and fails with the status 120.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise click.ClickException(f"{error.filename or 'The output'}: {error.strerror}.") from error
 
 
