@@ -129,8 +129,8 @@ def mapped_columns(resource: str, header: Header, options: Options, companies: C
         raise InvalidMap("name: Is required, but no column of the header is mapped to it.")
     fields: Any = RESOURCES[resource].fields.values()
     described = [field.data_key for field in fields if field.format is not TIME]
-    found = [name for name in columns_of(*map(table.get, described)) if header.find(name) is not None]
-    if "id" in names and {*found} <= {*columns_of(table["id"])}:
+    telling = {*columns_of(*map(table.get, described))} - {*columns_of(table.get("id"))}
+    if "id" in names and telling and all(header.find(name) is None for name in telling):
         hint = f"It has: {join_first(header.names, len(header.names))}."
         raise InvalidMap(f"The header has only ids and times of {resource}: is it a file of {resource}? {hint}")
     if options.notes_from and "notes" not in names:

@@ -230,6 +230,14 @@ def test_a_name_made_of_other_columns_is_for_new_rows(
     assert done.stderr.startswith("Unchanged: "), done.stderr
 
 
+def test_a_map_can_have_ids_and_constants_alone(run_command: RunCommand, tmp_path: Path) -> None:
+    write_map(tmp_path, '[companies]\nid = "x-{No}"\nname = "Number {No}"\nisCustomer = true')
+    (tmp_path / "x.csv").write_text("No,When\n1,2024-01-01\n", encoding="utf-8")
+
+    assert run_command("import", "x.csv", "--map", "map.toml").stderr.startswith("Stored 1 companies.\n")
+    assert rows_of(tmp_path, "companies")[0]["name"] == "Number 1"
+
+
 @pytest.mark.parametrize(
     "header",
     [
