@@ -154,7 +154,9 @@ class PublicSchema(Schema):
             for name in error.messages.keys() & known:
                 if isinstance(text := data.get(name), str) and len(text) <= MAX_SEARCHED:
                     error.messages[name] = [f"{message}{hidden_character(text)}" for message in error.messages[name]]
-            unknown = [name for name, texts in error.messages.items() if texts == [self.error_messages["unknown"]]]
+            unknown = [name for name in data if error.messages.get(name) == [self.error_messages["unknown"]]]
+            # marshmallow adds them in a random order.
+            error.messages |= {name: error.messages.pop(name) for name in unknown}
             for name in unknown[:MAX_SUGGESTIONS]:
                 is_read_only = name in {field.data_key for field in self.dump_fields.values()}
                 hint = f"Is not a known field. {suggest(str(name), known)}"

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
@@ -381,3 +382,11 @@ def test_a_whole_number_with_a_decimal_point_is_accepted() -> None:
     position = RESOURCES["companies"].load(parse_json(b'{"name": "Acme", "position": 3.0}'))["position"]
 
     assert (position, type(position)) == (3, int)
+
+
+def test_unknown_fields_are_listed_in_the_order_of_the_body(writer: FlaskClient) -> None:
+    unknown = {f"x{number * 7 % 10}": 1 for number in range(10)}
+    body = json.dumps({**unknown, "name": "", "email": "x"})
+
+    errors = writer.post("/api/v1/contacts", data=body, content_type="application/json").json["errors"]
+    assert [each["pointer"] for each in errors] == ["/name", "/email", *(f"/{name}" for name in unknown)]
