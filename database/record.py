@@ -72,6 +72,15 @@ class Record:
         with suppress(OSError):
             os.write(lock, f"{seq:020} {' '.join(self.datasets)}\n".encode())
 
+    def accept(self, dataset: str | None) -> None:
+        """Record that the file has this Dataset-Id from now on, and is used unchecked until the next write.
+
+        The file itself may still have an older one, which the WAL changes.
+        """
+        names = dict.fromkeys(filter(None, [*self.datasets, self.dataset_without_wal(), dataset]))
+        if self.lock.exists():
+            self.lock.write_text(f"{0:020} {' '.join(names)}\n", encoding="ascii")
+
     def clear(self) -> None:
         """Empty the record: the file is used unchecked until the next write."""
         if self.lock.exists():

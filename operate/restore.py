@@ -36,7 +36,7 @@ def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key], li
             raise UnusableDatabase(f"{source} is not a usable backup: {getattr(error, 'orig', error)}.") from error
         old, known = set_aside(target) if target.exists() else (None, [])
         copy_pages(copy, target)
-    Record(str(target)).clear()
+        Record(str(target)).accept(Record(str(copy)).dataset_without_wal())
     return old, [key for key in keys if key not in known], [key for key in known if key not in keys]
 
 
@@ -46,7 +46,7 @@ def begin_database_history() -> str:
     with write_transaction():
         execute(sa.update(Dataset).values(id=sa.bindparam("dataset")), dataset=dataset)
     if file := connections().file:
-        file.record.clear()
+        file.record.accept(dataset)
     return dataset
 
 

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +60,32 @@ def test_a_served_database_is_restored_and_no_etag_of_the_lost_history_matches(
         assert call(server, "GET", path, If_None_Match=lost["ETag"])[0] == 200
     assert call(server, "PATCH", "contacts/x", {"name": "Overwritten"}, If_Match=lost["ETag"])[0] == 412
     assert call(server, "GET", "contacts/x")[2]["name"] == "Other"
+
+
+@pytest.mark.parametrize("file", [(), ("b.db",)])
+def test_commands_work_after_a_restore_while_the_database_is_served(
+    start_server: Callable[..., LiveServer], run_command: RunCommand, tmp_path: Path, file: tuple[str, ...]
+) -> None:
+    server = start_server("serve", "--demo")
+    server.read_first_key()
+    run_command("backup", "b.db")
+    for _time in range(2):
+        assert run_command("restore", *file).exit_code == 0
+        assert run_command("keys", "create", "new").exit_code == 0
+        checked = run_command("check")
+        assert (checked.exit_code, checked.stderr) == (0, "")
+    assert call(server, "PUT", "contacts/x", {"name": "Ann"})[0] == 201
+    assert run_command("restore", *file).exit_code == 0
+    (tmp_path / "contacts.csv").write_text("id,name\ny,Bo\n", encoding="utf-8")
+    assert run_command("import", "contacts.csv").exit_code == 0
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+    again = start_server("serve")
+    again.key = server.key
+    assert call(again, "GET", "contacts/y")[2]["name"] == "Bo"
+    assert call(again, "GET", "contacts/x")[0] == (404 if file else 200)
+    assert len([*tmp_path.glob("*.bak*")]) == 3 * len(file)
 
 
 def test_every_copy_has_a_dataset_id_of_its_own(run_command: RunCommand, tmp_path: Path) -> None:
