@@ -12,6 +12,7 @@ from api.as_of import VERSIONS, stored_values
 from api.changes import log_write
 from api.feed import (
     FILTERS,
+    GONE,
     NEWEST,
     WRITER_FILTERS,
     Selection,
@@ -198,7 +199,9 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     }
     compared["previous"] = sa.case((net.before.is_not(None), net.previous))
     columns = [value.label(name) for name, value in compared.items()]
-    row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).subquery("row").c
+    # Nothing can bring back a forgotten row: a later one with its id stays.
+    is_forgotten = sa.and_(net.action.in_(GONE), net.before.is_(None))
+    row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).where(~is_forgotten).subquery("row").c
     by_others = [writer_of(other, FILTERS[name]).is_distinct_from(bind(name)) for name in filters]
     conflict = sa.select(sa.func.min(other.seq)).where(is_same_row(other, row), other.seq > row.first, *by_others)
     # It is no conflict if others changed the row afterwards and then changed it back.

@@ -263,13 +263,15 @@ def test_the_new_row_with_the_id_of_a_forgotten_one_stays_when_those_changes_are
     admin: FlaskClient, writer: FlaskClient, five_changes: list[str]
 ) -> None:
     path = five_changes[0]
-    request_id = writer.delete(path).headers["X-Request-Id"]
-    admin.post(f"{path}/forget")
+    deletion = writer.delete(path).headers["X-Request-Id"]
+    erasure = admin.post(f"{path}/forget").headers["X-Request-Id"]
     writer.put(path, json={"name": "New"})
+    admin_id = admin.get("/api/v1/keys/me").json["id"]
 
-    assert writer.post("/api/v1/changes/revert", json={"requestId": request_id}).status_code == 409
-    body = {"requestId": request_id, "conflicts": "skip"}
-    assert writer.post("/api/v1/changes/revert", json=body).json == []
+    for selected in {"requestId": deletion}, {"requestId": erasure}, {"keyId": admin_id, "since": 0}:
+        for conflicts in {}, {"conflicts": "skip"}, {"conflicts": "overwrite"}:
+            response = writer.post("/api/v1/changes/revert", json={**selected, **conflicts})
+            assert (response.status_code, response.json) == (200, [])
     assert writer.get(path).json["name"] == "New"
 
 
