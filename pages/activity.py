@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
@@ -70,20 +71,24 @@ def revert_request(request_id: str) -> Any:
     """Show what reverting a request would change, or the rows that others changed afterwards; on POST, revert it."""
     is_form = request.method == "POST"
     values = schema.load({**request.args, "requestId": request_id})
-    entries, conflicts = list[Any](), list[Any]()
+    entries, conflicts, digest = list[Any](), list[Any](), ""
     if is_form:
         g.signed_in.write_as_key()
     try:
         with write_transaction(keep=is_form):
             [version, _oldest] = execute(VERSIONS).fetchone()
             revert(values, MAX_ROWS)
-            entries = read_entries(version)
+            found = read_entries(version)
+            digest = sha256(json.dumps([[each["id"], each["fields"]] for each in found]).encode()).hexdigest()
+            if is_form and request.form.get("digest", digest) != digest:
+                raise Conflict("", {"": ["These rows were changed after the preview."]})
+            entries = found
     except Conflict as error:
         conflicts = list(pointers(error.errors))
     if is_form and entries:
         return redirect(url_for("pages.activity.show_request", request_id=g.request_id, reverted=request_id), 303)
     shown = {"writes": read_writes(NEWEST, requestId=request_id), "entries": entries, "conflicts": conflicts}
-    return render_template("request.html", preview=True, **shown, limit=MAX_ENTRIES)
+    return render_template("request.html", preview=True, digest=digest, **shown, limit=MAX_ENTRIES)
 
 
 def read_writes(before: int, **values: str) -> list[dict[str, Any]]:

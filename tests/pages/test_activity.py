@@ -240,6 +240,23 @@ def test_an_invalid_request_is_refused_and_changes_nothing(
             assert len(writer.get("/api/v1/contacts").json) == 1
 
 
+def test_only_what_the_preview_shows_is_reverted(signed_in_client: FlaskClient, writer: FlaskClient) -> None:
+    path, _request_id = create_contact(writer)
+    request_id = writer.patch(path, json={"name": "v2"}).headers["X-Request-Id"]
+    writer.patch(path, json={"title": "shown"})
+    url = f"{ACTIVITY}/{request_id}/revert?conflicts=overwrite"
+
+    for title in "not shown", None:
+        form = dict(re.findall('name="(token|digest)" value="([^"]+)"', signed_in_client.get(url).text))
+        if title:
+            writer.patch(path, json={"title": title})
+        response = signed_in_client.post(url, data=form)
+        assert response.status_code == (200 if title else 303)
+        assert ("These rows were changed after the preview." in response.text) == bool(title)
+        row = writer.get(path).json
+        assert (row["title"], row["name"] == "v2") == (title, bool(title))
+
+
 def test_a_request_with_too_many_rows_says_so(
     signed_in_client: FlaskClient, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
