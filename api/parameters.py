@@ -1,6 +1,7 @@
 """The parameters of a request: its query string and its JSON body, parsed strictly."""
 
 import re
+import time
 from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus
@@ -9,6 +10,7 @@ from flask import abort, g, request
 
 from api.problems import InvalidQuery
 from api.protocol import base_url
+from auth import require_key
 from formats.errors import suggest
 from formats.json_text import parse_json
 
@@ -27,6 +29,8 @@ OTHER_NAMES = {
         "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
     ),
 }
+# After a body that took longer, the key is checked again.
+SLOW_SECONDS = 0.5
 PLUS_HINT = " A + in a query string means a space: send %2B for a plus sign."
 MAX_PLUS_VARIANTS = 64
 # The key of the WSGI environ for a parsed body, which a room passes when it calls a view.
@@ -135,10 +139,20 @@ def parse_body(*types: str) -> Any:
 
 
 def require_whole_body() -> None:
-    """Respond 400 to a request with a key whose body ends early (RFC 9112 §8), as some servers pass it on."""
-    length = request.content_length
-    if length and "key" in g and request.method not in {"GET", "HEAD"} and len(request.get_data()) < length:
-        abort(400, f"The body ended after {len(request.get_data())} of {length} bytes (Content-Length): send it again.")
+    """Respond 400 to a request with a key whose body ends early (RFC 9112 §8), and 413 to one of more than 1 MiB.
+
+    Some servers call the app before the body is complete: the key may have been deleted by then.
+    """
+    if "key" not in g or request.method in {"GET", "HEAD"}:
+        return
+    length, received = request.content_length, len(request.get_data())
+    if length and received < length:
+        abort(400, f"The body ended after {received} of {length} bytes (Content-Length): send it again.")
+    # werkzeug cuts a chunked body at the limit.
+    if length is None and received >= (request.max_content_length or 0):
+        abort(413)
+    if time.perf_counter() - g.started > SLOW_SECONDS:
+        require_key()
 
 
 def refuse_body() -> None:

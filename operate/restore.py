@@ -1,7 +1,9 @@
 """`restore`: the database is replaced by a backup."""
 
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -12,7 +14,7 @@ from database.connection import connections, execute, write_transaction
 from database.new_file import file_time, sync_folder
 from database.record import Record
 from database.schema import ForeignDatabase, UnusableDatabase, copy_to, revision, upgrade
-from database.sqlite import begin_history, copy_pages, driver, engine_of
+from database.sqlite import begin_history, copy_pages, driver, engine_of, is_full, is_unavailable
 from models import Dataset
 from operate.check import check_database
 
@@ -27,15 +29,23 @@ def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key], li
     id, scope and name of each key that only the backup has, and of each that only the old one had. Raises
     UnusableDatabase, and changes nothing.
     """
-    with TemporaryDirectory(prefix=".restore-", dir=target.parent) as folder:
+    prefix = f".{target.name}.restore-"
+    for left in target.parent.iterdir():
+        # A killed command leaves its folder.
+        if left.name.startswith(prefix):
+            rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix, dir=target.parent) as folder:
         copy = Path(folder) / "copy.db"
         try:
             copy_pages(source, copy)
             keys = prepare_copy(copy)
+            old, known = set_aside(target) if target.exists() else (None, [])
+            copy_pages(copy, target)
         except (DatabaseError, driver.Error) as error:
-            raise UnusableDatabase(f"{source} is not a usable backup: {getattr(error, 'orig', error)}.") from error
-        old, known = set_aside(target) if target.exists() else (None, [])
-        copy_pages(copy, target)
+            cause = getattr(error, "orig", error)
+            if is_temporary(cause):
+                raise UnusableDatabase(f"{target} can't be replaced now, and stays as it was: {cause}.") from error
+            raise UnusableDatabase(f"{source} is not a usable backup: {cause}.") from error
         Record(str(target)).accept(Record(str(copy)).dataset_without_wal())
     return old, [key for key in keys if key not in known], [key for key in known if key not in keys]
 
@@ -76,6 +86,11 @@ def find_keys(connection: Connection) -> list[Key]:
     return [(row.id, row.scope, row.name) for row in rows]
 
 
+def is_temporary(error: Any) -> bool:
+    """Tell whether a driver's error means that the database is locked, or its disk full, but not that it is damaged."""
+    return is_full(error) or is_unavailable(error)
+
+
 def set_aside(target: Path) -> tuple[Path, list[Key]]:
     """Copy the database beside itself, or move it there if it is damaged; return the path, and its keys."""
     old = Path(f"{target}.{file_time()}.bak")
@@ -89,7 +104,10 @@ def set_aside(target: Path) -> tuple[Path, list[Key]]:
             return old, find_keys(connection)
     except ForeignDatabase:
         raise
-    except (UnusableDatabase, DatabaseError):
+    except (UnusableDatabase, DatabaseError) as error:
+        cause = getattr(error if isinstance(error, DatabaseError) else error.__cause__, "orig", None)
+        if cause and is_temporary(cause):
+            raise
         engine.dispose()
         for suffix in "", "-wal", "-shm":
             if (part := Path(f"{target}{suffix}")).exists():

@@ -89,6 +89,8 @@ def require_session() -> Any:
     """
     if request.method == "OPTIONS":
         return None
+    # Read before the session is looked up, which may end while a client sends its form slowly.
+    form_id, _dot, signature = request.form.get("token", "").partition(".")
     token = request.cookies.get(COOKIE, "")
     found = find_token("session", token)
     if found is None and request.method in SAFE_METHODS:
@@ -99,7 +101,6 @@ def require_session() -> Any:
     g.signed_in = SignedIn(token, found[0])
     if request.method in SAFE_METHODS:
         return None
-    form_id, _dot, signature = request.form.get("token", "").partition(".")
     if not hmac.compare_digest(signature.encode(), g.signed_in.sign(form_id).encode()):
         return refuse_form()
     g.form = signature

@@ -4,6 +4,8 @@ import http.client
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,8 @@ from click.testing import Result
 from flask.testing import FlaskClient
 
 from database.sqlite import driver as sqlite
-from tests.conftest import LiveServer, run_external_sql
+from tests.conftest import ROOT, LiveServer, run_external_sql
+from tests.server.test_storage_faults import SmallDiskServer
 
 RunCommand = Callable[..., Result]
 
@@ -86,6 +89,59 @@ def test_commands_work_after_a_restore_while_the_database_is_served(
     assert call(again, "GET", "contacts/y")[2]["name"] == "Bo"
     assert call(again, "GET", "contacts/x")[0] == (404 if file else 200)
     assert len([*tmp_path.glob("*.bak*")]) == 3 * len(file)
+
+
+LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect("cardfile.db", isolation_level=None)
+connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE companies SET position = 7")
+print(flush=True)
+sys.stdin.read()
+connection.execute("COMMIT")
+"""
+FULL = """
+python=$1 service=$2 backup=$3 room=$4
+$python $service seed --companies 60 && $python $service backup $backup && cp cardfile.db before
+size=$(stat -c %s cardfile.db) free=$(df --output=avail -B1 . | tail -1)
+head -c $((free - size * room / 10)) /dev/zero >other
+$python $service restore $backup; echo status $?
+rm other
+$python $service check && ls -A && cmp cardfile.db before
+"""
+
+
+@pytest.mark.tools
+def test_a_locked_database_is_not_taken_for_a_damaged_one(run_command: RunCommand, tmp_path: Path) -> None:
+    run_command("seed", "--companies", "2")
+    run_command("backup", "b.db")
+    (tmp_path / ".cardfile.db.restore-killed").mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", LOCK], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout and holder.stdout.readline() == "\n"
+
+    refused = run_command("restore", "b.db")
+    assert (refused.exit_code, "can't be replaced now, and stays as it was: " in refused.stderr) == (1, True)
+    holder.communicate()
+    positions = run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", "SELECT DISTINCT position FROM companies")
+    assert positions == [(7,)]
+    assert [*tmp_path.glob("*.bak*"), *tmp_path.glob(".*restore*")] == []
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("tenths", [0, 12, 30])
+def test_a_full_disk_leaves_the_database_as_it_was(tmp_path: Path, tenths: int) -> None:
+    if subprocess.run([*SmallDiskServer.mount, "true"], cwd=tmp_path, check=False).returncode:
+        pytest.skip("A user namespace can't mount a disk here: allow unprivileged user namespaces.")
+    disk, backup = tmp_path / "disk", tmp_path / "b.db"
+    disk.mkdir()
+    command = [*SmallDiskServer.mount, "sh", "-c", FULL, "sh", sys.executable, ROOT / "service.py", backup, str(tenths)]
+    completed = subprocess.run(command, cwd=disk, capture_output=True, text=True, check=False, timeout=60)
+    assert "status 1\n" in completed.stdout, completed
+    assert "Traceback" not in completed.stderr
+    assert completed.returncode == 0 and ".restore" not in completed.stdout, completed
 
 
 def test_every_copy_has_a_dataset_id_of_its_own(run_command: RunCommand, tmp_path: Path) -> None:

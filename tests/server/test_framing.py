@@ -1,5 +1,6 @@
 """The end of each request is unambiguous, and a client that sends too much sees the error, on both servers."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -105,3 +106,28 @@ def test_a_request_whose_body_ends_early_changes_nothing(server: LiveServer, lin
     # waitress closes the connection.
     assert response == b"" or (response.split()[1] == b"400" and b"The body ended after" in response)
     assert send_request(server, "/api/v1/changes") == before
+
+
+def test_a_key_that_is_deleted_while_its_client_sends_the_body_writes_nothing(server: LiveServer) -> None:
+    other = json.loads(send_request(server, "/api/v1/keys", {"name": "slow", "scope": "admin"})[1])
+    own = server.key.encode()
+    head = post(server, SIZES % len(JSON), target=b"/api/v1/contacts").replace(own, other["key"].encode())
+    before = send_request(server, "/api/v1/changes")[1]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(head + JSON[:1])
+        time.sleep(0.3)
+        deletion = (
+            b"DELETE /api/v1/keys/%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n"
+        )
+        assert b" 204 " in send_bytes(server, deletion % (other["id"].encode(), own), False)
+        time.sleep(0.4)
+        connection.sendall(JSON[1:])
+        assert connection.recv(65536).split()[1] == b"401"
+    assert send_request(server, "/api/v1/changes")[1] == before
+
+
+def test_a_chunked_body_of_more_than_1_mib_is_413(server: LiveServer) -> None:
+    body = JSON + b" " * 2**20 + b"NOT JSON"
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    response = send_bytes(server, post(server, TRANSFER % b"chunked" + b"Connection: close\r\n") + chunked, False)
+    assert response.split()[1] == b"413"
