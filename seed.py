@@ -47,7 +47,7 @@ class InvalidData(Exception):
 
 
 class Demo:
-    """A generator of demo data: the same number and day give the same rows on any machine; another day, other times."""
+    """A generator of demo data: the same number and day give the same rows on any machine."""
 
     def __init__(self, number: int, until: str | None) -> None:
         # Imported here because only demo data needs it.

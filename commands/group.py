@@ -106,7 +106,8 @@ def print_undo(options: Mapping[str, str | None]) -> None:
         url = options["database_url"]
         if url and (parsed := settings_of(options).database_url).get_backend_name() != "sqlite":
             # Standard error is often kept in a log, which must not have the password.
-            url = display_name(parsed)
+            query = {name: parsed.query[name] for name in ("host", "port", "sslmode") if name in parsed.query}
+            url = str(parsed.set(query=query))
         database = f" --database {shlex.quote(url)}" if url else ""
         click.echo(f"To undo: {program} revert --request {g.request_id}{database}", err=True)
 

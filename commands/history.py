@@ -10,7 +10,7 @@ from api.problems import Conflict
 from api.revert import revert
 from commands.group import open_app, print_undo, setting_options
 from database.connection import write_transaction
-from formats.errors import pointers
+from formats.errors import MAX_ERRORS, pointers
 from formats.json_text import parse_json
 
 
@@ -54,6 +54,7 @@ def revert_values(values: dict[str, Any], keep: bool) -> list[dict[str, Any]]:
     except (Conflict, ValidationError) as error:
         found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
         details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]
+        details += [f"The first {MAX_ERRORS} are listed."] * (len(details) >= MAX_ERRORS)
         hint = ["Add --conflicts skip or --conflicts overwrite."] if isinstance(error, Conflict) else []
         raise click.ClickException("\n".join(details + hint)) from None
     except HTTPException as error:

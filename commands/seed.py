@@ -10,7 +10,9 @@ from seed import count_rows, load_demo, load_file
 
 @click.command("seed")
 @click.option("--companies", type=click.IntRange(0, 1_000_000), default=50, show_default=True)
-@click.option("--seed", "number", type=int, default=42, show_default=True, help="The same number gives the same data.")
+@click.option(
+    "--seed", "number", type=int, default=42, show_default=True, help="The same number and day give the same data."
+)
 @click.option("--until", metavar="DAY", help="The last day of the two years of data.  [default: today]")
 @click.option("--from", "path", type=click.Path(exists=True, dir_okay=False), help="Load this JSON file instead.")
 @click.option("--reset", is_flag=True, help="Delete all companies, contacts and conversations first.")

@@ -2,6 +2,7 @@
 """Receive the messages of a webhook: `SECRET=whsec_… python3 examples/webhook_receiver.py [PORT]`, without packages.
 
 It accepts a message only if its signature is valid and its time is recent. A repeated message has the same id.
+To send to this computer, the server needs WEBHOOK_NETWORKS=private.
 """
 
 import base64

@@ -84,6 +84,7 @@ class Operation(NamedTuple):
             "create_webhook",
             "roll_key",
             "rotate_webhook",
+            "test_webhook",
         }
         yield from [409] if is_conflict else []
         yield from [410] if {"since", "asOf", "Idempotency-Key"} & set(self.parameters) else []
