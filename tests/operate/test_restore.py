@@ -103,12 +103,12 @@ connection.execute("COMMIT")
 """
 FULL = """
 python=$1 service=$2 backup=$3 room=$4
-$python $service seed --companies 60 && $python $service backup $backup && cp cardfile.db before
+"$python" "$service" seed --companies 60 && "$python" "$service" backup "$backup" && cp cardfile.db before
 size=$(stat -c %s cardfile.db) free=$(df --output=avail -B1 . | tail -1)
 head -c $((free - size * room / 10)) /dev/zero >other
-$python $service restore $backup; echo status $?
+"$python" "$service" restore "$backup"; echo status $?
 rm other
-$python $service check && ls -A && cmp cardfile.db before
+"$python" "$service" check && ls -A && cmp cardfile.db before
 """
 
 
