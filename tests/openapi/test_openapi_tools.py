@@ -134,7 +134,13 @@ def test_typescript_types_are_generated_and_a_strict_program_compiles(
     node("openapi-typescript", document, "-o", "cardfile.d.ts")
     shutil.copy(TOOLS / "typed.ts", tmp_path)
 
-    node("tsc", "--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "typed.ts")
+    # The compiler prints every error.
+    assert node("tsc", "--strict", "--noEmit", "--target", "es2022", "--module", "nodenext", "typed.ts") == ""
+
+
+def companies_named(server: LiveServer, word: str) -> list[str]:
+    """Return the names of the companies with a word, which a client created."""
+    return [row["name"] for row in json.loads(send_request(server, f"/api/v1/companies?q={word}&sort=name")[1])]
 
 
 def generate_client(tool: Tool, server: LiveServer, language: str) -> None:
@@ -152,7 +158,8 @@ def test_a_typescript_client_is_generated_compiles_and_works(
     shutil.copy(TOOLS / "fetch.ts", tmp_path)
 
     node("tsc", "--strict", "--target", "es2022", "--module", "commonjs", "--outDir", "compiled", "fetch.ts")
-    tool("node", "compiled/fetch.js", f"http://127.0.0.1:{server.port}", server.key)
+    assert tool("node", "compiled/fetch.js", f"http://127.0.0.1:{server.port}", server.key) == ""
+    assert companies_named(server, "TS") == ["Acme TS", "Globex TS", "Hooli TS"]
 
 
 def test_a_java_client_is_generated_compiles_and_works(server: LiveServer, tool: Tool, tmp_path: Path) -> None:
@@ -165,4 +172,5 @@ def test_a_java_client_is_generated_compiles_and_works(server: LiveServer, tool:
 
     sources = (tmp_path / "cardfile-java" / "src" / "main").rglob("*.java")
     tool("javac", "-cp", classes, "-d", "compiled", "Generated.java", TOOLS / "UseClient.java", *sources)
-    tool("java", "-cp", classes, "UseClient", f"http://127.0.0.1:{server.port}", server.key)
+    assert tool("java", "-cp", classes, "UseClient", f"http://127.0.0.1:{server.port}", server.key) == ""
+    assert companies_named(server, "Java") == ["Acme Java", "Globex Java", "Hooli Java"]
