@@ -157,10 +157,12 @@ class PublicSchema(Schema):
             unknown = [name for name in data if error.messages.get(name) == [self.error_messages["unknown"]]]
             # marshmallow adds them in a random order.
             error.messages |= {name: error.messages.pop(name) for name in unknown}
+            read_only = {field.data_key for field in self.fields.values() if field.dump_only}
             for name in unknown[:MAX_SUGGESTIONS]:
-                is_read_only = name in {field.data_key for field in self.dump_fields.values()}
-                hint = f"Is not a known field. {suggest(str(name), known)}"
-                error.messages[name] = ["Is read-only: leave it out." if is_read_only else hint]
+                if name in read_only:
+                    error.messages[name] = ["Is read-only: leave it out."]
+                else:
+                    error.messages[name][0] += " " + suggest(str(name), known)
 
 
 class ResourceSchema(PublicSchema):

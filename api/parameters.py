@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus
 
-from flask import abort, g, request
+from flask import abort, current_app, g, request
 
 from api.problems import InvalidQuery
 from api.protocol import base_url
@@ -149,7 +149,7 @@ def require_whole_body() -> None:
     if length and received < length:
         abort(400, f"The body ended after {received} of {length} bytes (Content-Length): send it again.")
     # werkzeug cuts a chunked body at the limit.
-    if length is None and received >= (request.max_content_length or 0):
+    if length is None and received >= current_app.config["MAX_CONTENT_LENGTH"]:
         abort(413)
     if time.perf_counter() - g.started > SLOW_SECONDS:
         require_key()

@@ -143,15 +143,18 @@ def parse_times(text: str, forms: Sequence[str]) -> Iterator[datetime]:
 def parse_numeric_date(text: str, day_first: bool | None) -> Iterator[datetime]:
     """Yield the times that a numeric date, perhaps with a time of day, can mean; with dots, the day is first."""
     found = NUMERIC_DATE.fullmatch(text)
-    start, sign, middle, end, time = found.groups("") if found else ("", "", "", "", "")
-    days = [(end, middle, start)] * (sign == "." or day_first is not False)
-    days += [(end, start, middle)] * (sign != "." and day_first is not True)
-    for year, month, day in [(start, middle, end)] if len(start) == 4 else days if found else ():
+    if not found:
+        yield from parse_times(text, ())
+        return
+    start, sign, middle, end, time = found.groups("")
+    dates = [(start, middle, end)]
+    if len(start) < 4:
+        dates = [(end, middle, start)] * (sign == "." or day_first is not False)
+        dates += [(end, start, middle)] * (sign != "." and day_first is not True)
+    for year, month, day in dates:
         # A year of two digits is from 1969 to 2068, as in POSIX.
         century = "" if len(year) == 4 else "19" if year >= "69" else "20"
         yield from parse_times(f"{century}{year}-{month:0>2}-{day:0>2} {time}".strip(), TIMES_OF_DAY)
-    if not found:
-        yield from parse_times(text, ())
 
 
 def parse_tags(text: str) -> Any:
