@@ -55,6 +55,12 @@ def import_granian() -> Any:
 def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
     """Return a class of Granian's server in which each worker listens on one of the sockets."""
 
+    def close_sockets() -> None:
+        for each in sockets:
+            # OSError: some systems only shut connections down.
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     class InheritingServer(granian.server.Server):  # type: ignore[misc]
         def _init_shared_socket(self) -> None:
             self._ssp, self._sso = None, sockets[0]
@@ -62,6 +68,10 @@ def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
         def _spawn_worker(self, idx: int, **rest: Any) -> Any:
             self._shd = granian.net.SocketHolder(sockets[idx].fileno(), False, BACKLOG)
             return super()._spawn_worker(idx=idx, **rest)
+
+        def _drop_shared_socket(self) -> None:
+            # By then, the workers have stopped accepting: Granian's loop would not end on a closed socket.
+            threading.Timer(0.2, close_sockets).start()
 
     return InheritingServer
 
@@ -118,8 +128,17 @@ class Granian:
         multiprocessing.set_start_method("fork", force=True)
         # Otherwise each worker's first full garbage collection copies the shared memory (tests/soak/test_load.py).
         gc.freeze()
-        # A signal may have come before Granian had its own handlers.
-        self.server.on_startup(lambda: self.signals and self.server.signal_handler_interrupt())
+        hangup = signal.getsignal(signal.SIGHUP)
+
+        def prepare_signals() -> None:
+            # Granian's own handler would replace the workers.
+            stop = self.server.signal_handler_interrupt
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup == signal.SIG_IGN else stop)
+            # A signal may have come before Granian had its handlers.
+            if self.signals:
+                stop()
+
+        self.server.on_startup(prepare_signals)
         # A signal to all processes may stop a worker before its parent has handled the signal.
         self.server.on_shutdown(lambda: self.server.interrupt_signal and self.server.interrupt_children.clear())
         self.server.serve(target_loader=self.start_worker, wrap_loader=False)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C."""
+"""The signals that stop a server: SIGTERM, Ctrl-C, and SIGHUP, which a terminal sends when it is closed."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ SAME_SIGNAL_SECONDS = 0.5
 
 
 def catch_signals() -> list[float]:
-    """Return a list that receives the times of SIGTERM and Ctrl-C; a second Ctrl-C raises KeyboardInterrupt."""
+    """Return a list that receives the times of these signals; a second Ctrl-C raises KeyboardInterrupt."""
     times: list[float] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -19,4 +19,7 @@ def catch_signals() -> list[float]:
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
+    # nohup ignores it.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handle)
     return times

@@ -16,9 +16,10 @@ from tests.conftest import LiveServer, send_request
 StartServer = Callable[..., LiveServer]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.tools)])
-def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, number: int) -> None:
-    server = start_server("serve", "--demo")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])
+def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, name: str, number: int) -> None:
+    server = start_server("serve", "--demo", "--server", name)
     server.read_first_key()
     body = json.dumps({"name": "in flight"}).encode()
     head = (
@@ -39,7 +40,22 @@ def test_a_signal_stops_the_server_after_the_running_request(start_server: Start
         busy.sendall(body[5:])
         assert busy.recv(65536).startswith(b"HTTP/1.1 201 ")
 
-    assert server.process.wait(timeout=20) == 0
+    assert server.process.wait(timeout=4) == 0
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("name", ["waitress", "granian"])
+def test_a_server_that_nohup_started_outlives_its_terminal(start_server: StartServer, name: str) -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = start_server("serve", "--server", name)
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    server.read_first_key()
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert send_request(server)[0] == 200
+    assert server.stop(signal.SIGTERM) == 0
 
 
 def test_a_second_ctrl_c_stops_the_server_at_once(start_server: StartServer) -> None:
