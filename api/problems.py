@@ -9,7 +9,7 @@ from flask import Flask, Response, current_app, g, request
 from marshmallow import ValidationError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
 from api.first_key import NO_KEYS, has_keys
@@ -36,6 +36,7 @@ DETAILS = {
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full, or a quota is used up.",
 }
+SHORT_BODY = "The body ended before the number of bytes in Content-Length: send it again."
 ASK_FOR_LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
 TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again, or {ASK_FOR_LESS}"
 
@@ -80,6 +81,7 @@ def problem(
 def init_problems(app: Flask) -> None:
     """Turn every exception into a response."""
     app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(ClientDisconnected, lambda _error: problem(400, SHORT_BODY))
     app.register_error_handler(Unauthenticated, unauthenticated)
     app.register_error_handler(InvalidQuery, lambda error: problem(400, str(error)))
     app.register_error_handler(Conflict, lambda error: problem(409, str(error), list(pointers(error.errors))))

@@ -43,6 +43,9 @@ def prepare_request() -> None:
     g.started = time.perf_counter()
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
+    if "HTTP_TRANSFER_ENCODING" not in environ:
+        # werkzeug then raises ClientDisconnected for a body that ends early (RFC 9112 §8).
+        environ.pop("wsgi.input_terminated", None)
     # Granian calls HTTP/1.0 HTTP/1.
     if not environ.get("HTTP_HOST") and environ["SERVER_PROTOCOL"] in {"HTTP/1.0", "HTTP/1"}:
         name = environ["SERVER_NAME"]

@@ -48,10 +48,11 @@ def show_sign_in() -> str:
 def sign_in_with_key() -> Any:
     """Start a session with an admin key; refuse every other key with the same page."""
     count_attempt()
+    text = request.form.get("key", "").strip()
     try:
         # In one transaction, so that the key can't be deleted before the session starts.
         with write_transaction():
-            key = find_key(request.form.get("key", "").strip())
+            key = find_key(text)
             if key.scope != "admin":
                 raise InvalidKey
             token = add_session(key.id)
@@ -75,8 +76,9 @@ def show_link() -> Any:
 def sign_in_with_link() -> Any:
     """Start a session with a link, which works once."""
     count_attempt()
+    link = request.form.get("token", "")
     with write_transaction():
-        is_valid = remove_token("link", request.form.get("token", ""))
+        is_valid = remove_token("link", link)
         token = add_session() if is_valid else ""
     return start_browser_session(token) if is_valid else (render_template("link.html"), 403)
 

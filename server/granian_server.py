@@ -24,6 +24,7 @@ from typing import Any
 import click
 from flask import Flask, has_app_context
 
+from api.rate_limits import TooManyRequests
 from database.connection import release_connection
 from server import listener
 from server.listener import BACKLOG, open_sockets, raise_descriptor_limit, share
@@ -32,6 +33,9 @@ from settings import Settings, missing_package
 
 # Threads of a process, most of which may wait for clients.
 MAX_THREADS = 512
+# Bodies that haven't arrived yet: of all clients, and of those with the same key or without one.
+MAX_BODIES = MAX_THREADS // 2
+MAX_BODIES_OF_CLIENT = MAX_BODIES // 4
 CHECK_SECONDS = 0.5
 # With nearly all connections in use, a client may wait this long for a response: a client that has sent half a header
 # looks the same to Linux.
@@ -107,8 +111,8 @@ class Granian:
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
         granian = import_granian()
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
-        # The time since which a request has waited for its body, by thread.
-        self.waits: dict[int, float] = {}
+        # The time since which a request has waited for its body, and its Authorization header, by thread.
+        self.waits: dict[int, tuple[float, str]] = {}
         self.connection_limit = raise_descriptor_limit()
         # Granian listens on one address: the first of several.
         listening, *others = open_sockets(settings, variables)
@@ -165,7 +169,7 @@ class Granian:
         while True:
             time.sleep(CHECK_SECONDS)
             now = time.monotonic()
-            if any(now - since > listener.STALLED_SECONDS for since in list(self.waits.values())):
+            if any(now - since > listener.STALLED_SECONDS for since, _client in list(self.waits.values())):
                 limit = listener.STALLED_SECONDS
                 # If no connection waits for a response, the stalled client was sent 100 Continue, and looks idle.
                 close_silent_connections(self.port, math.inf, limit) or close_silent_connections(
@@ -184,29 +188,39 @@ class Granian:
             return start_response(line, *rest)
 
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            environ["wsgi.input"] = Body(environ["wsgi.input"], self.gate, self.waits)
+            client = environ.get("HTTP_AUTHORIZATION", "")
+            environ["wsgi.input"] = Body(environ["wsgi.input"], client, self.gate, self.waits)
         with self.gate:
             body = self.app(environ, start)
             if status.startswith("413"):
                 # The client only sees the response if the rest of its body is read (RFC 9112 §9.6).
                 deadline = time.monotonic() + listener.LINGER_SECONDS
-                while environ["wsgi.input"].read(1024 * 1024) and time.monotonic() < deadline:
-                    pass
+                with suppress(TooManyRequests):
+                    while environ["wsgi.input"].read(1024 * 1024) and time.monotonic() < deadline:
+                        pass
             return body
 
 
 class Body:
     """The input stream of a request, which is read outside of the gate."""
 
-    def __init__(self, stream: Any, gate: threading.Semaphore, waits: dict[int, float]) -> None:
-        self.stream, self.gate, self.waits = stream, gate, waits
+    def __init__(
+        self, stream: Any, client: str, gate: threading.Semaphore, waits: dict[int, tuple[float, str]]
+    ) -> None:
+        self.stream, self.client, self.gate, self.waits = stream, client, gate, waits
 
     def read(self, size: int | None = None) -> bytes:
-        """Return `size` bytes, or all; fewer if the connection ends. No transaction is open yet."""
+        """Return `size` bytes, or all; fewer if the connection ends. No transaction is open yet.
+
+        Raises TooManyRequests while many others are waited for, or many with the same key.
+        """
+        clients = [client for _since, client in list(self.waits.values())]
+        if len(clients) >= MAX_BODIES or clients.count(self.client) >= MAX_BODIES_OF_CLIENT:
+            raise TooManyRequests("request bodies that arrive slowly", 5)
         if has_app_context():
             # Otherwise waiting requests would use up the connections to the database.
             release_connection()
-        self.waits[threading.get_ident()] = time.monotonic()
+        self.waits[threading.get_ident()] = time.monotonic(), self.client
         self.gate.release()
         try:
             data: bytes = self.stream.read(size)

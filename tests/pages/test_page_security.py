@@ -1,9 +1,11 @@
 """Every page needs a session, refuses forms of other sites, and has the security headers."""
 
 import re
+from io import BytesIO
+from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from flask.testing import FlaskClient
 
 from pages.sessions import HOME, PATHS
@@ -158,3 +160,27 @@ def test_only_a_form_over_1_mib_is_too_large(signed_in_client: FlaskClient, form
 
     assert (response.status_code, response.mimetype) == (status, "text/html")
     assert ("larger than 1 MiB" in response.text) is (status == 413)
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_no_body_is_read_inside_a_transaction(
+    app: Flask, admin: FlaskClient, signed_in_client: FlaskClient, media_type: str
+) -> None:
+    """A client that sends its body slowly would hold the write lock."""
+    token, read, read_inside = form_token(signed_in_client), set(), set()
+
+    class Body(BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            in_transaction = "connection" in g and g.connection.in_transaction
+            (read_inside if in_transaction else read).add(path)
+            return super().readinto(buffer)
+
+    data = b"{}" if media_type == "application/json" else f"token={token}".encode()
+    for method, path in every_route(app):
+        if method not in {"GET", "HEAD"} and not path.endswith("/sign-out"):
+            client = admin if path.startswith("/api/") else signed_in_client
+            options: dict[str, Any] = {"input_stream": Body(data), "content_length": len(data)}
+            client.open(path, method=method, content_type=media_type, headers=SAME_ORIGIN, **options)
+    assert read_inside == set()
+    assert len(read) >= 15

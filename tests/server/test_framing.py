@@ -104,7 +104,7 @@ def test_a_request_whose_body_ends_early_changes_nothing(server: LiveServer, lin
     response = send_bytes(server, line + b" HTTP/1.1\r\n" + head + body, True)
 
     # waitress closes the connection.
-    assert response == b"" or (response.split()[1] == b"400" and b"The body ended after" in response)
+    assert response == b"" or (response.split()[1] == b"400" and b"The body ended before" in response)
     assert send_request(server, "/api/v1/changes") == before
 
 

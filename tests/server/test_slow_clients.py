@@ -135,6 +135,32 @@ def test_clients_that_never_read_or_send_hold_nobody_up(server: LiveServer) -> N
             assert wal.stat().st_size < 16 * 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type", "body", "status"),
+    [
+        ("/api/v1/contacts", "application/json", b'{"name":     "Ann" }', 201),
+        ("/settings/developer/sign-in", "application/x-www-form-urlencoded", b"key=cfk_mistypedxxxx", 403),
+    ],
+)
+def test_more_slow_bodies_than_threads_leave_room_for_other_clients(
+    server: LiveServer, path: str, media_type: str, body: bytes, status: int
+) -> None:
+    key = json.loads(send_request(server, "/api/v1/keys", {"name": "slow", "scope": "write"})[1])["key"]
+    origin = f"Host: a\r\nOrigin: http://a\r\nAuthorization: Bearer {key}\r\n"
+    head = f"POST {path} HTTP/1.1\r\n{origin}Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _number in range(530)]
+        for client in clients:
+            client.sendall(head.encode())
+        assert_short_requests_are_fast(server)
+        refused = select.select(clients, [], [], 0)[0]
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 429 ") for client in refused)
+        waiting = [client for client in clients if client not in refused]
+        assert waiting
+        waiting[0].sendall(body)
+        assert waiting[0].recv(65536).startswith(f"HTTP/1.1 {status} ".encode())
+
+
 def test_lists_that_clients_do_not_read_leave_room_for_others(server: LiveServer) -> None:
     with ExitStack() as clients:
         for _number in range(20):
