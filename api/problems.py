@@ -53,6 +53,14 @@ class InvalidQuery(Exception):
     """The query string isn't valid; the message says what to send instead."""
 
 
+class Interrupted(Exception):
+    """A response can't be completed; `problem` is the one to send instead if its status hasn't been sent yet."""
+
+    def __init__(self, problem: Response) -> None:
+        super().__init__(problem.status)
+        self.problem = problem
+
+
 def problem_json(status: int, detail: str, request_id: str, errors: list[dict[str, str]] | None = None) -> str:
     """Return the JSON of a problem."""
     fields: dict[str, Any] = {

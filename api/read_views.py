@@ -6,13 +6,13 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
-from flask import Response, abort, g, stream_with_context
+from flask import Response, abort, current_app, g, stream_with_context
 
 from api.as_of import IMMUTABLE, requested_version
 from api.changes import is_not_modified, set_version
 from api.media_types import CSV, LIST_TYPES, MediaType, requested_type
 from api.parameters import Parameters
-from api.problems import InvalidQuery
+from api.problems import Interrupted, InvalidQuery
 from api.query import MAX_PAGE, ListRequest
 from api.resources import Endpoint, embedded_resource
 from api.responses import JSONResponse
@@ -130,7 +130,10 @@ def stream_pages(
 
 
 def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaType, own: Connection) -> Iterator[str]:
-    """Yield the whole list in pieces: its first page, then the other pages, which the connection reads."""
+    """Yield the whole list in pieces: its first page, then the other pages, which the connection reads.
+
+    Raises Interrupted.
+    """
     g.connection = own
     try:
         yield media_type.start
@@ -144,6 +147,8 @@ def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaTyp
             page = read_next(cursor)
             yield media_type.between
         yield media_type.end
+    except Exception as error:
+        raise Interrupted(current_app.make_response(current_app.handle_user_exception(error))) from error
     finally:
         g.pop("connection", None)
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
-from api.problems import DETAILS, PROBLEM_TYPE, problem_json
+from api.problems import DETAILS, PROBLEM_TYPE, Interrupted, problem_json
 from database.connection import TASK
 
 log = logging.getLogger("cardfile")
@@ -88,8 +88,8 @@ def move_to_file(body: Iterable[bytes], environ: dict[str, Any]) -> tuple[Any, i
 def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) -> Iterable[bytes]:
     """Move a body to a temporary file, and return the file as a body; add its length to the headers in `started`.
 
-    If that fails, a list is returned as it is. Any other response becomes 507, or 500 if its body raises an error, so
-    that an incomplete response doesn't look complete.
+    If that fails, a list is returned as it is. Any other response becomes 507, or the problem of the error that its
+    body raises, so that an incomplete response doesn't look complete.
     """
     request_id = dict(started[1]).get("X-Request-Id", "-")
     try:
@@ -100,6 +100,11 @@ def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) ->
     except OSError as error:
         log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
         code, detail = 507, "There is no room for a temporary file: read the list page by page."
+    except Interrupted as error:
+        log.error("The response to request %s was interrupted.", request_id)
+        error.problem.headers.add("X-Request-Id", request_id)
+        started[:] = error.problem.status, list(error.problem.headers)
+        return [error.problem.data]
     except Exception:
         log.exception("The response to request %s was interrupted.", request_id)
         code, detail = 500, DETAILS[500]
