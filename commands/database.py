@@ -36,8 +36,7 @@ def restore(path: Path | None, **options: str | None) -> None:
 
     url = settings_of(options).database_url
     if path is None:
-        Record(str(url.database)).clear()
-        with open_app(options, create=False):
+        with Record(str(url.database)).cleared(), open_app(options, create=False):
             click.echo(f"The Dataset-Id is {begin_database_history()} now.", err=True)
         return
     if url.get_backend_name() != "sqlite":

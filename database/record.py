@@ -5,7 +5,8 @@ without a record is used unchecked.
 """
 
 import os
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from database.schema import UnusableDatabase
@@ -81,7 +82,15 @@ class Record:
         if self.lock.exists():
             self.lock.write_text(f"{0:020} {' '.join(names)}\n", encoding="ascii")
 
-    def clear(self) -> None:
-        """Empty the record: the file is used unchecked until the next write."""
-        if self.lock.exists():
+    @contextmanager
+    def cleared(self) -> Iterator[None]:
+        """Run the block with an empty record, so that it uses the file unchecked; if it fails, put the record back."""
+        kept = self.lock.read_bytes() if self.lock.exists() else None
+        if kept is not None:
             os.truncate(self.lock, 0)
+        try:
+            yield
+        except BaseException:
+            if kept is not None:
+                self.lock.write_bytes(kept)
+            raise

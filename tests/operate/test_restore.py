@@ -71,6 +71,8 @@ def test_commands_work_after_a_restore_while_the_database_is_served(
 ) -> None:
     server = start_server("serve", "--demo")
     server.read_first_key()
+    # The key is printed before it is stored.
+    assert call(server, "GET", "keys/me")[0] == 200
     run_command("backup", "b.db")
     for _time in range(2):
         assert run_command("restore", *file).exit_code == 0
@@ -247,6 +249,17 @@ def test_restore_without_a_file_begins_a_new_history(
     after = reader.get("/api/v1/contacts").headers["Dataset-Id"]
     assert completed.stderr == f"The Dataset-Id is {after} now.\n"
     assert after != before
+
+
+def test_a_restore_without_a_file_that_fails_leaves_the_record_of_the_database(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    run_command("keys", "create", "a")
+    before = (tmp_path / "cardfile.db.lock").read_bytes()
+    with closing(sqlite.connect(tmp_path / "cardfile.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert run_command("restore").exit_code == 1
+    assert (tmp_path / "cardfile.db.lock").read_bytes() == before != b""
 
 
 def test_sessions_of_the_backup_are_not_restored(run_command: RunCommand, tmp_path: Path) -> None:
