@@ -74,6 +74,9 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     base, key, path = sys.argv[1:]
     file = Path(path)
-    copy = keep_in_step(base, key, json.loads(file.read_text()) if file.exists() else None)
+    try:
+        copy = keep_in_step(base, key, json.loads(file.read_text()) if file.exists() else None)
+    except urllib.error.URLError as error:
+        sys.exit(f"{base} can't be read: {error}")
     file.write_text(json.dumps(copy))
     print(", ".join(f"{len(copy[resource])} {resource}" for resource in RESOURCES), "at version", copy["version"])

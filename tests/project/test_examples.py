@@ -53,3 +53,6 @@ def test_keep_in_step_makes_a_copy_equal_to_the_source(start_server: Callable[..
         send_request(server, "/api/v1/contacts", [{"name": f"kept {number}"}] * number or [{"name": "kept"}])
         third = keep_in_step()
         assert {name: third[name] for name in RESOURCES} == source()
+
+    refused = subprocess.run([*program[:3], "cfk_wrong", *program[4:]], timeout=60, capture_output=True, check=False)
+    assert (refused.returncode, refused.stderr.decode()) == (1, f"{base} can't be read: HTTP Error 401: UNAUTHORIZED\n")
