@@ -42,6 +42,7 @@ from schemas import PublicSchema, Value, one_of
 
 # The most rows that a request reverts: more would hold the write lock for seconds.
 MAX_ROWS = 10_000
+INSTEAD = "name a later version or one request, or use the command `revert`"
 
 
 class RevertSchema(PublicSchema):
@@ -92,21 +93,23 @@ def revert_changes() -> Response:
     Return the changes that this makes. Rows that others changed afterwards are conflicts.
     """
     values = schema.load(parse_body())
+    # A room that calls this view may set a function that returns the most rows, and what to do instead.
+    limit = g.get("revert_limit", lambda _values: (MAX_ROWS, INSTEAD))
     with exclusive_key() as key, writing():
-        return replay_or_run(key, lambda: JSONResponse(f"[{revert(values, g.get('max_reverted', MAX_ROWS))}]"))
+        return replay_or_run(key, lambda: JSONResponse(f"[{revert(values, *limit(values))}]"))
 
 
-def revert(values: dict[str, Any], limit: int = NEWEST - 1) -> str:
+def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTEAD) -> str:
     """Revert the changes that the values name, inside a writing transaction; return the new changes as JSON.
 
-    Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit.
+    Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit: the message says
+    what to do instead.
     """
     filters, bound = selected_changes(values)
     version = bound["until"]
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
     if len(steps) > limit:
-        less = "name a later version or one request, or use the command `revert`"
-        raise ValidationError(f"Must change at most {limit:,} rows: {less}.")
+        raise ValidationError(f"Must change at most {limit:,} rows: {instead}.")
     conflicts = {step: f"Was changed afterwards, by change {step.conflict}." for step in steps if step.conflict}
     mode = values["conflicts"]
     steps = resolve_conflicts(steps, conflicts, mode)

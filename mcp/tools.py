@@ -3,22 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
+import sqlalchemy as sa
 from flask import current_app, g, request
 from marshmallow import ValidationError
 
 from api.feed import FILTERS
 from api.resources import ENDPOINTS, Endpoint
-from api.revert import RevertSchema
+from api.revert import MAX_ROWS, RevertSchema
+from database.connection import execute
 from formats.errors import suggest
 from formats.ids import new_id
 from formats.values import parse_version
 from mcp.arguments import JSONSchema, parse_arguments
 from mcp.tables import MAX_ERROR, Rows, changes_table, details, fields_in_words, fields_of, shorten, table
 from mcp.views import next_page, send
-from models import SCOPES
+from models import SCOPES, Write
 
-# Rows of a page, at most and by default, and rows that one call changes.
-MAX_ROWS, DEFAULT_ROWS, MAX_WRITTEN = 50, 20, 100
+# Rows of a page, at most and by default, and rows that one call writes or reverts at most.
+MAX_PAGE, DEFAULT_PAGE, MAX_WRITTEN = 50, 20, 100
 
 # The text of an answer, and the same as data.
 Answer = tuple[str, dict[str, Any]]
@@ -33,7 +35,7 @@ FLAG: JSONSchema = {"type": "boolean"}
 VERSION: JSONSchema = {"type": "integer"}
 RESOURCE = {"resource": TEXT | {"enum": list(ENDPOINTS)}}
 ROW = RESOURCE | {"id": NOT_EMPTY}
-PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS}, "cursor": TEXT}
+PAGE = {"limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}, "cursor": TEXT}
 AS_OF = {"asOf": TEXT | {"description": "A past version (number) or time (RFC 3339)."}}
 DRY_RUN = {"dryRun": FLAG | {"description": "Check and show, store nothing."}}
 IF_MATCH = {"ifMatch": NOT_EMPTY | {"description": "The etag from get: fails if the row changed since."}}
@@ -107,7 +109,7 @@ FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."
 def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
     """List rows as a table, by default 20, oldest first, with all fields that have values."""
     check_filters(ENDPOINTS[resource], filters or {})
-    options = {"limit": DEFAULT_ROWS} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
+    options = {"limit": DEFAULT_PAGE} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
     response = send("GET", resource, options=options | (filters or {}))
     # As the API names and orders the fields.
     columns = [*(response.json or [dict.fromkeys(fields)])[0]] if fields else []
@@ -128,7 +130,7 @@ NET = {"net": FLAG | {"description": "One entry a row: what differs between sinc
 @tool(RANGE | {name: RESOURCE.get(name, TEXT) for name in FILTERS} | NET | PAGE)
 def changes(**options: Any) -> Answer:
     """Changes of a row, a key, a request or all, oldest first: the writer, and the row that each left."""
-    options = {"limit": DEFAULT_ROWS} | options
+    options = {"limit": DEFAULT_PAGE} | options
     response = send("GET", "changes", options=options)
     return page(response, options, changes_table(response.json), "changes")
 
@@ -175,20 +177,30 @@ REVERT = {
     for each in REVERT_FIELDS
 }
 REVERT["conflicts"]["enum"] = ["skip", "overwrite"]
+KEYS_OF_REQUEST = sa.select(Write.key_id).distinct().where(Write.request_id == sa.bindparam("request_id"))
 
 
 @tool(REVERT | DRY_RUN, scope="write", is_repeatable=False)
 def revert(**body: Any) -> Answer:
-    """Take changes back, by new ones, all or none: those of a request, or of at most 100 rows."""
-    if "requestId" not in body:
-        g.max_reverted = MAX_WRITTEN
+    """Take changes back by new ones, all or none: of at most 100 rows, or all of a request of your own key."""
+    g.revert_limit = revert_limit
     options = {"dryRun": body.pop("dryRun", False)}
     entries = send("POST", "changes", "revert", options=options, body=body).json
-    shown = entries[:MAX_ROWS]
-    more = f", the first {MAX_ROWS} are shown" if len(entries) > MAX_ROWS else ""
+    shown = entries[:MAX_PAGE]
+    more = f", the first {MAX_PAGE} are shown" if len(entries) > MAX_PAGE else ""
     text = f"{changes_table(shown)}\nChanges: {len(entries)}{more}."
     content = [{name: entry[name] for name in ("seq", "at", "action", "resource", "id")} for entry in shown]
     return written(options, text, {"changes": content, "total": len(entries)})
+
+
+def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
+    """Return the most rows that this revert may change, and what to do instead if it would change more."""
+    request_id = values["requestId"]
+    is_own = execute(KEYS_OF_REQUEST, request_id=request_id).fetchall() == [(g.key.id,)]
+    command = f"cardfile revert --request {request_id or 'ID'}"
+    instead = f"name a later version or a request of your own key, or ask a person to use `{command}`"
+    # Deleting a company changes its contacts, too: what one call did, one call takes back.
+    return MAX_ROWS if is_own else MAX_WRITTEN, f"{instead} or Settings → Activity"
 
 
 def check_filters(endpoint: Endpoint, filters: dict[str, Any]) -> None:

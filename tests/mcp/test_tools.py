@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from flask.testing import FlaskClient
 
 from api.feed import FILTERS
@@ -18,6 +20,7 @@ from tests.mcp.conftest import Call, call_tool, post_message
 READING = ["describe", "find", "get", "changes"]
 WRITING = ["save", "update", "delete", "revert"]
 Refuse = Callable[..., str]
+RunCommand = Callable[..., Result]
 
 
 # A tag, a zero-width space, a right-to-left mark, a byte order mark.
@@ -286,10 +289,40 @@ def test_one_call_changes_at_most_100_rows(call: Call, refuse: Refuse, writer: F
     assert "/rows Must have 1 to 100 members." in refuse("save", resource="companies", rows=[])
 
     writer.post("/api/v1/companies", json=rows, headers={"X-Request-Id": "many"})
-    assert "Must change at most 100 rows: name a later version or one request" in refuse("revert", to=0)
+    others = "Must change at most 100 rows: name a later version or a request of your own key, or ask a person to use "
     [key_id] = {entry["keyId"] for entry in writer.get("/api/v1/changes").json}
-    assert "Must change at most 100 rows" in refuse("revert", keyId=key_id, since=0)
+    for body in {"to": 0}, {"keyId": key_id, "since": 0}:
+        assert f"{others}`cardfile revert --request ID` or Settings → Activity." in refuse("revert", **body)
     call("revert", to=1)
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_request_of_others_is_reverted_up_to_100_rows(
+    call: Call, refuse: Refuse, writer: FlaskClient, admin: FlaskClient, run_command: RunCommand, database: str
+) -> None:
+    data = {"companies": [{"id": f"c{number}", "name": "Acme"} for number in range(101)]}
+    Path("seed.json").write_text(json.dumps(data), encoding="utf-8")
+    assert run_command("seed", "--from", "seed.json", "--database", database).exit_code == 0
+    command = writer.get("/api/v1/changes?limit=1").json[0]["requestId"]
+    # The agent's key and another have used the same id.
+    for client, request_id, size in (
+        (admin, "many", 101),
+        (writer, "both", 1),
+        (admin, "both", 100),
+        (admin, "few", 100),
+    ):
+        rows = [{"name": "Ann"}] * size
+        client.post("/api/v1/contacts", json=rows, headers={"X-Request-Id": request_id})
+
+    for request_id in command, "many", "both":
+        for dry_run in True, False:
+            text = refuse("revert", requestId=request_id, dryRun=dry_run)
+            assert "\nMust change at most 100 rows: " in text
+            assert f"ask a person to use `cardfile revert --request {request_id}` or Settings → Activity." in text
+    assert call("revert", requestId="few")["total"] == 100
+    # Invalid ids are refused before they reach the database.
+    for request_id in "\ud800", "\0", "x" * 129:
+        assert "/requestId Must " in refuse("revert", requestId=request_id)
 
 
 def test_any_call_is_taken_back_by_one_call(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
