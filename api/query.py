@@ -168,7 +168,7 @@ class ListRequest:
     def check_operator(self, name: str, operator: str, texts: list[str]) -> None:
         """Raise InvalidQuery unless the field has the operator, and it is used once."""
         if not self.endpoint.is_comparable(name):
-            raise InvalidQuery(f"{name} has no operators: they are for numbers and times.")
+            raise InvalidQuery(f"{name} has no operators: they are for numbers and times. To search texts, use q.")
         if operator not in OPERATORS:
             raise InvalidQuery(f"{name} has no operator {operator}. {suggest(operator, OPERATORS)}")
         if len(texts) > 1:

@@ -41,7 +41,7 @@ DRY_RUN = {"dryRun": FLAG | {"description": "Check and show, store nothing."}}
 IF_MATCH = {"ifMatch": NOT_EMPTY | {"description": "The etag from get: fails if the row changed since."}}
 MATCH_ON = sorted({field for endpoint in ENDPOINTS.values() for field in endpoint.match_on})
 FILTERS_HELP = (
-    'By field: {"status": "open", "dealValue[gte]": 5000}. An array matches any of its values, null none. '
+    'Equality by field: {"status": "open", "dealValue[gte]": 5000}. An array matches any of its values, null none. '
     "[gte] [gt] [lte] [lt] [ne] for numbers and times."
 )
 

@@ -78,7 +78,7 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),
         ("companies?dealValue[]=1", "dealValue has no operator . Known: gte, gt, lte, lt, ne."),
         ("companies?dealValue[gt]=1&dealValue[gt]=2", "dealValue[gt] must be given once, not as '1' and '2'."),
-        ("companies?name[gt]=a", "name has no operators: they are for numbers and times."),
+        ("companies?name[gt]=a", "name has no operators: they are for numbers and times. To search texts, use q."),
         ("companies?name[gt=a", "There is no parameter name[gt here. Did you mean name?"),
         ("conversations?status=opened", f"status can't be 'opened'. Must be one of {', '.join(STATUSES)}."),
         ("conversations?tags=", "tags can't be ''. Must not be blank."),
