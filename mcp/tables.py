@@ -13,6 +13,7 @@ from formats.json_text import encode_json
 
 # Characters of a cell, of which `get` shows all, and of each text in an error.
 MAX_CELL, MAX_ERROR = 200, 500
+CHANGE = ("seq", "at", "action", "resource", "id", "keyId", "requestId")
 # Fields that the other columns of a change tell.
 NOT_SHOWN = ("id", "createdAt", "updatedAt")
 TYPES = {values.INTEGER: "integer", values.BOOLEAN: "boolean", values.AMOUNT: "number", values.TIME: "time"}
@@ -51,18 +52,19 @@ def details(row: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {'null' if value is None else cell(value)}" for name, value in row.items())
 
 
-def changes_table(entries: Rows) -> str:
-    """Return a table of changes."""
-    columns = "seq", "at", "action", "resource", "id", "keyId", "requestId", "content"
-    return table([entry | {"content": content_of(entry)} for entry in entries], columns)
+def summaries(entries: Rows, *left_out: str) -> Rows:
+    """Return changes with their content as text in place of the rows before and after."""
+    names = [name for name in CHANGE if name not in left_out]
+    return [{name: entry[name] for name in names} | {"content": content_of(entry)} for entry in entries]
 
 
-def content_of(entry: dict[str, Any]) -> Any:
+def content_of(entry: dict[str, Any]) -> str | None:
     """Return the values that a change left or, with `net`, that differ, or those of the row that was deleted."""
     before, after = entry.get("before"), entry["data"]
     if not (before and after):
-        values = (before or after or {}).items()
-        return {name: value for name, value in values if value is not None and name not in NOT_SHOWN} or None
+        row = before or after or {}
+        values = {name: value for name, value in row.items() if value is not None and name not in NOT_SHOWN}
+        return encode_json(values) if values else None
     differing = [name for name in after if before[name] != after[name] and name not in NOT_SHOWN]
     return "; ".join(f"{name}: {encode_json(before[name])} → {encode_json(after[name])}" for name in differing)
 

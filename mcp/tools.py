@@ -15,7 +15,7 @@ from formats.errors import suggest
 from formats.ids import new_id
 from formats.values import parse_version
 from mcp.arguments import JSONSchema, parse_arguments
-from mcp.tables import MAX_ERROR, Rows, changes_table, details, fields_in_words, fields_of, shorten, table
+from mcp.tables import MAX_ERROR, Rows, details, fields_in_words, fields_of, shorten, summaries, table
 from mcp.views import next_page, send
 from models import SCOPES, Write
 
@@ -132,7 +132,7 @@ def changes(**options: Any) -> Answer:
     """Changes of a row, a key, a request or all, oldest first: the writer, and the row that each left."""
     options = {"limit": DEFAULT_PAGE} | options
     response = send("GET", "changes", options=options)
-    return page(response, options, changes_table(response.json), "changes")
+    return page(response, options, table(summaries(response.json)), "changes")
 
 
 ROWS: JSONSchema = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_WRITTEN}
@@ -186,11 +186,11 @@ def revert(**body: Any) -> Answer:
     g.revert_limit = revert_limit
     options = {"dryRun": body.pop("dryRun", False)}
     entries = send("POST", "changes", "revert", options=options, body=body).json
-    shown = entries[:MAX_PAGE]
     more = f", the first {MAX_PAGE} are shown" if len(entries) > MAX_PAGE else ""
-    text = f"{changes_table(shown)}\nChanges: {len(entries)}{more}."
-    content = [{name: entry[name] for name in ("seq", "at", "action", "resource", "id")} for entry in shown]
-    return written(options, text, {"changes": content, "total": len(entries)})
+    # All are by this key and this request.
+    shown = shorten(summaries(entries[:MAX_PAGE], "keyId", "requestId"))
+    text = f"{table(shown)}\nChanges: {len(entries)}{more}."
+    return written(options, text, {"changes": shown, "total": len(entries)})
 
 
 def revert_limit(values: dict[str, Any]) -> tuple[int, str]:

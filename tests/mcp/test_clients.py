@@ -23,7 +23,7 @@ ANSWERS = [
     ["save", False, "id | name"],
     ["update", True, "422 Unprocessable Entity: Some of the fields are not valid: see errors."],
     ["find", False, "name"],
-    ["revert", False, "seq | at | action | resource | id | keyId | requestId | content"],
+    ["revert", False, "seq | at | action | resource | id"],
     ["error", "Unknown tool: nope. Known: describe, find, get, changes, save, update, delete, revert."],
 ]
 

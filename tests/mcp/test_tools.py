@@ -240,6 +240,9 @@ def test_a_write_is_taken_back_by_its_request(call: Call, create_row: CreateRow,
         assert len({entry["keyId"] for entry in entries} - {None}) == 1
         preview = call("revert", requestId=written["requestId"], dryRun=True)
         assert "Dry run: nothing was stored." in preview["text"]
+        # The preview's own request can't be reverted.
+        assert "requestId" not in preview["text"]
+        assert all((each["content"] or "") in preview["text"] for each in preview["changes"])
         reverted = call("revert", requestId=written["requestId"])
         assert len(reverted["changes"]) == len(entries)
         assert writer.get(f"/api/v1/changes?since={version}&net=true").json == []
