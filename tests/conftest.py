@@ -200,7 +200,9 @@ def app(database: str, empty_database: Path, request: pytest.FixtureRequest) -> 
         connections = app.extensions["connections"]
         connections.compile = COMPILED.setdefault(connections.engine.name, connections.compile)
     yield app
-    app.extensions["last_use"].stop()
+    # Werkzeug's server has started all of them, and later tests would count their statements.
+    for each in reversed(app.extensions["background"]):
+        each.stop()
     with app.app_context():
         close_database()
 
