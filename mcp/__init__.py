@@ -4,10 +4,10 @@ from pathlib import Path
 
 from flask import Flask
 
-from mcp.protocol import answer_message
+from mcp.protocol import blueprint
 
 
 def init_mcp(app: Flask) -> None:
     """Register the endpoint, and add the guide to the description."""
     app.extensions.setdefault("guides", []).append(Path(__file__).with_name("guide.md").read_text("utf-8"))
-    app.add_url_rule("/mcp", "mcp", answer_message, methods=["POST"])
+    app.register_blueprint(blueprint)

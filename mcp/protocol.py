@@ -8,9 +8,10 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 
-from flask import Response, abort, request
+from flask import Blueprint, Response, abort, request
 
 from api.parameters import parse_body
+from api.problems import PROBLEM_TYPE
 from api.responses import JSONResponse
 from auth import redact, requires
 from formats.errors import suggest
@@ -31,12 +32,14 @@ DESCRIPTION = {"capabilities": {"tools": {}}, "instructions": INSTRUCTIONS}
 CACHE = {"ttlMs": 300_000, "cacheScope": "private"}
 # What every result has in the revision without sessions.
 COMPLETE = {"resultType": "complete", "_meta": {f"{META}serverInfo": SERVER}}
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 HEADER_MISMATCH, UNSUPPORTED_VERSION = -32020, -32022
 # The statuses of errors in the revisions with sessions and without; of others, 400.
 STATUSES = {METHOD_NOT_FOUND: (200, 404), INVALID_PARAMS: (200, 400)}
 
 Message = dict[str, Any]
+
+blueprint = Blueprint("mcp", __name__)
 
 
 class ProtocolError(Exception):
@@ -49,6 +52,7 @@ class ProtocolError(Exception):
         self.statuses = STATUSES.get(code, (400, 400))
 
 
+@blueprint.post("/mcp")
 @requires("read")
 def answer_message() -> Response:
     """Answer a request by its result or its error, and a notification by 202."""
@@ -76,6 +80,17 @@ def answer_message() -> Response:
     # Escaped: the text of a request may have half of a surrogate pair.
     text = json.dumps({"jsonrpc": "2.0", "id": request_id, **answer}, separators=(",", ":"))
     return JSONResponse(text, status)
+
+
+@blueprint.after_request
+def problem_as_error(response: Response) -> Response:
+    """Make a problem a JSON-RPC error without an id: of other responses, clients tell models only the status."""
+    if response.mimetype == PROBLEM_TYPE:
+        problem: Any = response.json
+        error = {"code": INTERNAL_ERROR, "message": problem["detail"], "data": problem}
+        response.data = json.dumps({"jsonrpc": "2.0", "id": None, "error": error}, separators=(",", ":"))
+        response.content_type = "application/json"
+    return response
 
 
 def read_message() -> Message:

@@ -12,10 +12,9 @@ from flask import Flask
 
 from auth import API
 from formats.json_text import InvalidJSON, parse_json
-from mcp.protocol import META, PARSE_ERROR, in_base64
+from mcp.protocol import INTERNAL_ERROR, META, PARSE_ERROR, in_base64
 
 TIMEOUT_SECONDS = 60
-INTERNAL_ERROR = -32603
 PING = b'{"jsonrpc": "2.0", "id": 0, "method": "ping"}'
 
 # Returns the answer to a message with these headers, nothing for a notification. Raises NoAnswer.
@@ -63,14 +62,16 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
 
 
 def answer_in(status: int, body: bytes) -> bytes:
-    """Return the answer in a response. Raises NoAnswer for a problem, or another program's response."""
-    if status == 202 or body.startswith(b'{"jsonrpc"'):
+    """Return the answer in a response. Raises NoAnswer for an error without an id, or another program's response."""
+    if status == 202:
         return body
     try:
-        detail = str(json.loads(body)["detail"])
+        answer = json.loads(body)
+        if answer["id"] is None and answer["error"]["code"] == INTERNAL_ERROR:
+            raise NoAnswer(answer["error"]["message"])
+        return body
     except (ValueError, LookupError, TypeError):
-        detail = f"No Cardfile with the endpoint /mcp is at this address (status {status})."
-    raise NoAnswer(detail)
+        raise NoAnswer(f"No Cardfile with the endpoint /mcp is at this address (status {status}).") from None
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:

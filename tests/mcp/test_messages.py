@@ -197,9 +197,7 @@ def test_pages_of_other_origins_are_refused(reader: FlaskClient) -> None:
 def test_a_key_is_required_as_by_the_api(anonymous: FlaskClient, app: Flask) -> None:
     without, wrong = post_message(anonymous, "ping"), post_message(client_with_key(app, "cfk_wrong"), "ping")
 
-    for response in without, wrong:
-        assert response.status_code == 401
-        assert response.mimetype == "application/problem+json"
+    assert {without.status_code, wrong.status_code} == {401}
     assert without.headers["WWW-Authenticate"] == 'Bearer realm="cardfile"'
     assert wrong.headers["WWW-Authenticate"] == 'Bearer realm="cardfile", error="invalid_token"'
 
@@ -208,6 +206,25 @@ def test_bodies_and_hosts_are_judged_as_by_the_api(reader: FlaskClient) -> None:
     assert reader.post("/mcp", data="{}", content_type="text/plain").status_code == 415
     assert reader.post("/mcp", data=b" " * 1024 * 1025, content_type="application/json").status_code == 413
     assert post_message(reader, "ping", Host="a b").status_code == 400
+
+
+def test_a_refused_request_is_an_error_of_the_protocol(reader: FlaskClient, anonymous: FlaskClient) -> None:
+    refused = {
+        401: post_message(anonymous, "ping"),
+        403: post_message(reader, "ping", Origin="https://evil.example"),
+        413: reader.post("/mcp", data=b" " * 1024 * 1025, content_type="application/json"),
+        415: reader.post("/mcp", data="{}", content_type="text/plain"),
+    }
+
+    for status, response in refused.items():
+        assert (response.status_code, response.mimetype) == (status, "application/json")
+        assert {**response.json, "error": None} == {"jsonrpc": "2.0", "id": None, "error": None}
+        error = response.json["error"]
+        assert (error["code"], error["message"]) == (-32603, error["data"]["detail"])
+        assert error["data"]["requestId"] == response.headers["X-Request-Id"]
+    # Other addresses have problems, also with a method that /mcp doesn't have.
+    for response in reader.get("/mcp"), reader.get("/api/v1/nothing"):
+        assert response.mimetype == "application/problem+json"
 
 
 def test_a_call_counts_once_for_the_rate_limit(database: str, reader: FlaskClient) -> None:
