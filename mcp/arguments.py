@@ -5,18 +5,20 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from formats.errors import suggest
+from formats.errors import MAX_ERRORS, suggest
 
 JSONSchema = dict[str, Any]
 TYPES: dict[str, Any] = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
 
 
 def parse_arguments(arguments: dict[str, Any], schema: JSONSchema) -> dict[str, Any]:
-    """Return the arguments. Raises ValidationError. Null counts as left out: many models send it."""
+    """Return the arguments without null: many models send it for what they leave out. Raises ValidationError."""
     known = schema["properties"]
     values = {name: convert(value, known.get(name, {})) for name, value in arguments.items() if value is not None}
     errors = {name: error_of(value, known[name]) for name, value in values.items() if name in known}
-    errors |= {name: f"Is not known. {suggest(name, tuple(known))}" for name in arguments if name not in known}
+    # More errors are not listed, and suggestions take long.
+    unknown = [name for name in arguments if name not in known][:MAX_ERRORS]
+    errors |= {name: f"Is not known. {suggest(name, tuple(known))}" for name in unknown}
     errors |= {name: "Is required." for name in schema["required"] if name not in values}
     if any(errors.values()):
         raise ValidationError({name: [error] for name, error in errors.items() if error})
@@ -25,7 +27,7 @@ def parse_arguments(arguments: dict[str, Any], schema: JSONSchema) -> dict[str, 
 
 def convert(value: Any, schema: JSONSchema) -> Any:
     """Return 2.0 as 2 for an integer, and 406 as "406" for a string; any other value as it is."""
-    # The limit comes first: of 1e999999999, int() would never return.
+    # The limit comes first: int() would never return for 1e999999999.
     if schema.get("type") == "integer" and isinstance(value, Decimal) and -(2**63) < value < 2**63:
         return int(value) if value == int(value) else value
     return str(value) if schema.get("type") == "string" and type(value) is int else value
@@ -45,3 +47,16 @@ def error_of(value: Any, schema: JSONSchema) -> str:
     if "maximum" in schema and not schema["minimum"] <= value <= schema["maximum"]:
         return f"Must be {schema['minimum']} to {schema['maximum']}."
     return ""
+
+
+def check_filters(filters: dict[str, Any], fields: tuple[str, ...]) -> None:
+    """Raise ValidationError for filters that are on no field, or have no value or an object."""
+    errors: dict[str, list[str]] = {}
+    for name, value in filters.items():
+        field, values = name.partition("[")[0], value if isinstance(value, list) else [value]
+        if field not in fields and len(errors) < MAX_ERRORS:
+            errors[name] = [f"Is not a field. {suggest(field, fields)}"]
+        elif not values or any(isinstance(each, dict | list) for each in values):
+            errors[name] = [f"Must be a value or some values; a range is {field}[gte]."]
+    if errors:
+        raise ValidationError({"filters": errors})

@@ -5,16 +5,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app, g, request
-from marshmallow import ValidationError
 
 from api.feed import FILTERS
-from api.resources import ENDPOINTS, Endpoint
+from api.resources import ENDPOINTS
 from api.revert import MAX_ROWS, RevertSchema
 from database.connection import execute
-from formats.errors import suggest
 from formats.ids import new_id
 from formats.values import parse_version
-from mcp.arguments import JSONSchema, parse_arguments
+from mcp.arguments import JSONSchema, check_filters, parse_arguments
 from mcp.tables import MAX_ERROR, Rows, details, fields_in_words, fields_of, shorten, summaries, table
 from mcp.views import next_page, send
 from models import SCOPES, Write
@@ -108,7 +106,7 @@ FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."
 @tool(FIND | PAGE | AS_OF, "resource")
 def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
     """List rows as a table, by default 20, oldest first, with all fields that have values."""
-    check_filters(ENDPOINTS[resource], filters or {})
+    check_filters(filters or {}, tuple(ENDPOINTS[resource].attributes))
     options = {"limit": DEFAULT_PAGE} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
     response = send("GET", resource, options=options | (filters or {}))
     # As the API names and orders the fields.
@@ -201,19 +199,6 @@ def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
     instead = f"name a later version or a request of your own key, or ask a person to use `{command}`"
     # Deleting a company changes its contacts, too: what one call did, one call takes back.
     return MAX_ROWS if is_own else MAX_WRITTEN, f"{instead} or Settings → Activity"
-
-
-def check_filters(endpoint: Endpoint, filters: dict[str, Any]) -> None:
-    """Raise ValidationError for filters that are not on a field, or have no value of their own."""
-    errors = {}
-    for name, value in filters.items():
-        field, values = name.partition("[")[0], value if isinstance(value, list) else [value]
-        if field not in endpoint.attributes:
-            errors[name] = [f"Is not a field. {suggest(field, tuple(endpoint.attributes))}"]
-        elif not values or any(isinstance(each, dict | list) for each in values):
-            errors[name] = [f"Must be a value or some values; a range is {field}[gte]."]
-    if errors:
-        raise ValidationError({"filters": errors})
 
 
 def page(response: Any, options: dict[str, Any], text: str, name: str) -> Answer:

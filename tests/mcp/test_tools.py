@@ -479,6 +479,18 @@ def test_errors_say_how_to_mend_them(refuse: Refuse, create_row: CreateRow, writ
     assert writer.get("/api/v1/changes").headers["Dataset-Version"] == "1"
 
 
+def test_of_many_unknown_names_only_those_that_are_listed_are_compared(
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr("mcp.arguments.suggest", lambda name, _known: compared.append(name) or "")
+    names = dict.fromkeys(map(str, range(5000)), 1)
+
+    for arguments in names, {"filters": names}:
+        assert "The first 100 are listed." in refuse("find", **{"resource": "companies", **arguments})
+    assert len(compared) == 200
+
+
 def test_a_conflict_names_the_row_and_the_way_out(call: Call, refuse: Refuse, writer: FlaskClient) -> None:
     written = call("save", resource="companies", rows=[{"name": "Acme"}])
     path = f"/api/v1/companies/{written['rows'][0]['id']}"
