@@ -62,34 +62,40 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
 
 
 def answer_in(status: int, body: bytes) -> bytes:
-    """Return the answer in a response. Raises NoAnswer for an error without an id, or another program's response."""
+    """Return the answer in a response. Raises NoAnswer for a refused request, or another program's response."""
     if status == 202:
         return body
     try:
         answer = json.loads(body)
-        if answer["id"] is None and answer["error"]["code"] == INTERNAL_ERROR:
-            raise NoAnswer(answer["error"]["message"])
-        return body
+        if "result" in answer or answer["error"]["code"] != INTERNAL_ERROR:
+            return body
+        sentence = str(answer["error"]["message"])
     except (ValueError, LookupError, TypeError):
-        raise NoAnswer(f"No Cardfile with the endpoint /mcp is at this address (status {status}).") from None
+        sentence = f"No Cardfile with the endpoint /mcp is at this address (status {status})."
+    raise NoAnswer(sentence)
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
-    """Send each line as a message, and write the answer as a line, until the input ends."""
+    """Send each line as a message, and write its answer as a line, until the input ends."""
     for line in filter(bytes.strip, lines):
-        message: Any = None
-        try:
-            message = parse_json(line)
-            answer = send(line, headers_of(message))
-        except (InvalidJSON, NoAnswer) as error:
-            request_id = message.get("id") if isinstance(message, dict) else None
-            is_invalid = isinstance(error, InvalidJSON)
-            fault = {"code": PARSE_ERROR if is_invalid else INTERNAL_ERROR, "message": str(error)}
-            is_request = is_invalid or type(request_id) in {str, int}
-            answer = json.dumps({"jsonrpc": "2.0", "id": request_id, "error": fault}).encode() if is_request else b""
-        if answer:
+        if answer := answer_line(send, line):
             output.write(answer + b"\n")
             output.flush()
+
+
+def answer_line(send: Send, line: bytes) -> bytes:
+    """Return the answer to a message, or an error if there is none; nothing for a notification."""
+    message: Any = {}
+    try:
+        message = parse_json(line)
+        return send(line, headers_of(message))
+    except InvalidJSON as error:
+        message_id, fault = None, {"code": PARSE_ERROR, "message": str(error)}
+    except NoAnswer as error:
+        if not isinstance(message, dict) or type(message_id := message.get("id")) not in {str, int}:
+            return b""
+        fault = {"code": INTERNAL_ERROR, "message": str(error)}
+    return json.dumps({"jsonrpc": "2.0", "id": message_id, "error": fault}).encode()
 
 
 def headers_of(message: Any) -> dict[str, str]:
