@@ -7,17 +7,16 @@ from marshmallow import validate
 
 from api.resources import Endpoint
 from api.write_views import READ_ONLY
-from formats import values
 from formats.errors import HIDDEN
 from formats.json_text import encode_json
+from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TIME
 
-# Characters of a cell, of which `get` shows all, and of each text in an error.
+# The most characters of a text in a table, and of each text in an error. Only `get` shows texts whole.
 MAX_CELL, MAX_ERROR = 200, 500
 CHANGE = ("seq", "at", "action", "resource", "id", "keyId", "requestId")
-# Fields that the other columns of a change tell.
+# Fields whose values other columns of a change have.
 NOT_SHOWN = ("id", "createdAt", "updatedAt")
-TYPES = {values.INTEGER: "integer", values.BOOLEAN: "boolean", values.AMOUNT: "number", values.TIME: "time"}
-TYPES |= {values.TAGS: "array of texts"}
+TYPES = {INTEGER: "integer", BOOLEAN: "boolean", AMOUNT: "number", TIME: "time", TAGS: "array of texts"}
 
 Rows = list[dict[str, Any]]
 
@@ -33,7 +32,7 @@ def shorten(value: Any, max_length: int = MAX_CELL) -> Any:
 
 
 def cell(value: Any, max_length: int | None = None) -> str:
-    """Return a value on one line, without the sign between cells, hidden characters escaped; nothing for null."""
+    """Return a value as text for one line, with bars and hidden characters escaped; "" for null."""
     if value is None:
         return ""
     text = value if isinstance(value, str) and value else encode_json(value)
@@ -42,7 +41,7 @@ def cell(value: Any, max_length: int | None = None) -> str:
 
 
 def table(rows: Rows, columns: Iterable[str] = ()) -> str:
-    """Return a table with a line for each row: of the columns, or of those that are not null in every row."""
+    """Return a table with a line for each row. Without columns, it has those that are not null in every row."""
     names = [*columns] or [name for name in (rows or [{}])[0] if any(row[name] is not None for row in rows)]
     return "\n".join([" | ".join(names), *(" | ".join(cell(row[name], MAX_CELL) for name in names) for row in rows)])
 
@@ -53,13 +52,13 @@ def details(row: dict[str, Any]) -> str:
 
 
 def summaries(entries: Rows, *left_out: str) -> Rows:
-    """Return changes with their content as text in place of the rows before and after."""
+    """Return changes as rows of a table, with a text in place of the data before and after."""
     names = [name for name in CHANGE if name not in left_out]
     return [{name: entry[name] for name in names} | {"content": content_of(entry)} for entry in entries]
 
 
 def content_of(entry: dict[str, Any]) -> str | None:
-    """Return the values that a change left or, with `net`, that differ, or those of the row that was deleted."""
+    """Return the values of the row, or those that differ if the change has the row before and after it (`net`)."""
     before, after = entry.get("before"), entry["data"]
     if not (before and after):
         row = before or after or {}
@@ -83,7 +82,7 @@ def fields_of(endpoint: Endpoint) -> Rows:
 
 
 def fields_in_words(endpoint: Endpoint) -> str:
-    """Return the fields that can be written, each with its type unless that is text."""
+    """Return the fields that can be written, each with its type unless it is text, in a sentence."""
     fields = [field for field in fields_of(endpoint) if not field["readOnly"]]
     notes = [" required" if field["required"] else f" {field['type']}".removesuffix(" text") for field in fields]
     return f"{endpoint.name}: {', '.join(field['field'] + note for field, note in zip(fields, notes, strict=True))}"

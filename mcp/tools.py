@@ -1,6 +1,7 @@
-"""The tools of agents: each sends one request to a view of the API, and answers by text and the same as data."""
+"""The tools of agents: each sends one request to a view of the API, and returns text and the same as data."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,15 +18,15 @@ from mcp.tables import MAX_ERROR, Rows, details, fields_in_words, fields_of, sho
 from mcp.views import next_page, send
 from models import SCOPES, Write
 
-# Rows of a page, at most and by default, and rows that one call writes or reverts at most.
+# The most rows of a page, their number by default, and the most rows that a call saves or reverts.
 MAX_PAGE, DEFAULT_PAGE, MAX_WRITTEN = 50, 20, 100
 
-# The text of an answer, and the same as data.
+# Text, and the same as data.
 Answer = tuple[str, dict[str, Any]]
-Run = Callable[..., Answer]
+Function = Callable[..., Answer]
 
-# By name: the function, the scope that it needs, and its description in `tools/list`.
-TOOLS: dict[str, tuple[Run, str, JSONSchema]] = {}
+# Each tool by its name: its function, the scope that it needs, and its description for `tools/list`.
+TOOLS: dict[str, tuple[Function, str, JSONSchema]] = {}
 
 TEXT: JSONSchema = {"type": "string"}
 NOT_EMPTY: JSONSchema = TEXT | {"minLength": 1}
@@ -44,15 +45,19 @@ FILTERS_HELP = (
 )
 
 
-def tool(schemas: JSONSchema, *required: str, scope: str = "read", is_repeatable: bool = True) -> Callable[[Run], Run]:
-    """Declare a function as a tool, with its name, its docstring and the schemas of its arguments."""
+def tool(arguments: JSONSchema, scope: str = "read", is_idempotent: bool = True) -> Callable[[Function], Function]:
+    """Declare a function as a tool: with its name, its docstring, and the schemas of its arguments."""
 
-    def declare(run: Run) -> Run:
-        schema = {"type": "object", "properties": schemas, "required": list(required), "additionalProperties": False}
-        hints = {"readOnlyHint": scope == "read", "destructiveHint": scope != "read", "idempotentHint": is_repeatable}
-        description = {"name": run.__name__, "description": run.__doc__, "inputSchema": schema}
-        TOOLS[run.__name__] = run, scope, description | {"annotations": hints | {"openWorldHint": False}}
-        return run
+    def declare(function: Function) -> Function:
+        parameters = signature(function).parameters.values()
+        required = [
+            each.name for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD
+        ]
+        schema = {"type": "object", "properties": arguments, "required": required, "additionalProperties": False}
+        hints = {"readOnlyHint": scope == "read", "destructiveHint": scope != "read", "idempotentHint": is_idempotent}
+        description = {"name": function.__name__, "description": function.__doc__, "inputSchema": schema}
+        TOOLS[function.__name__] = function, scope, description | {"annotations": hints | {"openWorldHint": False}}
+        return function
 
     return declare
 
@@ -60,17 +65,20 @@ def tool(schemas: JSONSchema, *required: str, scope: str = "read", is_repeatable
 def allowed_tools() -> list[JSONSchema]:
     """Return the descriptions of the tools that the scope of the key allows, always in the same order."""
     allowed = SCOPES[: SCOPES.index(g.key.scope) + 1]
-    return [description for _run, scope, description in TOOLS.values() if scope in allowed]
+    return [description for _function, scope, description in TOOLS.values() if scope in allowed]
 
 
 def call_tool(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a tool: its answer, or a problem in words that say how to mend it."""
+    """Return the result of a tool: its answer, or a problem in sentences that say how to mend it."""
     g.log_path = f"{request.path}#{name}"
-    # The client may send the same X-Request-Id twice, and a revert takes back all changes of a request.
+    # A client may send an X-Request-Id again, and a revert takes back all changes of a request.
     response_id, g.request_id = g.request_id, new_id() if "X-Request-Id" in request.headers else g.request_id
     try:
-        run, _scope, description = TOOLS[name]
-        text, content = run(**parse_arguments(arguments, description["inputSchema"]))
+        function, scope, description = TOOLS[name]
+        values = parse_arguments(arguments, description["inputSchema"])
+        text, content = function(**values)
+        if scope == "write":
+            content |= write_note(values.get("dryRun", False))
         is_error, lines = False, [text, content.get("note")]
         if "version" in g:
             content["version"] = g.version[1]
@@ -81,20 +89,26 @@ def call_tool(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         lines = [f"{content['status']} {content['title']}: {content['detail']}"]
         lines += [f"{each['pointer']} {each['detail']}".lstrip() for each in content.get("errors", [])]
     g.request_id = response_id
-    # It belongs to a row or a list, not to this response.
+    # The ETag of the row or list is not that of this response.
     g.pop("etag", None)
     text = "\n".join(filter(None, lines))
     return {"content": [{"type": "text", "text": text}], "structuredContent": content, "isError": is_error}
+
+
+def write_note(is_dry_run: bool) -> dict[str, str]:
+    """Return a note whether the call stored changes, and if so, its requestId and how to take them back."""
+    if is_dry_run or "has_written" not in g:
+        return {"note": "Dry run: nothing was stored." if is_dry_run else "Nothing changed."}
+    return {"note": f'To take this back: revert {{"requestId": "{g.request_id}"}}', "requestId": g.request_id}
 
 
 @tool(RESOURCE)
 def describe(resource: str | None = None) -> Answer:
     """Fields of one or all resources: types, limits, meaning."""
     chosen = [ENDPOINTS[resource]] if resource else ENDPOINTS.values()
-    heads = [f"{each.name}: {each.schema.__doc__} matchOn: {', '.join(each.match_on)}." for each in chosen]
     fields = {each.name: fields_of(each) for each in chosen}
-    tables = map(table, fields.values())
-    return "\n\n".join(map("\n".join, zip(heads, tables, strict=True))), {"resources": fields}
+    heads = [f"{each.name}: {each.schema.__doc__} matchOn: {', '.join(each.match_on)}." for each in chosen]
+    return "\n\n".join(map("{}\n{}".format, heads, map(table, fields.values()))), {"resources": fields}
 
 
 FIND = RESOURCE | {"filters": {"type": "object", "description": FILTERS_HELP}}
@@ -103,18 +117,18 @@ FIND |= {"sort": TEXT | {"description": "As in -updatedAt,name."}}
 FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."}}
 
 
-@tool(FIND | PAGE | AS_OF, "resource")
+@tool(FIND | PAGE | AS_OF)
 def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
     """List rows as a table, by default 20, oldest first, with all fields that have values."""
     check_filters(filters or {}, tuple(ENDPOINTS[resource].attributes))
-    options = {"limit": DEFAULT_PAGE} | options | ({"fields": ",".join(map(str, fields))} if fields else {})
-    response = send("GET", resource, options=options | (filters or {}))
-    # As the API names and orders the fields.
-    columns = [*(response.json or [dict.fromkeys(fields)])[0]] if fields else []
-    return page(response, options, table(response.json, columns), "rows")
+    options |= (filters or {}) | ({"fields": ",".join(map(str, fields))} if fields else {})
+    response = send("GET", resource, options={"limit": DEFAULT_PAGE} | options)
+    # The first row has the fields in the API's order.
+    columns = response.json[0] if fields and response.json else ()
+    return page(response, table(response.json, columns), "rows")
 
 
-@tool(ROW | AS_OF, "resource", "id")
+@tool(ROW | AS_OF)
 def get(resource: str, id: str, **options: Any) -> Answer:
     """One whole row, with its etag."""
     row = send("GET", resource, id, options=options).json
@@ -128,9 +142,8 @@ NET = {"net": FLAG | {"description": "One entry a row: what differs between sinc
 @tool(RANGE | {name: RESOURCE.get(name, TEXT) for name in FILTERS} | NET | PAGE)
 def changes(**options: Any) -> Answer:
     """Changes of a row, a key, a request or all, oldest first: the writer, and the row that each left."""
-    options = {"limit": DEFAULT_PAGE} | options
-    response = send("GET", "changes", options=options)
-    return page(response, options, table(summaries(response.json)), "changes")
+    response = send("GET", "changes", options={"limit": DEFAULT_PAGE} | options)
+    return page(response, table(summaries(response.json)), "changes")
 
 
 ROWS: JSONSchema = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MAX_WRITTEN}
@@ -138,7 +151,7 @@ ROWS |= {"description": f"Texts unless noted. {'. '.join(map(fields_in_words, EN
 MATCH = TEXT | {"enum": MATCH_ON, "description": "Update the row that has the same value, if there is one."}
 
 
-@tool({**RESOURCE, "rows": ROWS, "matchOn": MATCH, **DRY_RUN}, "resource", "rows", scope="write", is_repeatable=False)
+@tool({**RESOURCE, "rows": ROWS, "matchOn": MATCH, **DRY_RUN}, scope="write", is_idempotent=False)
 def save(resource: str, rows: Rows, **options: Any) -> Answer:
     """Create rows, or update those that match: all or none."""
     stored = send("POST", resource, options=options, body=rows, argument="rows").json
@@ -147,26 +160,25 @@ def save(resource: str, rows: Rows, **options: Any) -> Answer:
     if "matchOn" in options:
         actions = ["created" if is_new else "updated" for _id, is_new in g.stored]
         saved = [row | {"action": action} for row, action in zip(saved, actions, strict=True)]
-    return written(options, table(saved, saved[0]), {"rows": saved})
+    return table(saved, saved[0]), {"rows": saved}
 
 
-@tool({**ROW, "fields": {"type": "object"}, **IF_MATCH, **DRY_RUN}, "resource", "id", "fields", scope="write")
+@tool({**ROW, "fields": {"type": "object"}, **IF_MATCH, **DRY_RUN}, scope="write")
 def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> Answer:
     """Change some fields of a row; null empties one."""
     row = send("PATCH", resource, id, options=options, body=fields, argument="fields").json
     row = shorten({name: row[name] for name in row if name in {"id", "updatedAt", *fields}})
     # A dry run has none.
     etag = {"etag": g.etag} if "etag" in g else {}
-    return written(options, details(row | etag), {"row": row} | etag)
+    return details(row | etag), {"row": row} | etag
 
 
-@tool(ROW | IF_MATCH | DRY_RUN, "resource", "id", scope="write")
+@tool(ROW | IF_MATCH | DRY_RUN, scope="write")
 def delete(resource: str, id: str, **options: Any) -> Answer:
     """Delete a row. Contacts and conversations of a company stay."""
     send("DELETE", resource, id, options=options)
-    if options.get("dryRun"):
-        return written(options, f"{resource}/{id} can be deleted.", {})
-    return written(options, f"Deleted {resource}/{id}.", {"deleted": f"{resource}/{id}"})
+    row = f"{resource}/{id}"
+    return (f"{row} can be deleted.", {}) if options.get("dryRun") else (f"Deleted {row}.", {"deleted": row})
 
 
 REVERT_FIELDS: Any = RevertSchema().fields.values()
@@ -178,7 +190,7 @@ REVERT["conflicts"]["enum"] = ["skip", "overwrite"]
 KEYS_OF_REQUEST = sa.select(Write.key_id).distinct().where(Write.request_id == sa.bindparam("request_id"))
 
 
-@tool(REVERT | DRY_RUN, scope="write", is_repeatable=False)
+@tool(REVERT | DRY_RUN, scope="write", is_idempotent=False)
 def revert(**body: Any) -> Answer:
     """Take changes back by new ones, all or none: of at most 100 rows, or all of a request of your own key."""
     g.revert_limit = revert_limit
@@ -187,8 +199,7 @@ def revert(**body: Any) -> Answer:
     more = f", the first {MAX_PAGE} are shown" if len(entries) > MAX_PAGE else ""
     # All are by this key and this request.
     shown = shorten(summaries(entries[:MAX_PAGE], "keyId", "requestId"))
-    text = f"{table(shown)}\nChanges: {len(entries)}{more}."
-    return written(options, text, {"changes": shown, "total": len(entries)})
+    return f"{table(shown)}\nChanges: {len(entries)}{more}.", {"changes": shown, "total": len(entries)}
 
 
 def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
@@ -201,19 +212,11 @@ def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
     return MAX_ROWS if is_own else MAX_WRITTEN, f"{instead} or Settings → Activity"
 
 
-def page(response: Any, options: dict[str, Any], text: str, name: str) -> Answer:
-    """Return the answer with a page, and the arguments for the next one."""
+def page(response: Any, text: str, name: str) -> Answer:
+    """Return an answer with a page of rows or changes, and the arguments for the next page."""
     count = len(response.json)
     content = {name: shorten(response.json), "note": f"{count} {name if count != 1 else name[:-1]}."}
-    if more := next_page(response, options):
+    if more := next_page(response):
         content["note"] += f" More: the same with {', '.join(f'{key} {value}' for key, value in more.items())}"
         content["more"] = more
     return text, content
-
-
-def written(options: dict[str, Any], text: str, content: dict[str, Any]) -> Answer:
-    """Return the answer to a write, with its requestId and how to take it back if it was stored."""
-    if options.get("dryRun") or "has_written" not in g:
-        return text, content | {"note": "Dry run: nothing was stored." if options.get("dryRun") else "Nothing changed."}
-    note = f'To take this back: revert {{"requestId": "{g.request_id}"}}'
-    return text, content | {"note": note, "requestId": g.request_id}
