@@ -58,14 +58,14 @@ def serve_messages(
     key = new_key_with_scope("write")
 
     def run(target: str, text: str | bytes) -> Result:
-        urls = {"server": f"{served}/", "endpoint": f"{served}/mcp"}
+        urls = {"server": f"{served}/", "api": f"{served}/api/v1/", "endpoint": f"{served}/mcp"}
         options = {"database": ("--database", database)} | {name: ("--url", url) for name, url in urls.items()}
         return run_command("mcp", *options[target], input=text, env={"CARDFILE_KEY": key})
 
     return run
 
 
-@pytest.mark.parametrize("target", ["database", "server", "endpoint"])
+@pytest.mark.parametrize("target", ["database", "server", "api", "endpoint"])
 def test_each_line_is_answered_on_a_line(serve_messages: Callable[..., Result], target: str) -> None:
     stateless = {"id": "a", "method": "tools/list", "params": {"_meta": ABOUT_CLIENT}}
     stateless_call = call_of("describe", "b")

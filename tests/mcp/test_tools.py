@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from api.feed import FILTERS
 from api.resources import ENDPOINTS
 from api.revert import RevertSchema
+from mcp.tables import content_of
 from mcp.tools import TOOLS
 from tests.conftest import ROOT, CreateRow, ExecutedStatement
 from tests.mcp.conftest import Call, call_tool, post_message
@@ -204,6 +205,17 @@ def test_save_creates_and_matches_all_or_none(call: Call, refuse: Refuse) -> Non
     assert len(call("find", resource="contacts")["rows"]) == 2
 
 
+def test_a_row_that_matches_two_names_them(refuse: Refuse, create_row: CreateRow) -> None:
+    ids = sorted(create_row("contacts", email="ann@acme.com") for _turn in range(2))
+    rows = [{"name": "Bob", "email": "bob@acme.com"}, {"name": "Ann", "email": "ann@acme.com"}]
+
+    text = refuse("save", resource="contacts", rows=rows, matchOn="email")
+    assert text.splitlines() == [
+        "409 Conflict: Some records conflict with stored rows: see errors.",
+        f"/rows/1 More than one row has this email: {ids[0]} and {ids[1]}.",
+    ]
+
+
 def test_numbers_and_texts_are_exact(refuse: Refuse, writer: FlaskClient) -> None:
     assert "/rows/0/dealValue Must have at most two decimals." in refuse(
         "save", resource="companies", rows=[{"name": "A", "dealValue": 1.005}]
@@ -352,6 +364,9 @@ def test_changes_tell_who_changed_what(call: Call, create_row: CreateRow) -> Non
     assert (page["more"], page["version"]) == ({"since": 2}, 3)
     net = call("changes", until=2, since=1, net=True)
     assert net["text"].splitlines()[1].endswith(' | name: "Acme" → "Globex"')
+    [entry] = net["changes"]
+    later = entry["data"] | {"updatedAt": "9999-12-31T23:59:59Z"}
+    assert content_of(entry | {"data": later}) == 'name: "Acme" → "Globex"'
     assert call("changes", requestId=written["requestId"], net=False)["changes"] == page["changes"]
     assert " | deleted | companies | acme | " in call("changes", net=True, since=2)["text"]
     # Of the row, what the other columns don't tell.
