@@ -49,7 +49,7 @@ class ProtocolError(Exception):
 
     def __init__(self, code: int, message: str, **data: Any) -> None:
         super().__init__(message)
-        self.statuses = STATUSES.get(code, (400, 400))
+        self.status, self.stateless_status = STATUSES.get(code, (400, 400))
         error = {"code": code, "message": redact(message)} | ({"data": data} if data else {})
         self.error = shorten(error, MAX_ERROR)
 
@@ -80,7 +80,8 @@ def answer_message() -> Response:
 @blueprint.errorhandler(ProtocolError)
 def protocol_error(error: ProtocolError) -> Response:
     """Return the response for an error of the protocol."""
-    return JSONResponse(answer_json(error=error.error), error.statuses[g.get("is_stateless", False)])
+    status = error.stateless_status if g.get("is_stateless") else error.status
+    return JSONResponse(answer_json(error=error.error), status)
 
 
 @blueprint.after_request
@@ -138,8 +139,7 @@ def check_revision(method: str, params: Message, meta: Message) -> None:
             if request.headers.get(name) not in (value, in_base64(value)):
                 raise ProtocolError(HEADER_MISMATCH, f"The header {name} must have the value in the body: {value}")
     if version not in ([STATELESS] if g.is_stateless else LEGACY):
-        data = {"supported": SUPPORTED, "requested": version}
-        raise ProtocolError(UNSUPPORTED_VERSION, "Unsupported protocol version", **data)
+        raise ProtocolError(UNSUPPORTED_VERSION, "Unsupported protocol version", supported=SUPPORTED, requested=version)
 
 
 def in_base64(value: Any) -> str:

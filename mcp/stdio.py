@@ -76,26 +76,22 @@ def answer_in(status: int, body: bytes) -> bytes:
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
-    """Send each line as a message, and write its answer as a line, until the input ends."""
+    """Send each line as a message, and write the answer, or the error that there is none, as a line."""
     for line in filter(bytes.strip, lines):
-        if answer := answer_line(send, line):
+        message: Any = None
+        try:
+            message = parse_json(line)
+            answer = send(line, headers_of(message))
+        except (InvalidJSON, NoAnswer) as error:
+            code = PARSE_ERROR if isinstance(error, InvalidJSON) else INTERNAL_ERROR
+            message_id = message.get("id") if isinstance(message, dict) else None
+            fault = {"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": str(error)}}
+            # A notification has no id, and no answer.
+            is_answered = code == PARSE_ERROR or type(message_id) in {str, int}
+            answer = json.dumps(fault).encode() if is_answered else b""
+        if answer:
             output.write(answer + b"\n")
             output.flush()
-
-
-def answer_line(send: Send, line: bytes) -> bytes:
-    """Return the answer to a message, or an error if there is none; nothing for a notification."""
-    message: Any = {}
-    try:
-        message = parse_json(line)
-        return send(line, headers_of(message))
-    except InvalidJSON as error:
-        message_id, fault = None, {"code": PARSE_ERROR, "message": str(error)}
-    except NoAnswer as error:
-        if not isinstance(message, dict) or type(message_id := message.get("id")) not in {str, int}:
-            return b""
-        fault = {"code": INTERNAL_ERROR, "message": str(error)}
-    return json.dumps({"jsonrpc": "2.0", "id": message_id, "error": fault}).encode()
 
 
 def headers_of(message: Any) -> dict[str, str]:

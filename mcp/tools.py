@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import sqlalchemy as sa
 from flask import current_app, g, request
@@ -15,7 +16,7 @@ from formats.ids import new_id
 from formats.values import parse_version
 from mcp.arguments import JSONSchema, check_filters, parse_arguments
 from mcp.tables import MAX_ERROR, Rows, details, fields_in_words, fields_of, shorten, summaries, table
-from mcp.views import next_page, send
+from mcp.views import send
 from models import SCOPES, Write
 
 # The most rows of a page, their number by default, and the most rows that a call saves or reverts.
@@ -87,7 +88,9 @@ def call_tool(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         response: Any = current_app.handle_user_exception(error)
         is_error, content = True, shorten(response.json, MAX_ERROR)
         lines = [f"{content['status']} {content['title']}: {content['detail']}"]
-        lines += [f"{each['pointer']} {each['detail']}".lstrip() for each in content.get("errors", [])]
+        for each in content.get("errors", []):
+            each["pointer"] = g.get("pointer", "") + each["pointer"]
+            lines.append(f"{each['pointer']} {each['detail']}".lstrip())
     g.request_id = response_id
     # The ETag of the row or list is not that of this response.
     g.pop("etag", None)
@@ -213,10 +216,12 @@ def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
 
 
 def page(response: Any, text: str, name: str) -> Answer:
-    """Return an answer with a page of rows or changes, and the arguments for the next page."""
+    """Return an answer with a page of rows or changes, and the arguments for the next page, if there is one."""
     count = len(response.json)
     content = {name: shorten(response.json), "note": f"{count} {name if count != 1 else name[:-1]}."}
-    if more := next_page(response):
+    query = parse_qsl(urlsplit(response.headers.get("Link", "").partition(">")[0]).query)
+    more = {key: int(text) for key, text in query if key in {"since", "until"}}
+    if more := more | {key: text for key, text in query if key in {"cursor", "asOf"}}:
         content["note"] += f" More: the same with {', '.join(f'{key} {value}' for key, value in more.items())}"
         content["more"] = more
     return text, content

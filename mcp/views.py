@@ -1,22 +1,21 @@
 """Calls of the API's own views, so that tools have its rules, scopes, ETags and change log."""
 
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from flask import Response, current_app, request
-from marshmallow import ValidationError
+from flask import current_app, g, request
 
 from api.parameters import PARSED_BODY
-from api.problems import Conflict
 from auth import API, require_key
 
 
 def send(method: str, *path: str, options: dict[str, Any], body: Any = None, argument: str = "") -> Any:
     """Return the response of a view, called within this request: with its key, its id and its connection.
 
-    The options are the parameters of the query string, and ifMatch. Raises what the view raises; if the body is the
-    value of an argument, the pointers of errors begin with the argument's name.
+    The options are the parameters of the query string, and ifMatch. Raises what the view raises; if the body is an
+    argument of the tool, g.pointer points to it.
     """
+    g.pointer = f"/{argument}" if argument else ""
     environ = {name: value for name, value in request.environ.items() if not name.startswith("HTTP_")}
     environ |= {name: request.environ[name] for name in ("HTTP_HOST", "HTTP_AUTHORIZATION")}
     environ |= {"REQUEST_METHOD": method, PARSED_BODY: body}
@@ -30,12 +29,7 @@ def send(method: str, *path: str, options: dict[str, Any], body: Any = None, arg
         environ["HTTP_IF_MATCH"] = etag if etag.startswith(('"', "*", "W/")) else f'"{etag}"'
     with current_app.request_context(environ):
         require_key()
-        try:
-            return current_app.make_response(current_app.dispatch_request())
-        except ValidationError as error:
-            raise ValidationError({argument or "_schema": error.messages}) from error
-        except Conflict as error:
-            raise Conflict(str(error), {argument or "_schema": error.errors}) from error
+        return current_app.make_response(current_app.dispatch_request())
 
 
 def as_text(value: Any) -> Any:
@@ -43,10 +37,3 @@ def as_text(value: Any) -> Any:
     if isinstance(value, list):
         return [as_text(each) for each in value]
     return "null" if value is None else value if isinstance(value, str) else str(value).lower()
-
-
-def next_page(response: Response) -> dict[str, Any]:
-    """Return the arguments that the next page has and this one may not have, read from the Link header."""
-    query = parse_qsl(urlsplit(response.headers.get("Link", "").partition(">")[0]).query)
-    numbers = {name: int(text) for name, text in query if name in {"since", "until"}}
-    return numbers | {name: text for name, text in query if name in {"cursor", "asOf"}}
