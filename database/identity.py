@@ -68,9 +68,11 @@ class DatabaseFile:
 
         Raises LostFile unless the connection's file is the one at its path, and has every acknowledged change.
         """
+        # Read before the query, because another thread may write meanwhile.
+        acknowledged = self.record.seq
         dataset, seq = connection.driver.execute(LAST_CHANGE).fetchone()
         self.require_in_place(connection)
-        if dataset in self.record.datasets[-1:] and seq < self.record.seq:
+        if dataset in self.record.datasets[-1:] and seq < acknowledged:
             raise self.lost(BEHIND, self.paths[0])
         if self.fault:
             log.warning("%s is in place and complete again", self.paths[0])

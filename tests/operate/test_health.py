@@ -8,6 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from database import db
+from database.identity import DatabaseFile
 from database.schema import revisions
 from tests.conftest import LiveServer, Query, send_request
 
@@ -58,6 +59,19 @@ def test_readyz_is_503_while_the_file_is_away(app: Flask, anonymous: FlaskClient
         assert not path.exists()
         path.with_suffix(".away").rename(path)
         assert anonymous.get("/readyz").status_code == 200
+
+
+@pytest.mark.databases("sqlite")
+def test_readyz_is_200_while_other_threads_write(
+    anonymous: FlaskClient, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_meanwhile(file: DatabaseFile, connection: object = None) -> None:
+        monkeypatch.undo()
+        assert writer.post("/api/v1/contacts", json={"name": "Ann"}).status_code == 201
+        file.require_in_place(connection)
+
+    monkeypatch.setattr(DatabaseFile, "require_in_place", write_meanwhile)
+    assert anonymous.get("/readyz").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])
