@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from shutil import rmtree
@@ -21,6 +22,8 @@ from models import Change
 from settings import InvalidSetting, Settings
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# On Linux, a file system in memory.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (mkdtemp makes a folder in it)
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 # In seconds: a small read takes less than one millisecond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -35,7 +38,9 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     """Measure the requests of the app, and add the endpoint."""
     if settings.workers > 1:
         # With this variable, prometheus_client counts in files that all processes share. It is read at import.
-        os.environ[FOLDER] = mkdtemp(prefix="cardfile-metrics-")
+        # They are mapped into memory: on a full disk, SIGBUS would kill the processes.
+        memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+        os.environ[FOLDER] = mkdtemp(prefix="cardfile-metrics-", dir=memory)
         finalize(app, rmtree, os.environ[FOLDER])
     if FOLDER in os.environ and not Path(os.environ[FOLDER]).is_dir():
         raise InvalidSetting(f"{FOLDER} must name a folder that exists, not {os.environ[FOLDER]!r}.")
@@ -62,7 +67,9 @@ def measure(app: WSGI, child_of: Callable[..., Any], environ: dict[str, Any], st
     def start(status: str, *rest: Any) -> Any:
         method, rule = environ["REQUEST_METHOD"], environ["werkzeug.request"].url_rule
         labels = method if method in METHODS else "other", rule.rule if rule else "none", status[:3]
-        child_of(*labels).observe(perf_counter() - started)
+        # OSError: the file that processes share can't be opened or grow.
+        with suppress(OSError):
+            child_of(*labels).observe(perf_counter() - started)
         return start_response(status, *rest)
 
     return app(environ, start)

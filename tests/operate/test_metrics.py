@@ -1,5 +1,6 @@
 """/metrics: requests, rows, changes and sizes, as Prometheus reads them."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -32,6 +33,14 @@ def requests(found: Samples) -> dict[tuple[str, str, str], int]:
     """Return the number of requests by method, route and status."""
     counts = [(dict(labels), value) for (name, labels), value in found.items() if name == f"{SECONDS}_count"]
     return {(each["method"], each["route"], each["status"]): int(value) for each, value in counts}
+
+
+def test_a_request_that_cannot_be_counted_is_answered(reader: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("prometheus_client.Histogram.observe", fail)
+    assert reader.get(COMPANIES).status_code == 200
 
 
 def test_requests_are_counted_by_method_route_and_final_status(

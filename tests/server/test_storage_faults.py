@@ -17,6 +17,8 @@ from tests.commands.test_read_only import obey_file_modes
 from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 RunCommand = Callable[..., Result]
+# The servers and their numbers of processes.
+SERVERS = {"waitress": 1, "granian": 2}
 WRITE_TO_A_READ_ONLY_FILE = """
 import os, sys
 from auth import create_key
@@ -82,10 +84,13 @@ def fill(disk: Path) -> None:
 
 
 @pytest.mark.tools
-def test_reads_go_on_while_the_disk_is_full_and_writes_as_soon_as_there_is_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SERVERS)
+def test_reads_go_on_while_the_disk_is_full_and_writes_as_soon_as_there_is_room(tmp_path: Path, name: str) -> None:
     if subprocess.run([*SmallDiskServer.mount, "true"], cwd=tmp_path, check=False).returncode:
         pytest.skip("A user namespace can't mount a disk here: allow unprivileged user namespaces.")
-    with closing(SmallDiskServer(tmp_path, "serve", "--demo")) as server:
+    options = ("--server", name, "--workers", str(SERVERS[name]))
+    # Temporary files are on the same disk.
+    with closing(SmallDiskServer(tmp_path, "serve", "--demo", *options, TMPDIR=str(tmp_path))) as server:
         server.read_first_key()
         contact, statuses = {"name": "x", "notes": "y" * 5000}, [send_request(server)[0]]
         # The working folder of the process is on that disk.
