@@ -27,18 +27,18 @@ class LogStream:
     dropped = descriptor = 0
 
     def open(self) -> None:
-        """Open standard error again if it is a pipe: other processes that share it must not get O_NONBLOCK, too."""
+        """Open a pipe or terminal again: other processes that share standard error must not get O_NONBLOCK, too."""
         with suppress(OSError, ValueError, AttributeError):
             number = sys.stderr.fileno()
-            if stat.S_ISFIFO(os.fstat(number).st_mode):
-                self.descriptor = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK)
+            if stat.S_ISFIFO(os.fstat(number).st_mode) or os.isatty(number):
+                self.descriptor = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
 
     def write(self, text: str) -> None:
         """Write lines, and log how many were dropped before."""
         data = text.encode(errors="backslashreplace")
         try:
             for start in range(0, len(data), PIECE):
-                os.write(self.descriptor or sys.stderr.fileno(), data[start : start + PIECE])
+                self.write_piece(data[start : start + PIECE])
         except BlockingIOError:
             self.dropped += 1
         except (OSError, ValueError, AttributeError):
@@ -48,6 +48,16 @@ class LogStream:
             if self.dropped:
                 dropped, self.dropped = self.dropped, 0
                 log.warning("Nothing read the log: %s messages before this one were dropped.", dropped)
+
+    def write_piece(self, piece: bytes) -> None:
+        """Write at most PIECE bytes. Raises BlockingIOError."""
+        number = self.descriptor or sys.stderr.fileno()
+        # A socket or another user's pipe can't be opened again; on Windows, select() takes only sockets.
+        if not self.descriptor and os.name == "posix" and not select.select([], [number], [], 0)[1]:
+            raise BlockingIOError
+        # A terminal may take a part.
+        if os.write(number, piece) < len(piece):
+            raise BlockingIOError
 
 
 class TextFormatter(logging.Formatter):
