@@ -6,12 +6,11 @@ SQLite checks neither in WAL mode: it would acknowledge writes to a deleted file
 import logging
 import os
 from contextlib import closing, suppress
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from database.record import LAST_CHANGE, Record
-from database.sqlite import driver, prepare
+from database.sqlite import connect, driver, is_undamaged, prepare
 
 # Bytes at the beginning of a WAL, and before each of its pages (sqlite.org/fileformat2.html).
 WAL_HEADER, FRAME_HEADER = 32, 24
@@ -109,11 +108,10 @@ class DatabaseFile:
         # SQLite takes an empty file for a new database, and deletes its WAL.
         if not os.path.getsize(path):
             return False
-        # On a new connection, because another one may have cached pages that the file no longer has.
+        if shortened == path:
+            return is_undamaged(path)
         with suppress(driver.Error), closing(connect(path, "rw")) as connection:
             prepare(connection, None)
-            if shortened == path:
-                return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
             [page_size] = connection.execute("PRAGMA page_size").fetchone()
             _busy, frames, stored = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
             return bool(stored == frames or os.path.getsize(wal) >= WAL_HEADER + frames * (FRAME_HEADER + page_size))
@@ -134,6 +132,8 @@ class DatabaseFile:
         known, self.fault = self.fault, sentence
         if sentence != known:
             log.error("%s: %s", os.path.dirname(path), sentence)
+            if fault == CUT and path == self.paths[0]:
+                self.record.note_cut()
         return LostFile(sentence)
 
 
@@ -144,8 +144,3 @@ def stat_file(path: str) -> FileStat | None:
     except OSError:
         return None
     return FileStat((found.st_dev, found.st_ino), found.st_size)
-
-
-def connect(path: str, mode: str) -> Any:
-    """Connect to a file in a mode of SQLite's URIs: rw, or rwc to create it (sqlite.org/uri.html)."""
-    return driver.connect(f"{Path(path).as_uri()}?mode={mode}", uri=True, check_same_thread=False)

@@ -1,7 +1,7 @@
 """The record of a SQLite file, kept in its lock file: what the file must contain at the next start.
 
-It has the number of the last acknowledged change, and the Dataset-Ids that the file has had, the newest last. A file
-without a record is used unchecked.
+It has the number of the last acknowledged change, the Dataset-Ids that the file has had, the newest last, and CUT if a
+server has found the file cut. A file without a record is used unchecked.
 """
 
 import os
@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from database.schema import UnusableDatabase
-from database.sqlite import driver
+from database.sqlite import driver, is_undamaged
 
+CUT = "cut"
 LAST_CHANGE = "SELECT id, (SELECT coalesce(max(seq), 0) FROM changes) FROM dataset"
 
 
@@ -20,15 +21,18 @@ class Record:
 
     def __init__(self, path: str) -> None:
         self.path, self.wal, self.lock = Path(path), Path(f"{os.path.realpath(path)}-wal"), Path(f"{path}.lock")
-        self.seq, self.datasets = 0, list[str]()
+        self.seq, self.datasets, self.was_cut = 0, list[str](), False
         with suppress(OSError, ValueError):
-            seq, *self.datasets = self.lock.read_text(encoding="ascii").split()
+            # write() leaves the end of a longer line.
+            seq, *self.datasets = self.lock.read_text(encoding="ascii").partition("\n")[0].split()
+            if self.datasets[-1:] == [CUT]:
+                self.was_cut = bool(self.datasets.pop())
             # Otherwise another file was put there since.
             if self.path.stat().st_ctime_ns <= self.lock.stat().st_mtime_ns:
                 self.seq = int(seq)
 
     def require_own_wal(self) -> None:
-        """Raise UnusableDatabase if the file lost its content, or the WAL beside it is of another database."""
+        """Raise UnusableDatabase if the file was cut, or the WAL beside it is of another database."""
         has_wal = self.wal.exists() and self.wal.stat().st_size > 0
         is_empty = not (self.path.exists() and self.path.stat().st_size)
         if is_empty and (has_wal or (self.path.exists() and self.lock.exists())):
@@ -42,6 +46,9 @@ class Record:
                 f"{self.wal} belongs to another database than {self.path}:"
                 " delete it, or put the database back that it belongs to."
             )
+        # SQLite itself fills the gap by empty pages when it stores the WAL in the file.
+        if self.was_cut and not is_undamaged(str(self.path)):
+            raise UnusableDatabase(f"{self.path} was cut short: restore a backup.")
 
     def dataset_without_wal(self) -> str | None:
         """Return the Dataset-Id in the file itself, if it is there."""
@@ -72,6 +79,11 @@ class Record:
         # The change is stored, also if the disk has no room for the record.
         with suppress(OSError):
             os.write(lock, f"{seq:020} {' '.join(self.datasets)}\n".encode())
+
+    def note_cut(self) -> None:
+        """Record that the file was cut: the next start checks it, unless there was a write or a restore since."""
+        with suppress(OSError):
+            self.lock.write_text(f"{self.seq:020} {' '.join([*self.datasets, CUT])}\n", encoding="ascii")
 
     def accept(self, dataset: str | None) -> None:
         """Record that the file has this Dataset-Id from now on, and is used unchecked until the next write.

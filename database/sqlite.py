@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -104,6 +104,20 @@ def prepare(connection: Any, _record: object) -> None:
     # With it, older versions refuse the JSON functions in the schema.
     if driver.sqlite_version_info >= (3, 51):
         connection.execute("PRAGMA trusted_schema = OFF")
+
+
+def connect(path: str, mode: str) -> Any:
+    """Connect to a file in a mode of SQLite's URIs: rw, or rwc to create it (sqlite.org/uri.html)."""
+    return driver.connect(f"{Path(path).as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+
+
+def is_undamaged(path: str) -> bool:
+    """Tell whether a file has all of its pages; SQLite reads the whole file."""
+    # On a new connection, because another one may have cached pages that the file no longer has.
+    with suppress(driver.Error), closing(connect(path, "rw")) as connection:
+        prepare(connection, None)
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    return False
 
 
 def is_writable(path: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from database.record import Record
 from tests.conftest import LiveServer, run_external_sql, send_request
 
 StartServer = Callable[..., LiveServer]
@@ -212,11 +213,44 @@ def test_a_file_that_is_cut_is_not_written(
 
     refused = run_command("check")
     assert refused.exit_code == 1
-    assert (
-        "is missing or empty, but was a database" in refused.stderr
-        or "damaged" in refused.stderr
-        or "malformed" in refused.stderr
-    )
+    assert re.search("was cut short|is missing or empty, but was a database|damaged|malformed", refused.stderr)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.tools)])
+def test_a_file_that_was_cut_while_it_was_served_is_refused_at_the_next_start(
+    start_server: StartServer, tmp_path: Path, run_command: RunCommand, number: int
+) -> None:
+    path = tmp_path / "cardfile.db"
+    run_command("seed")
+    run_command("backup", "b.db")
+    server = start_server()
+    server.key = run_command("keys", "create", "a", "--scope", "write").stdout.strip()
+    assert write(server) == (201, "")
+    os.truncate(path, path.stat().st_size // 2)
+    assert write(server) == (503, CUT.format("cardfile.db"))
+    os.killpg(server.process.pid, number)
+    server.process.wait()
+
+    for command in ["keys", "create", "a"], ["check"]:
+        refused = run_command(*command)
+        assert (refused.exit_code, refused.stderr) == (1, f"Error: {path} was cut short: restore a backup.\n")
+    assert run_command("restore", "b.db").exit_code == 0
+    assert "integrity: ok" in run_command("check").stdout
+
+
+def test_a_database_that_is_whole_again_after_a_cut_is_used(
+    server: LiveServer, tmp_path: Path, run_command: RunCommand
+) -> None:
+    path = tmp_path / "cardfile.db"
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) // 2)
+    assert write(server) == (503, CUT.format("cardfile.db"))
+    path.write_bytes(whole)
+    kill(server)
+
+    assert run_command("keys", "create", "a").exit_code == 0
+    assert not Record(str(path)).was_cut
+    assert "integrity: ok" in run_command("check").stdout
 
 
 def test_an_empty_file_that_was_a_database_is_no_new_one(run_command: RunCommand, tmp_path: Path) -> None:
