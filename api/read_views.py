@@ -145,7 +145,8 @@ def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaTyp
             # Free the page that was sent before the next one is read.
             del page
             page = read_next(cursor)
-            yield media_type.between
+            if page.rows:
+                yield media_type.between
         yield media_type.end
     except Exception as error:
         raise Interrupted(current_app.make_response(current_app.handle_user_exception(error))) from error

@@ -1,6 +1,7 @@
 """`net=true`: the net difference of a range of changes, one entry for each row."""
 
 import json
+import sys
 import tracemalloc
 from typing import Any
 
@@ -135,6 +136,26 @@ def test_later_pages_end_at_the_same_version_while_others_write(writer: FlaskCli
         (1, None), (2, None), (3, None), (4, None)
     ]  # fmt: skip
     assert "Link" not in second.headers
+
+
+@pytest.mark.parametrize("query_string", ["", "&id=c", "&keyId=WRITER"])
+def test_all_entries_are_one_array_when_the_rows_after_a_full_page_have_none(
+    writer: FlaskClient, monkeypatch: pytest.MonkeyPatch, query_string: str
+) -> None:
+    for name in "MAX_CHANGES", "MAX_GROUPED":
+        monkeypatch.setattr(sys.modules["api.feed"], name, 2)
+    url = f"{CHANGES}?net=true{query_string.replace('WRITER', key_id(writer))}"
+    for resource in "contacts", "conversations":
+        writer.put(f"/api/v1/{resource}/c", json={"name": "c"} if resource == "contacts" else {})
+    expected = writer.get(f"{url}&limit=2").json
+    assert len(expected) == 2
+    for _time in range(2):
+        writer.put("/api/v1/companies/c", json={"name": "c"})
+        writer.delete("/api/v1/companies/c")
+
+    assert json.loads(writer.get(url).text) == expected
+    lines = writer.get(url, headers={"Accept": "application/x-ndjson"}).text.splitlines()
+    assert list(map(json.loads, lines)) == expected
 
 
 @pytest.mark.tools
