@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from flask import abort
 from marshmallow import ValidationError
 
-from api.changes import LAST_CHANGE
+from api.changes import VERSIONS, require_kept
 from api.json_sql import Template, for_database
 from api.parameters import PLUS_HINT, Parameters
 from api.problems import InvalidQuery
@@ -16,7 +15,7 @@ from database import db
 from database.columns import from_driver, now
 from database.connection import begin_snapshot, execute
 from formats.values import TIME
-from models import Change, Dataset, Write
+from models import Change, Write
 
 AT = sa.select(Change.at).where(Change.seq == sa.bindparam("seq"))
 UNFINISHED = sa.select(Write.first_seq).where(
@@ -24,7 +23,6 @@ UNFINISHED = sa.select(Write.first_seq).where(
     == sa.select(sa.func.max(Write.first_seq)).where(Write.first_seq <= sa.bindparam("seq")).scalar_subquery(),
     Write.last_seq > sa.bindparam("seq"),
 )
-VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
 # RFC 9111 §5.2.2 and RFC 8246: a version never changes. Lists have several media types.
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization, Accept"}
 
@@ -41,8 +39,7 @@ def requested_version(parameters: Parameters) -> dict[str, int]:
     newest, oldest = execute(VERSIONS).fetchone()
     text = parameters.values["asOf"]
     version = parameters.number("asOf", 0, newest, 0) if text.isdecimal() else version_at(text, newest)
-    if version < oldest:
-        abort(410, f"The rows as of version {version} are no longer kept: the oldest version is {oldest}.")
+    require_kept(version, oldest)
     return {"as_of": version}
 
 

@@ -14,6 +14,10 @@ from formats.ids import new_id
 from models import FORGOTTEN, Change, Dataset, Write
 
 LAST_CHANGE = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))
+VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
+# KEEP_CHANGES blanks data without a new change, but raises the oldest version. Neither number ever falls, so that their
+# sum changes whenever the log does.
+LOG_STATE = sa.select(LAST_CHANGE.scalar_subquery() + Dataset.oldest_version)
 # RFC 9110 §8.8.3; werkzeug accepts more.
 ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
 # How proxies that compress change an ETag: nginx makes it weak, Apache and others append the encoding.
@@ -72,10 +76,11 @@ def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> 
     """Return the columns with the arguments of set_version(): Dataset-Id, last change, last change of each resource.
 
     With of_row, the first resource's is that of the row with the id to bind; with as_of, all are as of the version to
-    bind. They are read from the log's indexes alone.
+    bind. That of the resource `changes` is LOG_STATE. They are read from the log's indexes alone.
     """
     until = LAST_CHANGE.where(Change.seq <= sa.bindparam("as_of")) if as_of else LAST_CHANGE
-    last = [until, *(until.where(Change.resource == resource) for resource in resources)]
+    last = [LOG_STATE if name == "changes" else until.where(Change.resource == name) for name in resources]
+    last.insert(0, until)
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
     if as_of:
@@ -94,6 +99,12 @@ def version_query(of_row: bool = False, as_of: bool = False, *resources: str) ->
         last = exists.order_by(Change.seq.desc()).limit(number(1)).offset(number(0)).scalar_subquery()
         columns.insert(0, sa.func.coalesce(last, sa.false()))
     return sa.select(*columns)
+
+
+def require_kept(version: int, oldest: int) -> None:
+    """Respond 410 for a version from before the oldest one: the data of its rows may have been blanked."""
+    if version < oldest:
+        abort(410, f"The rows as of version {version} are no longer kept: the oldest version is {oldest}.")
 
 
 def check_etags(name: str) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, abort, g
 from sqlalchemy.orm import aliased
 
-from api.changes import is_not_modified, last_changes, set_version
+from api.changes import VERSIONS, is_not_modified, last_changes, require_kept, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
 from api.media_types import FEED_TYPES, requested_type
 from api.parameters import Parameters
@@ -17,7 +17,7 @@ from api.read_views import VARY, Page, page_response, stream_pages
 from api.resources import ENDPOINTS
 from database.connection import begin_snapshot, execute, execute_read
 from formats.errors import suggest
-from models import Change, Dataset, Write
+from models import Change, Write
 
 MAX_CHANGES = 1_000
 # With a filter on the writer, each page groups all of the writer's changes: a whole list is read in larger pages.
@@ -34,7 +34,6 @@ FILTERS: dict[str, Any] = {
 WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
-OLDEST = sa.select(Dataset.oldest_version).scalar_subquery()
 UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
 
 feed = Blueprint("feed", __name__)
@@ -62,8 +61,8 @@ def list_changes() -> Response:
     media_type = requested_type(FEED_TYPES)
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)
     selection, bound = parse_selection(parameters)
-    if is_not_modified():
-        require_range(g.version[1], **bound)
+    if is_not_modified("changes"):
+        require_range(selection, g.version[1], **bound)
         return Response(status=304, headers=VARY)
     is_whole = selection.net and not limit
     if is_whole:
@@ -112,29 +111,38 @@ def read_changes(
     Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data that is no longer
     kept.
     """
-    dataset, version, oldest, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
-    set_version(dataset, version)
-    require_range(version, **bound)
-    if selection.net:
-        require_kept(selection.filters, oldest, **bound)
+    *versions, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
+    set_version(*versions)
+    version = versions[1]
+    require_range(selection, version, **bound)
     # Numbers have no gaps: after any but the newest, more changes may follow.
     has_more = count == limit and last < min(bound["until"], version)
     return Page(text or "", str(last) if has_more else ""), version
 
 
-def require_range(version: int, since: int, until: int, **_bound: Any) -> None:
-    """Respond 410 if `since` is after the last change, and raise InvalidQuery if `until` is."""
+def require_range(selection: Selection, version: int, **bound: Any) -> None:
+    """Raise InvalidQuery if `until` is in the future; respond 410 if `since` is, or if the data for net is blanked."""
+    since, until = bound["since"], bound["until"]
     if since > version:
         abort(410, f"The last change is {version}, so {since} belongs to another history: load all data again.")
     if NEWEST > until > version:
         raise InvalidQuery(f"The last change is {version}: until can't be {until} yet.")
+    if selection.net:
+        require_rows_before(selection.filters, **bound)
 
 
-def require_kept(filters: tuple[str, ...], oldest: int, **bound: Any) -> None:
-    """Respond 410 if the data from before one of the selected changes is no longer kept."""
+def require_rows_before(filters: tuple[str, ...], **bound: Any) -> None:
+    """Respond 410 if the rows from before the selected changes are no longer kept."""
+    _newest, oldest = execute(VERSIONS).fetchone()
     early = bound | {"until": min(oldest, bound["until"])}
-    if bound["since"] < oldest and (lost := execute(first_query, filters, **early).fetchone()):
-        abort(410, f"Change {lost[0]} is too old: the rows before changes up to {oldest} are no longer kept.")
+    if bound["since"] < oldest and (first := first_change(filters, **early)):
+        require_kept(first - 1, oldest)
+
+
+def first_change(filters: tuple[str, ...], **bound: Any) -> int:
+    """Return the number of the first selected change after `since`, or 0."""
+    row = execute(first_query, filters, **bound).fetchone()
+    return int(row[0]) if row else 0
 
 
 def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:
@@ -143,13 +151,13 @@ def first_query(filters: tuple[str, ...]) -> sa.Select[Any]:
 
 
 def feed_query(selection: Selection, limit: int) -> sa.Select[Any]:
-    """Return the query for a page: Dataset-Id, version, oldest version, the entries' JSON, last number, count."""
+    """Return the query for a page: the arguments of set_version(), the entries' JSON, their last number and count."""
     changes = net_changes(selection) if selection.net else selected(sa.select(Change), selection.filters)
     # The JSON is made after sorting, for the changes of the page alone.
     page = changes.limit(number(limit)).offset(number(0)).subquery("page")
     data = {name: json_text(page.c[name]) for name in ("before", "data") if name in page.c}
-    columns = OLDEST, joined(entry(page.c, data)), sa.func.max(page.c.seq), sa.func.count()
-    return sa.select(*last_changes(), *columns).select_from(page)
+    columns = joined(entry(page.c, data)), sa.func.max(page.c.seq), sa.func.count()
+    return sa.select(*last_changes("changes"), *columns).select_from(page)
 
 
 def entry(change: Any, data: dict[str, Any]) -> Any:

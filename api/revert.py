@@ -8,8 +8,8 @@ from flask import Response, abort, g
 from marshmallow import ValidationError, post_load
 from sqlalchemy.orm import aliased
 
-from api.as_of import VERSIONS, stored_values
-from api.changes import log_write
+from api.as_of import stored_values
+from api.changes import VERSIONS, log_write
 from api.feed import (
     FILTERS,
     GONE,
@@ -20,7 +20,7 @@ from api.feed import (
     is_same_row,
     net_changes,
     read_changes,
-    require_kept,
+    require_rows_before,
     without_updated_at,
     writer_of,
 )
@@ -149,7 +149,7 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     Raises ValidationError for a version in the future; responds 404 if the key or the request wrote nothing, and
     410 if the rows from before are no longer kept.
     """
-    version, oldest = execute(VERSIONS).fetchone()
+    version, _oldest = execute(VERSIONS).fetchone()
     filters = tuple(name for name in WRITER_FILTERS if values[name] is not None)
     bound = {name: values[name] for name in filters}
     since = values["to"] if values["to"] is not None else values["since"]
@@ -164,7 +164,7 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
         name = "to" if values["to"] is not None else "since"
         raise ValidationError({name: [f"Must not be after the last change, {version}."]})
     bound |= {"since": since, "after": since, "until": version}
-    require_kept(filters, oldest, **bound)
+    require_rows_before(filters, **bound)
     return filters, bound
 
 

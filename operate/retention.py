@@ -5,7 +5,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from api.as_of import VERSIONS, version_at
+from api.as_of import version_at
+from api.changes import VERSIONS
 from api.feed import bind, is_same_row
 from database.columns import earliest_now
 from database.connection import execute

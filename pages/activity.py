@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 
-from api.as_of import VERSIONS
+from api.changes import VERSIONS
 from api.feed import FILTERS, NEWEST, Selection, bind, filter_value, read_changes
 from api.json_sql import number
 from api.keys import all_records

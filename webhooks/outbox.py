@@ -8,8 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.as_of import VERSIONS
-from api.changes import LAST_CHANGE
+from api.changes import LAST_CHANGE, VERSIONS
 from api.feed import bind, entry
 from api.json_sql import json_text, number
 from database.columns import clock, earliest_now, from_driver

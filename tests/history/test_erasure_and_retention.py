@@ -144,6 +144,36 @@ def test_versions_before_the_horizon_are_410_and_those_after_it_stay_the_same(
     assert get(f"contacts?asOf={past}")[0] == 410
 
 
+def test_no_response_is_304_after_its_data_was_blanked(
+    app: Flask, writer: FlaskClient, five_changes: list[str], set_age: SetAge
+) -> None:
+    row = five_changes[0].removeprefix("/api/v1/")
+    # With the status of each after that.
+    urls = {
+        "changes": 200, "changes?since=1&limit=1": 200, "changes?resource=contacts": 200,
+        "changes?net=true": 410, "changes?net=true&since=3": 200, "changes?net=true&id=nobody": 200,
+        "contacts?asOf=2": 410, "contacts?asOf=2&limit=1": 410, f"{row}?asOf=2": 410, "snapshot?asOf=2": 410,
+    }  # fmt: skip
+    tags = {url: writer.get(f"/api/v1/{url}", buffered=True).headers["ETag"] for url in urls}
+
+    def statuses(tag: str = "") -> dict[str, int]:
+        answers = {url: writer.get(f"/api/v1/{url}", headers={"If-None-Match": tag or tags[url]}) for url in urls}
+        return {url: answer.status_code for url, answer in answers.items()}
+
+    set_age(3, DAYS + 1)
+    assert set(statuses().values()) == {304}
+    clean(app)
+
+    assert statuses() == urls
+    assert statuses("*") == {url: 304 if status == 200 else 410 for url, status in urls.items()}
+    for url, status in urls.items():
+        if status == 200:
+            answer = writer.get(f"/api/v1/{url}")
+            assert answer.headers["Dataset-Version"] == "5"
+            again = writer.get(f"/api/v1/{url}", headers={"If-None-Match": answer.headers["ETag"]})
+            assert (again.status_code, again.headers["ETag"]) == (304, answer.headers["ETag"])
+
+
 @pytest.mark.parametrize("query_string", ["", "limit=5&"])
 def test_a_version_is_whole_when_its_data_is_blanked_while_it_is_read(
     app: Flask,

@@ -452,7 +452,7 @@ def test_a_revert_that_needs_rows_before_the_oldest_version_is_410(
     for body in {"to": 2}, {"requestId": "batch"}, {"keyId": key_id(writer), "since": 0}:
         response = revert(writer, **body)
         assert (response.status_code, response.json["detail"]) == (
-            410, "Change 3 is too old: the rows before changes up to 3 are no longer kept.",
+            410, "The rows as of version 2 are no longer kept: the oldest version is 3.",
         )  # fmt: skip
     assert revert(writer, requestId="deletion").status_code == 200
 
