@@ -115,8 +115,11 @@ def read_changes(
     set_version(*versions)
     version = versions[1]
     require_range(selection, version, **bound)
-    # Numbers have no gaps: after any but the newest, more changes may follow.
-    has_more = count == limit and last < min(bound["until"], version)
+    rest = bound | {"since": last, "until": min(bound["until"], version)}
+    has_more = count == limit and last < rest["until"]
+    # Numbers have no gaps: without a filter, more changes follow.
+    if has_more and selection.filters:
+        has_more = first_change(selection.filters, **rest) > 0
     return Page(text or "", str(last) if has_more else ""), version
 
 

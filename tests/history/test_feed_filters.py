@@ -7,7 +7,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from seed import load_demo
-from tests.conftest import Query, run_external_sql
+from tests.conftest import ExecutedStatement, Query, run_external_sql
+from tests.core.conftest import pages
 from tests.history.conftest import CHANGES, feed, key_id, numbers, table_sizes, version
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -63,6 +64,22 @@ def test_filters_select_changes_whatever_the_page(
 
     for limit in "", "&limit=1", "&limit=2":
         assert numbers(writer, f"{text}{limit}") == expected
+    # No page is empty, except the only one.
+    assert [len(page) for page in pages(writer, f"{CHANGES}?{text}&limit=1")] == ([1] * len(expected) or [0])
+
+
+def test_only_a_full_page_with_filters_costs_a_second_query(
+    eight_changes: None, reader: FlaskClient, statements: list[ExecutedStatement]
+) -> None:
+    for query_string, count, has_more in [
+        ("limit=7", 1, True), ("limit=8", 1, False), ("since=2&until=4&limit=2", 1, False),
+        ("id=a&limit=3", 2, True), ("id=a&limit=4", 2, False), ("id=a&limit=5", 1, False),
+        ("resource=companies&until=5&limit=3", 1, False),
+    ]:  # fmt: skip
+        statements.clear()
+        response = reader.get(f"{CHANGES}?{query_string}")
+        reading = [each for each in statements if "FROM changes" in each.sql]
+        assert (len(reading), "Link" in response.headers) == (count, has_more), query_string
 
 
 def test_each_change_names_the_key_and_the_request_that_made_it(
