@@ -25,6 +25,8 @@ from formats.values import AMOUNT, BOOLEAN, INTEGER
 
 # A NUMERIC column keeps 50000 as an integer and 1999.5 as a double (sqlite.org/datatype3.html).
 TYPES = {AMOUNT: "NUMERIC", BOOLEAN: "INTEGER", INTEGER: "INTEGER"}
+# Materialized, because json_each() writes an object as text again each time that its value is read.
+ROWS = "WITH rows AS MATERIALIZED (SELECT value FROM json_each(?))"
 
 
 def get_snapshot() -> Response:
@@ -66,11 +68,12 @@ def statements() -> Iterator[tuple[str, ...]]:
         types |= {"id": "TEXT PRIMARY KEY"} | dict.fromkeys(references, "TEXT REFERENCES companies (id)")
         columns = ", ".join(f'"{name}" {type_}' for name, type_ in types.items())
         yield (f"CREATE TABLE {endpoint.name} ({columns})",)
-        values = ", ".join(f"json_extract(value, '$.{name}')" for name in types)
-        # Materialized, because json_each() writes an object as text again each time that its value is read.
-        rows = f"WITH rows AS MATERIALIZED (SELECT value FROM json_each(?)) SELECT {values} FROM rows"  # noqa: S608
+        values = {name: f"json_extract(value, '$.{name}')" for name in types}
+        # The rows of a past version may name a company that was forgotten since.
+        values |= {name: f"(SELECT id FROM companies WHERE id = {values[name]})" for name in references}  # noqa: S608
+        insert = f"INSERT INTO {endpoint.name} SELECT {', '.join(values.values())} FROM rows"  # noqa: S608
         for page in list_pages(endpoint):
-            yield f"INSERT INTO {endpoint.name} {rows}", f"[{page}]"
+            yield f"{ROWS} {insert}", f"[{page}]"
         for name in references:
             yield (f'CREATE INDEX "{endpoint.name}_{name}" ON {endpoint.name} ("{name}")',)
 

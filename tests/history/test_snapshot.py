@@ -226,6 +226,25 @@ def test_a_forgotten_row_is_in_no_snapshot(app: Flask, reader: FlaskClient, crea
         assert not any(text in response.data for text in (b"secret", b"Jane"))
 
 
+def test_a_forgotten_company_leaves_no_reference_in_snapshots_of_earlier_versions(
+    app: Flask, reader: FlaskClient, create_row: CreateRow, open_snapshot: Callable[..., sqlite3.Connection]
+) -> None:
+    for name in "secret", "acme":
+        create_row("companies", id=name)
+        create_row("contacts", id=f"of-{name}", companyId=name)
+        create_row("conversations", id=f"of-{name}", companyId=name)
+    with app.app_context():
+        assert forget_row("companies", "secret")
+    file = open_snapshot("?asOf=6")
+
+    assert file.execute("PRAGMA foreign_key_check").fetchall() == []
+    for table in "contacts", "conversations":
+        rows = reader.get(f"/api/v1/{table}?asOf=6&include=company&sort=-id").json
+        assert [(row["companyId"], bool(row["company"])) for row in rows] == [("secret", False), ("acme", True)]
+        found = file.execute(f"SELECT id, companyId FROM {table} ORDER BY id DESC").fetchall()
+        assert [tuple(row) for row in found] == [("of-secret", None), ("of-acme", "acme")]
+
+
 def test_the_temporary_folder_is_empty_before_the_file_is_sent(
     reader: FlaskClient, create_row: CreateRow, temporary_folder: Path
 ) -> None:
