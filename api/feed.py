@@ -68,14 +68,14 @@ def list_changes() -> Response:
     if is_whole:
         begin_snapshot()
     length = limit or (MAX_GROUPED if is_whole and selection.by_writer else MAX_CHANGES)
-    page, version = read_changes(selection, length, execute_read if selection.net else execute, **bound)
+    page = read_changes(selection, length, execute_read if selection.net else execute, **bound)
     if page.cursor and is_whole:
         return stream_pages(
-            page, lambda last: read_changes(selection, length, **bound | {"after": int(last)})[0], VARY, media_type
+            page, lambda last: read_changes(selection, length, **bound | {"after": int(last)}), VARY, media_type
         )
-    changed = (
-        {"until": min(bound["until"], version), "cursor": page.cursor} if selection.net else {"since": page.cursor}
-    )
+    changed = {"since": page.cursor}
+    if selection.net:
+        changed = {"until": str(min(bound["until"], g.version[1])), "cursor": page.cursor}
     link = parameters.next_link(**changed, limit=length) if page.cursor else {}
     return page_response(page, VARY | link, media_type)
 
@@ -104,13 +104,14 @@ def filter_value(parameters: Parameters, name: str) -> str:
 
 
 def read_changes(
-    selection: Selection, limit: int = MAX_CHANGES, run: Callable[..., Any] = execute, **bound: Any
-) -> tuple[Page, int]:
-    """Return a page of the selected changes after the number `after`, and the version that it reflects.
+    selection: Selection, limit: int = MAX_CHANGES, run: Callable[..., Any] = execute, *, since: int, **bound: Any
+) -> Page:
+    """Return a page of the selected changes in a range, and set the version that it reflects.
 
-    Raises InvalidQuery if `until` is in the future; responds 410 if `since` is, or if net needs data that is no longer
-    kept.
+    The range is after `since`, until `until`; a later page begins after `after`. Raises InvalidQuery if `until` is in
+    the future; responds 410 if `since` is, or if the data for net is blanked.
     """
+    bound = {"since": since, "after": since, "until": NEWEST, **bound}
     *versions, text, last, count = run(feed_query, selection, limit, **bound).fetchone()
     set_version(*versions)
     version = versions[1]
@@ -120,7 +121,7 @@ def read_changes(
     # Numbers have no gaps: without a filter, more changes follow.
     if has_more and selection.filters:
         has_more = first_change(selection.filters, **rest) > 0
-    return Page(text or "", str(last) if has_more else ""), version
+    return Page(text or "", str(last) if has_more else "")
 
 
 def require_range(selection: Selection, version: int, **bound: Any) -> None:
@@ -143,8 +144,8 @@ def require_rows_before(filters: tuple[str, ...], **bound: Any) -> None:
 
 
 def first_change(filters: tuple[str, ...], **bound: Any) -> int:
-    """Return the number of the first selected change after `since`, or 0."""
-    row = execute(first_query, filters, **bound).fetchone()
+    """Return the number of the first selected change, or 0; after `since` and until `until`, if these are bound."""
+    row = execute(first_query, filters, **{"since": 0, "until": NEWEST, **bound}).fetchone()
     return int(row[0]) if row else 0
 
 

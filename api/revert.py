@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from flask import Response, abort, g
-from marshmallow import ValidationError, post_load
+from marshmallow import ValidationError, post_load, validate
 from sqlalchemy.orm import aliased
 
 from api.as_of import stored_values
-from api.changes import VERSIONS, log_write
+from api.changes import LAST_CHANGE, log_write
 from api.feed import (
     FILTERS,
     GONE,
@@ -17,6 +17,7 @@ from api.feed import (
     WRITER_FILTERS,
     Selection,
     bind,
+    first_change,
     is_same_row,
     net_changes,
     read_changes,
@@ -37,19 +38,20 @@ from database.connection import execute, execute_many
 from formats import public_name
 from formats.errors import MAX_ERRORS
 from formats.values import parse_text, parse_version
-from models import Change, Write
+from models import Change
 from schemas import PublicSchema, Value, one_of
 
 # The most rows that a request reverts: more would hold the write lock for seconds.
 MAX_ROWS = 10_000
 INSTEAD = "name a later version or one request, or use the command `revert`"
+NOT_EMPTY = validate.Length(1, error="Must not be empty.")
 
 
 class RevertSchema(PublicSchema):
     """The changes to take back, named in one of three ways."""
 
-    request_id = Value(about="All changes of the request with this id.", example="01a21500-bbc0-73fd-a44f-949be4824ee4")
-    key_id = Value(about="All changes by this key after the version `since`.", example="018ce0e9-3c98-7709-945c-d88d")
+    request_id = Value(NOT_EMPTY, about="All changes of this request.", example="01a21500-bbc0-73fd-a44f-949be4824ee4")
+    key_id = Value(NOT_EMPTY, about="All changes by this key after `since`.", example="018ce0e9-3c98-7709-945c-d88d")
     since = Value(about="The version that the changes of a key come after.", example=406)
     to = Value(about="All changes after this version.", example=406)
     conflicts = Value(
@@ -93,20 +95,27 @@ def revert_changes() -> Response:
     Return the changes that this makes. Rows that others changed afterwards are conflicts.
     """
     values = schema.load(parse_body())
+    with exclusive_key() as key, writing():
+        return replay_or_run(key, lambda: revert_response(values))
+
+
+def revert_response(values: dict[str, Any]) -> JSONResponse:
+    """Revert the changes that the values name, and return the changes that this makes."""
     # A room that calls this view may set a function that returns the most rows, and what to do instead.
     limit = g.get("revert_limit", lambda _values: (MAX_ROWS, INSTEAD))
-    with exclusive_key() as key, writing():
-        return replay_or_run(key, lambda: JSONResponse(f"[{revert(values, *limit(values))}]"))
+    page = read_changes(Selection(), NEWEST, since=revert(values, *limit(values)))
+    # read_changes() has set the ETag of the feed.
+    g.etag = None
+    return JSONResponse(f"[{page.rows}]")
 
 
-def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTEAD) -> str:
-    """Revert the changes that the values name, inside a writing transaction; return the new changes as JSON.
+def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTEAD) -> int:
+    """Revert the changes that the values name, inside a writing transaction; return the version before that.
 
     Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit: the message says
     what to do instead.
     """
     filters, bound = selected_changes(values)
-    version = bound["until"]
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
     if len(steps) > limit:
         raise ValidationError(f"Must change at most {limit:,} rows: {instead}.")
@@ -115,11 +124,9 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
     steps = resolve_conflicts(steps, conflicts, mode)
     restore_rows(steps, mode)
     delete_rows(steps, mode)
+    version: int = bound["until"]
     log_write(version + 1)
-    page, _version = read_changes(Selection(), NEWEST, after=version, since=version, until=NEWEST)
-    # read_changes() has set the ETag of all data.
-    g.etag = None
-    return page.rows
+    return version
 
 
 def restore_rows(steps: list[Step], mode: str | None) -> None:
@@ -149,15 +156,13 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     Raises ValidationError for a version in the future; responds 404 if the key or the request wrote nothing, and
     410 if the rows from before are no longer kept.
     """
-    version, _oldest = execute(VERSIONS).fetchone()
+    [version] = execute(LAST_CHANGE).fetchone()
     filters = tuple(name for name in WRITER_FILTERS if values[name] is not None)
     bound = {name: values[name] for name in filters}
     since = values["to"] if values["to"] is not None else values["since"]
     for name in filters:
-        if not values[name]:
-            raise ValidationError({name: ["Must not be empty."]})
-        first = execute(first_write, name, **bound).fetchone()[0]
-        if first is None:
+        first = first_change((name,), **bound)
+        if not first:
             abort(404, f"There are no changes by the {name.removesuffix('Id')} {values[name]}.")
         since = first - 1 if since is None else since
     if since > version:
@@ -179,11 +184,6 @@ def resolve_conflicts(steps: list[Step], conflicts: dict[Step, str], mode: str |
         summary = f"{conflicts[first]} See errors; conflicts can be skip or overwrite.{note}"
         raise Conflict(f"{first.resource}/{first.id}: {summary}", errors)
     return [step for step in steps if step not in conflicts or mode == "overwrite"]
-
-
-def first_write(name: str) -> sa.Select[Any]:
-    """Return the query for the first change by a key or a request."""
-    return sa.select(sa.func.min(Write.first_seq)).where(FILTERS[name] == bind(name))
 
 
 def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:

@@ -3,15 +3,20 @@
 from typing import Any
 
 import click
+import sqlalchemy as sa
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from api.feed import bind
 from api.problems import Conflict
 from api.revert import revert
 from commands.group import open_app, print_undo, setting_options
-from database.connection import write_transaction
+from database.connection import execute, write_transaction
 from formats.errors import MAX_ERRORS, pointers
-from formats.json_text import parse_json
+from models import Change
+
+NEW_CHANGES = sa.select(Change.seq, Change.action, Change.resource, Change.row_id)
+NEW_CHANGES = NEW_CHANGES.where(Change.seq > bind("since")).order_by(Change.seq)
 
 
 @click.command("revert")
@@ -36,21 +41,24 @@ def revert_command(
         raise click.UsageError("Name the changes by --request, by --key and --since, or by --to.")
     values = {"requestId": request_id, "keyId": key_id, "since": since, "to": to, "conflicts": conflicts}
     with open_app(options, create=False):
-        entries = revert_values(values, keep=not dry_run)
-        for entry in entries:
-            click.echo(f"{entry['seq']} {entry['action']} {entry['resource']}/{entry['id']}")
-        if dry_run or not entries:
+        lines = revert_values(values, keep=not dry_run)
+        for line in lines:
+            click.echo(line)
+        if dry_run or not lines:
             click.echo("Nothing was changed.", err=True)
         else:
             print_undo(options)
 
 
-def revert_values(values: dict[str, Any], keep: bool) -> list[dict[str, Any]]:
-    """Revert the changes, without storing that unless `keep`; return the new changes. Raises click.ClickException."""
+def revert_values(values: dict[str, Any], keep: bool) -> list[str]:
+    """Revert the changes, without storing that unless `keep`; return a line for each new change.
+
+    Raises click.ClickException.
+    """
     try:
         with write_transaction(keep):
-            entries: list[dict[str, Any]] = parse_json(f"[{revert(values)}]".encode())
-            return entries
+            changes = execute(NEW_CHANGES, since=revert(values))
+            return [f"{seq} {action} {resource}/{row_id}" for seq, action, resource, row_id in changes]
     except (Conflict, ValidationError) as error:
         found = pointers(error.errors if isinstance(error, Conflict) else error.messages)
         details = [f"{each['pointer'][1:]}: {each['detail']}" for each in found]

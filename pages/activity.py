@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from flask import Blueprint, abort, g, redirect, render_template, request, url_for
 
 from api.changes import VERSIONS
-from api.feed import FILTERS, NEWEST, Selection, bind, filter_value, read_changes
+from api.feed import FILTERS, NEWEST, Selection, bind, filter_value, first_change, read_changes
 from api.json_sql import number
 from api.keys import all_records
 from api.parameters import Parameters
 from api.problems import Conflict
-from api.revert import first_write, revert, schema
+from api.revert import revert, schema
 from auth import public
 from database.connection import begin_snapshot, execute, execute_read, write_transaction
 from formats.errors import pointers
@@ -56,8 +56,8 @@ def show_writes() -> str:
 def show_request(request_id: str) -> str:
     """Show the rows that a request changed, as they were before and after it."""
     begin_snapshot()
-    [first] = execute(first_write, "requestId", requestId=request_id).fetchone()
-    if first is None:
+    first = first_change(("requestId",), requestId=request_id)
+    if not first:
         abort(404, "No request with this id has written.")
     is_kept = first > execute(VERSIONS).fetchone()[1]
     entries = read_entries(first - 1, requestId=request_id) if is_kept else []
@@ -76,9 +76,7 @@ def revert_request(request_id: str) -> Any:
         g.signed_in.write_as_key()
     try:
         with write_transaction(keep=is_form):
-            [version, _oldest] = execute(VERSIONS).fetchone()
-            revert(values, MAX_ROWS)
-            found = read_entries(version)
+            found = read_entries(revert(values, MAX_ROWS))
             digest = sha256(json.dumps([[each["id"], each["fields"]] for each in found]).encode()).hexdigest()
             if is_form and request.form.get("digest", digest) != digest:
                 raise Conflict("", {"": ["These rows were changed after the preview."]})
@@ -123,8 +121,7 @@ def writes_query(filters: tuple[str, ...]) -> sa.Select[Any]:
 
 def read_entries(since: int, **values: str) -> list[dict[str, Any]]:
     """Return one entry for each row that changed after a version, with the `fields` that differ."""
-    bound = {"since": since, "until": NEWEST, "after": since, **values}
-    page, _version = read_changes(Selection(tuple(values), net=True), MAX_ENTRIES, execute_read, **bound)
+    page = read_changes(Selection(tuple(values), net=True), MAX_ENTRIES, execute_read, since=since, **values)
     entries: list[dict[str, Any]] = json.loads(f"[{page.rows}]")
     return [{**entry, "fields": [*changed_fields(entry["before"] or {}, entry["data"] or {})]} for entry in entries]
 

@@ -160,8 +160,7 @@ def read_history(resource: str, row_id: str, until: int) -> list[dict[str, Any]]
     """
     row: dict[str, Any] = {"resource": resource, "id": row_id, "until": until}
     start = execute(earlier_change, MAX_HISTORY, **row).fetchone()
-    after = start[0] - 1 if start else 0
-    page, _version = read_changes(Selection(("resource", "id")), since=0, after=after, **row)
+    page = read_changes(Selection(("resource", "id")), since=start[0] - 1 if start else 0, **row)
     before: Any = None
     history = []
     for entry in json.loads(f"[{page.rows}]"):
