@@ -1,12 +1,13 @@
 """`asOf`: the rows of any version, made from the change log."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 from marshmallow import ValidationError
 
-from api.changes import VERSIONS, require_kept
+from api.changes import UNINDEXED_SEQ, VERSIONS, require_kept
 from api.json_sql import Template, for_database
 from api.parameters import PLUS_HINT, Parameters
 from api.problems import InvalidQuery
@@ -18,11 +19,8 @@ from formats.values import TIME
 from models import Change, Write
 
 AT = sa.select(Change.at).where(Change.seq == sa.bindparam("seq"))
-UNFINISHED = sa.select(Write.first_seq).where(
-    Write.first_seq
-    == sa.select(sa.func.max(Write.first_seq)).where(Write.first_seq <= sa.bindparam("seq")).scalar_subquery(),
-    Write.last_seq > sa.bindparam("seq"),
-)
+LAST_WRITE = sa.select(Write.first_seq, Write.last_seq).where(Write.first_seq <= sa.bindparam("seq"))
+LAST_WRITE = LAST_WRITE.order_by(Write.first_seq.desc()).limit(1)
 # RFC 9111 §5.2.2 and RFC 8246: a version never changes. Lists have several media types.
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization, Accept"}
 
@@ -53,14 +51,15 @@ def version_at(text: str, newest: int) -> int:
     if time > now():
         raise InvalidQuery(f"asOf can't be {text!r}: that is in the future.")
     # Times never go back from one version to the next.
-    before, after = 0, newest + 1
-    while after - before > 1:
-        middle = (before + after) // 2
-        is_before = from_driver(execute(AT, seq=middle).fetchone()[0]) <= time
-        before, after = (middle, after) if is_before else (before, middle)
+    version = bisect_right(range(1, newest + 1), time, key=time_of)
+    write = execute(LAST_WRITE, seq=version).fetchone()
     # A version in the middle of a transaction was never readable.
-    unfinished = execute(UNFINISHED, seq=before).fetchone()
-    return unfinished[0] - 1 if unfinished else before
+    return write[0] - 1 if write and write[1] > version else version
+
+
+def time_of(version: int) -> Any:
+    """Return the time of the change that made a version."""
+    return from_driver(execute(AT, seq=version).fetchone()[0])
 
 
 def with_past_rows(
@@ -82,8 +81,7 @@ def with_past_rows(
 def past_rows(resource: str, row_id: Any = None) -> sa.Select[Any]:
     """Return the query for a resource's rows as of the version to bind: all of them, or the one with an id."""
     last = sa.select(sa.func.max(Change.seq)).where(Change.resource == sa.literal_column(f"'{resource}'"))
-    # With a unary plus, SQLite can't use the index on numbers, and uses the one on rows.
-    last = last.where(sa.literal_column("+changes.seq") <= sa.bindparam("as_of"))
+    last = last.where(sa.bindparam("as_of") >= UNINDEXED_SEQ)
     last = last.group_by(Change.row_id) if row_id is None else last.where(Change.row_id == row_id)
     return changed_rows(resource).where(Change.seq.in_(last))
 

@@ -14,6 +14,8 @@ from formats.ids import new_id
 from models import FORGOTTEN, Change, Dataset, Write
 
 LAST_CHANGE = sa.select(sa.func.coalesce(sa.func.max(Change.seq), sa.literal_column("0")))
+# With a unary plus, SQLite can't use the index on numbers, and uses the one on rows.
+UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
 VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
 # KEEP_CHANGES blanks data without a new change, but raises the oldest version. Neither number ever falls, so that their
 # sum changes whenever the log does.

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from flask import Blueprint, Response, abort, g
 from sqlalchemy.orm import aliased
 
-from api.changes import VERSIONS, is_not_modified, last_changes, require_kept, set_version
+from api.changes import UNINDEXED_SEQ, VERSIONS, is_not_modified, last_changes, require_kept, set_version
 from api.json_sql import Template, for_database, joined, json_object, json_text, json_value, number
 from api.media_types import FEED_TYPES, requested_type
 from api.parameters import Parameters
@@ -34,7 +34,6 @@ FILTERS: dict[str, Any] = {
 WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write)
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
-UNINDEXED_SEQ = sa.literal_column("+changes.seq", Change.seq.type)
 
 feed = Blueprint("feed", __name__)
 
@@ -189,7 +188,7 @@ def selected(statement: sa.Select[Any], filters: tuple[str, ...], start: str = "
     """Return the statement on Change, limited to the selected changes after the number `start`, in order."""
     own = [name for name in filters if name not in WRITER_FILTERS]
     writers = [FILTERS[name] == bind(name) for name in WRITER_FILTERS if name in filters]
-    # With a unary plus, SQLite uses the index on rows or writers, which reads fewer changes than the range has.
+    # The index on rows or writers reads fewer changes than the range has.
     seq = UNINDEXED_SEQ if writers or "id" in own else Change.seq
     resources: list[Any] = [sa.literal_column(f"'{name}'") for name in ENDPOINTS]
     resource = Change.resource.in_(resources) if own == ["id"] else sa.true()
