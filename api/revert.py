@@ -1,5 +1,6 @@
 """Reverting: new changes give rows the values that they had before other changes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -119,35 +120,19 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
     if len(steps) > limit:
         raise ValidationError(f"Must change at most {limit:,} rows: {instead}.")
-    conflicts = {step: f"Was changed afterwards, by change {step.conflict}." for step in steps if step.conflict}
-    mode = values["conflicts"]
-    steps = resolve_conflicts(steps, conflicts, mode)
-    restore_rows(steps, mode)
-    delete_rows(steps, mode)
-    version: int = bound["until"]
-    log_write(version + 1)
-    return version
-
-
-def restore_rows(steps: list[Step], mode: str | None) -> None:
-    """Restore the rows that existed before, companies first. Raises Conflict for one whose company no longer exists."""
+    mode, version = values["conflicts"], int(bound["until"])
+    steps = resolve_conflicts(steps, find_later_change, mode)
+    # Companies are restored first and deleted last, because other rows refer to them.
     for name in ENDPOINTS:
         restored = [step for step in steps if step.resource == name and step.previous]
-        if "company_id" in ENDPOINTS[name].table.c and mode != "overwrite":
-            gone = {step: "Was in a company that is gone." for step in restored if lacks_company(step)}
-            restored = resolve_conflicts(restored, gone, mode)
+        restored = resolve_conflicts(restored, find_missing_company, mode)
         execute_many(restore_statement, name, rows=[{"previous": step.previous, "now": now()} for step in restored])
-
-
-def delete_rows(steps: list[Step], mode: str | None) -> None:
-    """Delete the rows that didn't exist before, companies last. Raises Conflict for a company that still has rows."""
     for name in reversed(ENDPOINTS):
         deleted = [step for step in steps if step.resource == name and not step.previous]
-        if name == "companies" and mode != "overwrite":
-            found = {step: execute(member_query, id=step.id).fetchone() for step in deleted}
-            used = {step: f"{'/'.join(row)} is in it." for step, row in found.items() if row}
-            deleted = resolve_conflicts(deleted, used, mode)
+        deleted = resolve_conflicts(deleted, find_member, mode)
         execute_many(delete_statement, name, rows=[{"row_id": step.id} for step in deleted])
+    log_write(version + 1)
+    return version
 
 
 def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -173,8 +158,12 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     return filters, bound
 
 
-def resolve_conflicts(steps: list[Step], conflicts: dict[Step, str], mode: str | None) -> list[Step]:
-    """Return the steps to take: without the conflicts if the mode is skip. Raises Conflict if it is None."""
+def resolve_conflicts(steps: list[Step], find: Callable[[Step], str], mode: str | None) -> list[Step]:
+    """Return the steps to take: all of them if the mode is overwrite, else those without a conflict.
+
+    `find` returns the conflict of a step, or "". Raises Conflict if there are some and the mode is None.
+    """
+    conflicts = {} if mode == "overwrite" else {step: detail for step in steps if (detail := find(step))}
     if conflicts and mode is None:
         errors: dict[str, Any] = {}
         for step, detail in list(conflicts.items())[:MAX_ERRORS]:
@@ -183,25 +172,39 @@ def resolve_conflicts(steps: list[Step], conflicts: dict[Step, str], mode: str |
         note = f" The first {MAX_ERRORS} of {len(conflicts)} are listed." if len(conflicts) > MAX_ERRORS else ""
         summary = f"{conflicts[first]} See errors; conflicts can be skip or overwrite.{note}"
         raise Conflict(f"{first.resource}/{first.id}: {summary}", errors)
-    return [step for step in steps if step not in conflicts or mode == "overwrite"]
+    return [step for step in steps if step not in conflicts]
+
+
+def find_later_change(step: Step) -> str:
+    """Return the conflict of a row that others changed afterwards."""
+    return f"Was changed afterwards, by change {step.conflict}." if step.conflict else ""
+
+
+def find_missing_company(step: Step) -> str:
+    """Return the conflict of a row that was in a company that no longer exists."""
+    has_company = "company_id" in ENDPOINTS[step.resource].table.c
+    is_gone = has_company and execute(company_query, step.resource, previous=step.previous).fetchone()
+    return "Was in a company that is gone." if is_gone else ""
+
+
+def find_member(step: Step) -> str:
+    """Return the conflict of a company that still has rows."""
+    row = execute(member_query, id=step.id).fetchone() if step.resource == "companies" else None
+    return f"{'/'.join(row)} is in it." if row else ""
 
 
 def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     """Return the query for the steps that revert the selected changes, without rows that are as before already."""
-    net, other, newest = (
-        net_changes(Selection(filters)).order_by(None).subquery("net").c,
-        aliased(Change),
-        aliased(Change),
-    )
+    net = net_changes(Selection(filters)).order_by(None).subquery("net").c
+    other, newest = aliased(Change), aliased(Change)
     current = sa.select(without_updated_at(newest.data)).where(is_same_row(newest, net))
     current = current.order_by(newest.seq.desc()).limit(number(1)).offset(number(0))
-    compared = {
-        "before": without_updated_at(net.before),
-        "data": without_updated_at(net.data),
-        "current": current.scalar_subquery(),
-    }
-    compared["previous"] = sa.case((net.before.is_not(None), net.previous))
-    columns = [value.label(name) for name, value in compared.items()]
+    columns = [
+        without_updated_at(net.before).label("before"),
+        without_updated_at(net.data).label("data"),
+        current.scalar_subquery().label("current"),
+        sa.case((net.before.is_not(None), net.previous)).label("previous"),
+    ]
     # Nothing can bring back a forgotten row: a later one with its id stays.
     is_forgotten = sa.and_(net.action.in_(GONE), net.before.is_(None))
     row = sa.select(net.seq, net.first, net.resource, net.row_id, *columns).where(~is_forgotten).subquery("row").c
@@ -214,11 +217,6 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     return steps.where(row.current.is_distinct_from(row.before)).order_by(row.seq).limit(number(limit))
 
 
-def lacks_company(step: Step) -> bool:
-    """Tell whether the row was in a company that no longer exists."""
-    return execute(company_query, step.resource, previous=step.previous).fetchone() is not None
-
-
 def company_query(resource: str) -> sa.Select[Any]:
     """Return the query for the company that a change's row is in, if it doesn't exist."""
     company, companies = stored_values(resource)["company_id"], ENDPOINTS["companies"].table
@@ -228,12 +226,12 @@ def company_query(resource: str) -> sa.Select[Any]:
 
 def member_query() -> sa.Select[Any]:
     """Return the query for a row that is in a company."""
-    tables = [each.table for each in ENDPOINTS.values() if "company_id" in each.table.c]
     rows = [
-        sa.select(sa.literal_column(f"'{table.name}'").label("resource"), table.c.id).where(
-            table.c.company_id == sa.bindparam("id")
+        sa.select(sa.literal_column(f"'{name}'").label("resource"), each.table.c.id).where(
+            each.table.c.company_id == sa.bindparam("id")
         )
-        for table in tables
+        for name, each in ENDPOINTS.items()
+        if "company_id" in each.table.c
     ]
     return sa.select(sa.union_all(*rows).subquery()).limit(number(1))
 
