@@ -81,8 +81,7 @@ def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> 
     bind. That of the resource `changes` is LOG_STATE. They are read from the log's indexes alone.
     """
     until = LAST_CHANGE.where(Change.seq <= sa.bindparam("as_of")) if as_of else LAST_CHANGE
-    last = [LOG_STATE if name == "changes" else until.where(Change.resource == name) for name in resources]
-    last.insert(0, until)
+    last = [until, *(LOG_STATE if name == "changes" else until.where(Change.resource == name) for name in resources)]
     if of_row:
         last[1] = last[1].where(Change.row_id == sa.bindparam("id"))
     if as_of:

@@ -27,7 +27,7 @@ from api.feed import (
     writer_of,
 )
 from api.idempotency import exclusive_key, replay_or_run
-from api.json_sql import number
+from api.json_sql import Template, for_database, number
 from api.parameters import parse_body
 from api.problems import Conflict
 from api.resources import ENDPOINTS
@@ -86,6 +86,8 @@ class Step(NamedTuple):
     resource: str
     id: str
     previous: int | None
+    # The company that the restored row was in, if it doesn't exist.
+    missing_company: str | None
     # The first change by others after those that are reverted.
     conflict: int | None
 
@@ -122,11 +124,13 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
         raise ValidationError(f"Must change at most {limit:,} rows: {instead}.")
     mode, version = values["conflicts"], int(bound["until"])
     steps = resolve_conflicts(steps, find_later_change, mode)
+    companies = {None, *(step.id for step in steps if step.resource == "companies" and step.previous)}
+    gone = "Was in a company that is gone."
+    steps = resolve_conflicts(steps, lambda step: "" if step.missing_company in companies else gone, mode)
     # Companies are restored first and deleted last, because other rows refer to them.
     for name in ENDPOINTS:
-        restored = [step for step in steps if step.resource == name and step.previous]
-        restored = resolve_conflicts(restored, find_missing_company, mode)
-        execute_many(restore_statement, name, rows=[{"previous": step.previous, "now": now()} for step in restored])
+        restored = [step.previous for step in steps if step.resource == name and step.previous]
+        execute_many(restore_statement, name, rows=[{"previous": number, "now": now()} for number in restored])
     for name in reversed(ENDPOINTS):
         deleted = [step for step in steps if step.resource == name and not step.previous]
         deleted = resolve_conflicts(deleted, find_member, mode)
@@ -180,13 +184,6 @@ def find_later_change(step: Step) -> str:
     return f"Was changed afterwards, by change {step.conflict}." if step.conflict else ""
 
 
-def find_missing_company(step: Step) -> str:
-    """Return the conflict of a row that was in a company that no longer exists."""
-    has_company = "company_id" in ENDPOINTS[step.resource].table.c
-    is_gone = has_company and execute(company_query, step.resource, previous=step.previous).fetchone()
-    return "Was in a company that is gone." if is_gone else ""
-
-
 def find_member(step: Step) -> str:
     """Return the conflict of a company that still has rows."""
     row = execute(member_query, id=step.id).fetchone() if step.resource == "companies" else None
@@ -213,15 +210,10 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     # It is no conflict if others changed the row afterwards and then changed it back.
     conflict = conflict.where(sa.or_(other.seq < row.seq, row.current.is_distinct_from(row.data)))
     found = conflict.scalar_subquery() if filters else sa.null()
-    steps = sa.select(row.resource, row.row_id, row.previous, found)
+    company = Template(for_database("json_extract({0}, '$.companyId')", "({0} ->> 'companyId')"), row.before)
+    is_missing = ~sa.exists().where(ENDPOINTS["companies"].table.c.id == company)
+    steps = sa.select(row.resource, row.row_id, row.previous, sa.case((is_missing, company)), found)
     return steps.where(row.current.is_distinct_from(row.before)).order_by(row.seq).limit(number(limit))
-
-
-def company_query(resource: str) -> sa.Select[Any]:
-    """Return the query for the company that a change's row is in, if it doesn't exist."""
-    company, companies = stored_values(resource)["company_id"], ENDPOINTS["companies"].table
-    exists = sa.exists().where(companies.c.id == company)
-    return sa.select(company).where(Change.seq == sa.bindparam("previous"), company.is_not(None), ~exists)
 
 
 def member_query() -> sa.Select[Any]:
