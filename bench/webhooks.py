@@ -54,7 +54,7 @@ def receiving() -> Iterator[str]:
 
 
 def measure_webhooks(folder: Path, database: Database, plan: Plan) -> list[Finding]:
-    """Return the time of messages, and the creates without a webhook in terms of those while one is behind."""
+    """Return the time of messages, and the creates without a webhook in terms of those while one is sent to."""
     peer = Sending(folder / "webhooks", database)
     create_key = ("keys", "create", "admin", "--scope", "admin")
     peer.authorization = f"Bearer {run_command(sys.executable, ROOT / 'service.py', *create_key, folder=peer.folder)}"

@@ -23,8 +23,8 @@ TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
 ADDRESS = "http://127.0.0.1:8000"
 # The headers of a message (Standard Webhooks 1.0.0).
 MESSAGE_HEADERS = {
-    "webhook-id": ("msg_6f1c2b7a_1_409", "The id of the message, the same in every try."),
-    "webhook-timestamp": ("1705314600", "The time of this try, in seconds since 1970."),
+    "webhook-id": ("msg_6f1c2b7a_1_409", "The id of the message, the same in every attempt."),
+    "webhook-timestamp": ("1705314600", "The time of this attempt, in seconds since 1970."),
     "webhook-signature": ("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", "One or two signatures, by blanks."),
 }
 AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
@@ -101,6 +101,6 @@ def describe_message() -> JSONSchema:
         },
         "responses": {
             "2XX": {"description": "The message was received. Any other answer is a failure, and it is sent again."},
-            "410": {"description": "The receiver is gone: the webhook is switched off."},
+            "410": {"description": "The receiver is gone: the webhook is disabled."},
         },
     }

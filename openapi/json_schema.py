@@ -174,7 +174,7 @@ def component_schemas(declared: Mapping[str, PublicSchema]) -> dict[str, JSONSch
 
 
 def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
-    """Return the schemas of webhooks, of the tries to send to them, and of their messages."""
+    """Return the schemas of webhooks, of the attempts to send to them, and of their messages."""
     rows = row_schemas(schema, "Webhook")
     created = response_fields(schema) | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
     since = {
@@ -184,7 +184,7 @@ def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
     result = {name: ATTEMPT[name] for name in ATTEMPT if name not in {"seq", "at"}}
     return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {
         "CreatedWebhook": object_schema(created, created, "A webhook and its new secret."),
-        "Attempt": object_schema(ATTEMPT, ATTEMPT, "A try to send a change."),
+        "Attempt": object_schema(ATTEMPT, ATTEMPT, "An attempt to send a change."),
         "TestResult": object_schema(result, result, "The answer to a test message."),
         "Message": object_schema(MESSAGE | {"data": ref("Change")}, [*MESSAGE, "data"], "The message on a change."),
     }

@@ -16,16 +16,16 @@ from webhooks.views import blueprint
 
 
 class Lags:
-    """A collector of the changes that each webhook is behind, and of its failed tries."""
+    """A collector of the lag and the failures of each webhook."""
 
     def collect(self) -> list[Any]:
         """Return the metrics."""
         from prometheus_client.core import GaugeMetricFamily as Gauge
 
-        lag = Gauge("cardfile_webhook_lag_changes", "Changes that the webhook is behind.", labels=["webhook"])
-        failures = Gauge("cardfile_webhook_failures", "Failed tries of its next message.", labels=["webhook"])
-        for webhook_id, behind, failed in execute(LAGS).fetchall():
-            lag.add_metric([webhook_id], behind)
+        lag = Gauge("cardfile_webhook_lag_changes", "Changes that were not yet delivered.", labels=["webhook"])
+        failures = Gauge("cardfile_webhook_failures", "Failed attempts to send the next message.", labels=["webhook"])
+        for webhook_id, changes, failed in execute(LAGS).fetchall():
+            lag.add_metric([webhook_id], changes)
             failures.add_metric([webhook_id], failed)
         return [lag, failures]
 

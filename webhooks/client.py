@@ -1,4 +1,4 @@
-"""The HTTP client: one kept-open connection to a receiver, whose address is judged when the socket is opened."""
+"""The HTTP client: one kept-open connection to a receiver, whose address is checked when the socket is opened."""
 
 import logging
 import socket
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Sends messages to a URL, directly or through a proxy, which then judges addresses."""
+    """Sends messages to a URL, directly or through a proxy, which then decides about addresses."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         # Imported here because most starts send nothing.
@@ -117,7 +117,7 @@ class Client:
         return seconds
 
     def abort(self, late: bool = False) -> None:
-        """Break the request off, from another thread; with `late`, only if its time is over."""
+        """Abort the request from another thread; with `late`, only if its time is over."""
         if not late or monotonic() >= self.deadline:
             self.deadline = 0
             # AttributeError, TypeError: there is no connection yet.
@@ -160,7 +160,7 @@ def error_of(status: int) -> str | None:
 
 
 def describe(error: BaseException) -> str:
-    """Return why there was no answer, without what the receiver sent: it may be a row's data."""
+    """Return why there was no answer, without text that the receiver sent: it may be a row's data."""
     cause = error if isinstance(error, PrivateAddress) else error.__cause__ or error.__context__ or error
     if isinstance(cause, TimeoutError):
         return TIMEOUT

@@ -17,11 +17,11 @@ from webhooks.signing import signed_headers
 if TYPE_CHECKING:
     from webhooks.sender import Sender
 
-# The seconds from each failed try to the next (Standard Webhooks 1.0.0); after the last, the webhook is switched off.
+# The seconds from each failed attempt to the next (Standard Webhooks 1.0.0); after the last, the webhook is disabled.
 DELAYS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 MAX_JITTER = 0.1
 GONE = 410
-# As many tries are shown.
+# The attempts that are shown, of each webhook.
 KEPT_ATTEMPTS = 100
 # Progress is stored so often, in seconds, and nothing is sent when that hasn't succeeded for so long.
 SAVE_SECONDS, MAX_UNSAVED_SECONDS = 0.5, 20
@@ -41,7 +41,7 @@ class Delivery(threading.Thread):
         self.attempts = deque[dict[str, Any]](maxlen=KEPT_ATTEMPTS)
 
     def run(self) -> None:
-        """Send until nothing is left, a try fails, the server stops, or the lease is lost."""
+        """Send until nothing is left, an attempt fails, the server stops, or the lease is lost."""
         try:
             with self.sender.writing, self.sender.app.app_context():
                 claimed = claim(self.due)
@@ -65,13 +65,13 @@ class Delivery(threading.Thread):
             while self.send_page(self.sender.vault.decrypt_all(*secrets)):
                 pass
         except Conflict as error:
-            self.switch_off(str(error))
+            self.disable(str(error))
         finally:
             self.client.close()
             self.save(last=True)
 
     def abort(self, late: bool) -> None:
-        """Break off the request that is on its way, if it is late, from another thread."""
+        """Abort the request in progress from another thread; with `late`, only if its time is over."""
         if self.client:
             self.client.abort(late)
 
@@ -98,11 +98,11 @@ class Delivery(threading.Thread):
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
-        """Send a message; tell whether it has arrived."""
+        """Send a message; tell whether it was received."""
         message_id = f"msg_{self.claimed.dataset[:8]}_{self.claimed.number}_{seq}"
         answer = self.client.post(body, signed_headers(message_id, int(time.time()), body, keys))
         if answer.error and self.sender.is_stopping:
-            # It may be broken off: the next process sends it again.
+            # It may have been aborted: the next process sends it again.
             return False
         attempt = {"seq": seq, "at": now(), "status": answer.status, "ms": answer.ms}
         self.attempts.append({**attempt, "error": answer.error, "answer": answer.text})
@@ -113,20 +113,20 @@ class Delivery(threading.Thread):
         return answer.error is None
 
     def note_failure(self, seq: int, answer: Answer) -> None:
-        """Schedule the next try, or switch the webhook off: after the last try, or when the receiver is gone."""
+        """Schedule the next attempt, or disable the webhook: after the last one, or when the receiver is gone."""
         failures = self.progress["failures"] = self.progress["failures"] + 1
         if answer.status == GONE:
-            self.switch_off(f"The receiver answered 410 Gone to change {seq}.")
+            self.disable(f"The receiver answered 410 Gone to change {seq}.")
         elif failures > len(DELAYS):
-            self.switch_off(f"Change {seq} could not be sent in {failures} tries: {answer.error}")
+            self.disable(f"Change {seq} could not be sent in {failures} attempts: {answer.error}")
         else:
             delay = max(DELAYS[failures - 1] * random.uniform(1, 1 + MAX_JITTER), answer.retry_after)  # noqa: S311
             # Rounded up to the next whole second, because times are stored without fractions.
             self.progress["next_attempt_at"] = steady_now(timedelta(seconds=delay + 1))
 
-    def switch_off(self, reason: str) -> None:
-        """Switch the webhook off."""
-        log.warning("Webhook %s is switched off: %s", self.due.id, reason)
+    def disable(self, reason: str) -> None:
+        """Disable the webhook."""
+        log.warning("Webhook %s is disabled: %s", self.due.id, reason)
         self.progress |= {"active": False, "reason": reason[:500]}
 
     def save(self, last: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""The change log as an outbox: which webhooks are behind, their leases, the messages, and the progress."""
+"""The change log as an outbox: webhooks with changes to send, their leases, messages and progress."""
 
 import json
 from collections import namedtuple
@@ -20,10 +20,10 @@ from models import Change, Dataset, Webhook, WebhookAttempt
 from webhooks.schema import SINGULARS
 
 PAGE_SIZE = 100
-# The changes that one statement looks through.
+# The changes that one statement searches.
 MAX_RANGE = 10_000
 KEPT_DAYS, MAX_CLEANED = 7, 10_000
-COPIED = "The database was restored or copied: check what the receiver has, and switch the webhook on."
+COPIED = "The database was restored or copied: check what the receiver has, then enable the webhook."
 # The Dataset-Id of a sandbox ends so.
 SANDBOX = "-sandbox"
 
@@ -77,7 +77,7 @@ def steady_now(later: timedelta = timedelta()) -> datetime:
 
 
 def find_due() -> list[Due]:
-    """Return the webhooks that are behind, whenever their next try is; switch those of another history off."""
+    """Return the webhooks with changes to send, now or later; disable those of another history."""
     found = [Due(row[0], row[1], from_driver(row[2]), bool(row[3])) for row in execute(FIND_DUE).fetchall()]
     if not all(each.is_own for each in found):
         with write_transaction():
@@ -94,7 +94,7 @@ def claim(due: Due) -> Claim | None:
 
 
 def save(claimed: Claim, lease: str, attempts: Iterable[dict[str, Any]], last: bool, progress: dict[str, Any]) -> str:
-    """Store the progress and the tries; return the next lease, or "" if it is over: the last, lost, or outdated."""
+    """Store the progress and the attempts; return the next lease, or "" if it is over: the last, lost, or outdated."""
     new_lease = None if last else new_id()
     own = {"webhook_id": claimed.id, "seen": lease}
     with write_transaction():
@@ -134,5 +134,5 @@ def message_body(resource: str, action: str, at: Any, data: str) -> bytes:
 
 
 def delete_old_attempts() -> bool:
-    """Delete some tries of more than a week ago, inside a writing transaction; tell whether more may be left."""
+    """Delete some attempts of more than a week ago, inside a writing transaction; tell whether more may be left."""
     return bool(execute(CLEAN, until=earliest_now() - timedelta(days=KEPT_DAYS)).rowcount == MAX_CLEANED)

@@ -31,7 +31,7 @@ def require_session() -> Any:
 @blueprint.get("")
 @public
 def show_webhooks(form: Any = None, errors: Any = ()) -> str:
-    """Show all webhooks, their state, how far they are behind, and the form for a new one, as it was sent."""
+    """Show all webhooks with their state and lag, and the form for a new one, as it was sent."""
     found, newest = records.all_webhooks(), execute(version_query).fetchone()[1]
     form = form or {"events": ["*"]}
     return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
@@ -53,7 +53,7 @@ def add_webhook() -> Any:
 @blueprint.get("/<webhook_id>")
 @public
 def show_webhook(webhook_id: str, result: Any = None) -> str:
-    """Show a webhook, its last tries with the first lines of the answers, and the result of a test."""
+    """Show a webhook, its last attempts with the first lines of the answers, and the result of a test."""
     attempts = records.find_attempts(webhook_id)
     hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]
     return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, result=result)
@@ -62,7 +62,7 @@ def show_webhook(webhook_id: str, result: Any = None) -> str:
 @blueprint.post("/<webhook_id>")
 @public
 def change_webhook(webhook_id: str) -> Any:
-    """Do what the pressed button says: switch on or off, replay, rotate, test, delete."""
+    """Carry out the action of the pressed button."""
     match request.form.get("action"):
         case "test":
             return show_webhook(webhook_id, records.send_test(webhook_id))
@@ -75,8 +75,8 @@ def change_webhook(webhook_id: str) -> Any:
             # Python refuses to read numbers of thousands of digits.
             since = request.form.get("since", "")[:20]
             values = patch_schema.load({"since": int(since) if since.isdecimal() else since}, partial=True)
-        case "on" | "off" as action:
-            values = {"active": action == "on"}
+        case "enable" | "disable" as action:
+            values = {"active": action == "enable"}
         case _:
             abort(422, "Press one of the buttons of this page.")
     records.change_webhook(webhook_id, values)

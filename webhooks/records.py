@@ -1,4 +1,4 @@
-"""Webhooks as admins see and change them, by the API and the page. Functions that name a webhook respond 404."""
+"""Webhooks as admins see and change them, by the API and the pages. For an unknown id, the functions respond 404."""
 
 import threading
 import time
@@ -27,11 +27,11 @@ from webhooks.outbox import OF_WEBHOOK, SANDBOX, typed
 from webhooks.schema import schema
 from webhooks.signing import new_secret, signed_headers
 
-# /metrics has figures of each.
+# Each has its own thread, and lines in /metrics.
 MAX_WEBHOOKS = 100
 ROTATION = timedelta(hours=24)
-# Tests that wait for their receivers at once; others have to come back.
-TESTS = Slots(2, patience=1)
+# Test messages that are sent at the same time; more are 429.
+TEST_SLOTS = Slots(2, patience=1)
 
 COUNT = sa.select(sa.func.count()).select_from(Webhook)
 FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until, Webhook.url).where(OF_WEBHOOK)
@@ -49,7 +49,7 @@ def find_webhook(webhook_id: str) -> dict[str, Any]:
 
 
 def find_attempts(webhook_id: str) -> list[dict[str, Any]]:
-    """Return the last tries of a webhook, newest first."""
+    """Return the last attempts of a webhook, newest first."""
     find_webhook(webhook_id)
     return [parse_json(row.encode()) for [row] in execute(attempts_query, webhook_id=webhook_id)]
 
@@ -72,7 +72,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Store new values, and `since`, of a webhook, which is then tried at once; return it. Raises ValidationError."""
+    """Store new values, and `since`, of a webhook, which is then sent at once; return it. Raises ValidationError."""
     with write_transaction():
         dataset, newest = execute(version_query).fetchone()
         stored = find_webhook(webhook_id)
@@ -110,7 +110,7 @@ def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> N
 
 
 def remove_webhook(webhook_id: str) -> None:
-    """Delete a webhook and its tries."""
+    """Delete a webhook and its attempts."""
     with write_transaction():
         if not execute(DELETE, webhook_id=webhook_id).rowcount:
             not_found(webhook_id)
@@ -126,7 +126,7 @@ def send_test(webhook_id: str) -> dict[str, Any]:
     message = {"type": "webhook.test", "timestamp": format_time(now()), "data": {"webhookId": webhook_id}}
     body = encode_json(message).encode()
     headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, sender.vault.decrypt_all(*secrets))
-    if not TESTS.acquire():
+    if not TEST_SLOTS.acquire():
         raise TooManyRequests("tests of webhooks at once", 5)
     client = Client(url, sender.settings)
     timer = threading.Timer(ANSWER_SECONDS, client.abort)
@@ -136,7 +136,7 @@ def send_test(webhook_id: str) -> dict[str, Any]:
     finally:
         timer.cancel()
         client.close()
-        TESTS.release()
+        TEST_SLOTS.release()
     return {"status": status, "ms": ms, "error": error, "answer": text}
 
 
@@ -151,7 +151,7 @@ def webhooks_query() -> sa.Select[Any]:
 
 
 def attempts_query() -> sa.Select[Any]:
-    """Return the query for the last tries of a webhook as JSON."""
+    """Return the query for the last attempts of a webhook as JSON."""
     names = ("seq", "at", "status", "ms", "error", "answer")
     fields = {name: json_value(getattr(WebhookAttempt, name)) for name in names}
     query = sa.select(json_object(fields)).where(WebhookAttempt.webhook_id == sa.bindparam("webhook_id"))

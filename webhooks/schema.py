@@ -26,7 +26,7 @@ validate_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}
 
 
 def validate_url(text: str) -> None:
-    """Raise ValidationError for what a URL to send to can't have: credentials, a fragment, characters beyond ASCII."""
+    """Raise ValidationError for credentials, a fragment, characters beyond ASCII, and invalid hosts and ports."""
     if "@" in text.split("://", 1)[-1].replace("?", "/").split("/", 1)[0]:
         raise ValidationError("Must not have a user name or password: messages are signed instead.")
     if "#" in text:
@@ -37,12 +37,12 @@ def validate_url(text: str) -> None:
     from urllib3.util import parse_url
 
     try:
-        found = parse_url(text)
+        parsed = parse_url(text)
     except LocationParseError:
-        found = None
-    labels = found.host.removesuffix(".").split(".") if found and found.host and found.port != 0 else [""]
+        parsed = None
+    labels = parsed.host.removesuffix(".").split(".") if parsed and parsed.host and parsed.port != 0 else [""]
     if not all(0 < len(label) < 64 for label in labels):
-        raise ValidationError("Must have a host and a port that can exist.")
+        raise ValidationError("Must have a valid host and port.")
 
 
 class WebhookSchema(PublicSchema):
@@ -54,15 +54,15 @@ class WebhookSchema(PublicSchema):
     url = Value(URL, validate_url, about="The http or https URL to send to.", example="https://hooks.example/cardfile")
     events = Value(
         validate_events,
-        about="The changes to send, as in `contact.created`; `company.*` is all of companies, `*` all.",
+        about="The events to send, as in `contact.created`; `company.*` is all of companies, `*` is all.",
         example=["contact.created", "company.*"],
     )
     description = Value(about="The purpose of the webhook.", example="Newsletter")
     active = Value(about="Whether messages are sent.", example=True)
-    reason = Value(dump_only=True, about="The reason why the server switched it off.", example=None)
-    delivered = Value(dump_only=True, about="The number of the last change that is dealt with.", example=408)
-    failures = Value(dump_only=True, about="The failed tries to send the next message.", example=0)
-    next_attempt_at = Value(dump_only=True, about="The time of the next try, after a failed one.", example=None)
+    reason = Value(dump_only=True, about="Why the server disabled it; null if an admin did.", example=None)
+    delivered = Value(dump_only=True, about="The changes up to this number are sent, or of other events.", example=408)
+    failures = Value(dump_only=True, about="The failed attempts to send the next message.", example=0)
+    next_attempt_at = Value(dump_only=True, about="The time of the next attempt, after a failed one.", example=None)
     created_at = Value(dump_only=True, about="The time of creation.", example="2024-01-15T10:30:00Z")
     updated_at = Value(dump_only=True, about="The time of the last change by an admin.", example="2024-01-15T10:30:00Z")
 

@@ -1,4 +1,4 @@
-"""The thread that looks for webhooks with changes to send, and starts a delivery for each."""
+"""The thread that polls for webhooks with changes to send, and starts a delivery for each."""
 
 import logging
 import threading
@@ -15,13 +15,13 @@ from webhooks.delivery import LEASE_SECONDS, MAX_JITTER, Delivery
 from webhooks.outbox import Due, find_due, steady_now
 from webhooks.signing import Vault
 
-# Between looks, at most, and at least however much is written.
-LOOK_SECONDS, PAUSE_SECONDS = 1.0, 0.02
+# The seconds between polls: at most, and at least even if requests write all the time.
+POLL_SECONDS, PAUSE_SECONDS = 1.0, 0.02
 # While more requests write in a second, at most one message is sent in so many seconds: it would slow them.
 BUSY_WRITES, BUSY_SECONDS = 100, 0.01
 # All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
 STOP_SECONDS, ABORT_SECONDS = 3.0, 1.0
-# No next try is later than this; if it is, the clock was wrong.
+# No next attempt is later than this; if it is, the clock was wrong.
 MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 2)
 
 log = logging.getLogger("cardfile")
@@ -49,7 +49,7 @@ class Sender:
         """Begin to send, once in each process."""
         with self.change:
             if self.thread is None and not self.is_stopping:
-                self.thread = threading.Thread(target=self.look_until_stopped, name="webhooks")
+                self.thread = threading.Thread(target=self.poll_until_stopped, name="webhooks")
                 self.thread.start()
 
     def stop(self) -> None:
@@ -60,7 +60,7 @@ class Sender:
             self.thread.join()
 
     def wake(self) -> None:
-        """Have the threads look at once."""
+        """Wake the threads that wait for changes."""
         with self.change:
             self.writes += 1
             self.change.notify_all()
@@ -74,22 +74,22 @@ class Sender:
         return has_more
 
     def note_response(self, response: Response) -> Response:
-        """Look at once after a request that wrote. The first request of any WSGI server starts the thread."""
+        """Poll at once after a request that wrote. The first request of any WSGI server starts the thread."""
         if "has_written" in g:
             self.wake()
         if self.thread is None and "SERVER_SOFTWARE" in request.environ:
             self.start()
         return response
 
-    def look_until_stopped(self) -> None:
-        """Look each second, and after each write, until stop() or the end of the main thread."""
+    def poll_until_stopped(self) -> None:
+        """Poll each second, and after each write, until stop() or the end of the main thread."""
         while not self.is_stopping and threading.main_thread().is_alive():
             writes = self.writes
             try:
-                self.look()
+                self.poll()
             except Exception as error:
                 self.note_fault(error)
-            self.wait(writes, LOOK_SECONDS)
+            self.wait(writes, POLL_SECONDS)
             self.count_writes()
         self.is_stopping = True
         self.wake()
@@ -111,7 +111,7 @@ class Sender:
             trace = None if isinstance(error, LostFile) else error
             log.warning("Webhooks are not sent: %s", self.fault, exc_info=trace)
         with self.change:
-            self.change.wait_for(lambda: self.is_stopping, LOOK_SECONDS)
+            self.change.wait_for(lambda: self.is_stopping, POLL_SECONDS)
 
     def count_writes(self) -> None:
         """Note whether many requests write."""
@@ -126,8 +126,8 @@ class Sender:
             with self.pausing:
                 time.sleep(BUSY_SECONDS)
 
-    def look(self) -> None:
-        """Start a delivery for each webhook that is due; break off requests that take too long."""
+    def poll(self) -> None:
+        """Start a delivery for each webhook that is due; abort requests that take too long."""
         for delivery in list(self.running.values()):
             delivery.abort(late=True)
         for each in [each for each in self.find_due() if each.id not in self.running]:
@@ -159,6 +159,6 @@ class Sender:
 
 
 def is_time(next_attempt_at: datetime | None) -> bool:
-    """Tell whether the time of the next try has come, or can't be right."""
+    """Tell whether the time of the next attempt has come, or can't be right."""
     now = steady_now()
     return next_attempt_at is None or not now < next_attempt_at < now + MAX_DELAY

@@ -42,7 +42,7 @@ def create_webhook() -> Response:
 @blueprint.patch("/webhooks/<webhook_id>")
 @requires("admin")
 def update_webhook(webhook_id: str) -> Response:
-    """Change the sent fields of a webhook. `"active": true` goes on where it stopped, `since` from another change."""
+    """Update the fields that are sent. `"active": true` goes on where it stopped, `since` after another change."""
     body = parse_body("application/merge-patch+json")
     return JSONResponse(encode_json(records.change_webhook(webhook_id, patch_schema.load(body, partial=True))))
 
@@ -50,7 +50,7 @@ def update_webhook(webhook_id: str) -> Response:
 @blueprint.delete("/webhooks/<webhook_id>")
 @requires("admin")
 def delete_webhook(webhook_id: str) -> Response:
-    """Delete a webhook and the record of its tries."""
+    """Delete a webhook and its attempts."""
     records.remove_webhook(webhook_id)
     return Response(status=204)
 
@@ -66,7 +66,7 @@ def rotate_webhook(webhook_id: str) -> Response:
 @blueprint.post("/webhooks/<webhook_id>/test")
 @requires("admin")
 def test_webhook(webhook_id: str) -> Response:
-    """Send a signed message of the type `webhook.test` at once. Return what comes back within 15 seconds."""
+    """Send a signed message of the type `webhook.test` at once. Return the answer, or the error after 15 seconds."""
     refuse_body()
     return JSONResponse(encode_json(records.send_test(webhook_id)))
 
@@ -74,5 +74,5 @@ def test_webhook(webhook_id: str) -> Response:
 @blueprint.get("/webhooks/<webhook_id>/attempts")
 @requires("admin")
 def list_attempts(webhook_id: str) -> Response:
-    """Return the last 100 tries of a webhook, newest first. They are kept for seven days."""
+    """Return the last 100 attempts to send to a webhook, newest first. They are kept for seven days."""
     return JSONResponse(encode_json(records.find_attempts(webhook_id)))

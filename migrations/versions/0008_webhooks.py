@@ -1,4 +1,4 @@
-"""Keep webhooks and the tries to send to them."""
+"""Keep webhooks and the attempts to send to them."""
 
 from typing import Any
 

@@ -90,7 +90,7 @@ def test_a_public_address_is_allowed(address: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.1"])
-def test_no_spelling_of_this_machine_is_connected_to(receiver: Receiver, host: str) -> None:
+def test_no_notation_of_a_loopback_address_is_connected_to(receiver: Receiver, host: str) -> None:
     answered = send(f"http://{host}:{receiver.server_address[1]}/", PUBLIC)
 
     assert answered.status is None and receiver.received == []
@@ -98,15 +98,15 @@ def test_no_spelling_of_this_machine_is_connected_to(receiver: Receiver, host: s
     assert str(answered.error).endswith(" is not a public address: WEBHOOK_NETWORKS=private allows it.")
 
 
-def test_an_unknown_host_is_told_in_words() -> None:
+def test_an_unknown_host_is_an_error_in_words() -> None:
     error = send("http://nobody.invalid/", PUBLIC).error
     assert str(error).startswith("The address of the host can't be found: ")
 
 
-def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
+def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
     receiver: Receiver, resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A name that is public when it is judged, and this machine the next time.
+    # A name that is public when it is checked, and a loopback address the next time.
     asked = resolve(["8.8.8.8"], ["127.0.0.1"])
     connected: list[Any] = []
 
@@ -122,7 +122,7 @@ def test_the_address_that_was_judged_is_the_one_that_is_connected_to(
     assert len(connected) == 1
 
 
-def test_of_several_addresses_only_public_ones_are_tried_in_turn(
+def test_the_public_ones_of_several_addresses_are_used_in_turn(
     resolve: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve(["10.0.0.1", "8.8.8.8", "8.8.4.4"])
@@ -210,7 +210,7 @@ def drip(handler: BaseHTTPRequestHandler, head: bytes, piece: bytes) -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", id="chunks"),
     ],
 )
-def test_an_answer_that_does_not_end_is_broken_off(
+def test_an_answer_that_does_not_end_is_aborted(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes
 ) -> None:
     monkeypatch.setattr("webhooks.client.ANSWER_SECONDS", 0.4)

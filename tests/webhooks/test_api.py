@@ -48,10 +48,10 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"url": "https://zoë.example/", "events": ["*"]}, "/url", "Must be ASCII"),
     ({"url": "https://a.example/\n", "events": ["*"]}, "/url", "Must be an http or https URL."),
     ({"url": f"https://a.example/{'x' * 2048}", "events": ["*"]}, "/url", "Must have at most 2048 characters"),
-    ({"url": "https://a.example:65536/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
-    ({"url": "https://a.example:0/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
-    ({"url": "https://a..example/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
-    ({"url": f"https://{'x' * 64}.example/", "events": ["*"]}, "/url", "Must have a host and a port that can exist."),
+    ({"url": "https://a.example:65536/", "events": ["*"]}, "/url", "Must have a valid host and port."),
+    ({"url": "https://a.example:0/", "events": ["*"]}, "/url", "Must have a valid host and port."),
+    ({"url": "https://a..example/", "events": ["*"]}, "/url", "Must have a valid host and port."),
+    ({"url": f"https://{'x' * 64}.example/", "events": ["*"]}, "/url", "Must have a valid host and port."),
     ({"url": ACME}, "/events", "Is required."),
     ({"url": ACME, "events": []}, "/events", "Must name at least one event"),
     ({"url": ACME, "events": "*"}, "/events", "Must be an array of texts."),
@@ -167,7 +167,7 @@ def test_a_sandbox_sends_nothing_whatever_is_asked(
     assert receiver.received == []
 
 
-def test_a_webhook_whose_secret_cannot_be_decrypted_is_switched_off(
+def test_a_webhook_whose_secret_cannot_be_decrypted_is_disabled(
     app: Flask, admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
     hook = add(receiver.url)
@@ -231,7 +231,7 @@ def test_more_tests_than_two_at_once_are_429(
     admin: FlaskClient, receiver: Receiver, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = add(receiver.url)
-    monkeypatch.setattr("webhooks.records.TESTS", Slots(1, patience=0))
+    monkeypatch.setattr("webhooks.records.TEST_SLOTS", Slots(1, patience=0))
     receiver.answer = lambda handler: answers.append(admin.post(f"{URL}/{hook['id']}/test")) or answer(204)(handler)
     answers: list[Any] = []
     assert admin.post(f"{URL}/{hook['id']}/test").json["status"] == 204

@@ -29,7 +29,7 @@ def seconds_until_next(admin: FlaskClient, hook: dict[str, Any]) -> float:
 
 @pytest.fixture
 def pass_time(query: Query) -> Callable[[], None]:
-    """Return a function that lets the time of the next try come."""
+    """Return a function that lets the time of the next attempt come."""
     return lambda: query("UPDATE webhooks SET next_attempt_at = '2020-01-01T00:00:00Z'") and None
 
 
@@ -99,7 +99,7 @@ def test_the_events_select_changes_and_the_number_moves_past_the_others(
 
 
 @pytest.mark.databases("sqlite")
-def test_every_try_has_the_same_id_and_body_and_a_new_timestamp_and_signature(
+def test_every_attempt_has_the_same_id_and_body_and_a_new_timestamp_and_signature(
     admin: FlaskClient,
     receiver: Receiver,
     create_row: CreateRow,
@@ -125,7 +125,7 @@ def test_every_try_has_the_same_id_and_body_and_a_new_timestamp_and_signature(
         Webhook(hook["secret"]).verify(message.body.decode(), message.headers)
 
 
-def test_a_webhook_is_switched_off_after_ten_tries_and_goes_on_where_it_stopped(
+def test_a_webhook_is_disabled_after_ten_attempts_and_goes_on_where_it_stopped(
     admin: FlaskClient,
     receiver: Receiver,
     create_row: CreateRow,
@@ -148,7 +148,7 @@ def test_a_webhook_is_switched_off_after_ten_tries_and_goes_on_where_it_stopped(
 
     state = admin.get(f"{URL}/{hook['id']}").json
     assert (state["active"], state["delivered"], len(receiver.seqs)) == (False, 0, 10)
-    reason = "Change 1 could not be sent in 10 tries: The answer was 500 Internal Server Error."
+    reason = "Change 1 could not be sent in 10 attempts: The answer was 500 Internal Server Error."
     assert state["reason"] == reason
     attempt = admin.get(f"{URL}/{hook['id']}/attempts").json[0]
     assert (attempt["status"], attempt["answer"]) == (500, "Out of memory\n[2K")
@@ -160,7 +160,7 @@ def test_a_webhook_is_switched_off_after_ten_tries_and_goes_on_where_it_stopped(
     assert receiver.seqs == [1] * 10 + [1, 2, 3]
 
 
-def test_410_switches_a_webhook_off_at_once(
+def test_410_disables_a_webhook_at_once(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
     hook = add(receiver.url)
@@ -194,7 +194,7 @@ def test_retry_after_is_a_number_or_a_time_of_a_day_at_most(value: str | int, le
     assert least <= parse_retry_after(value) <= most
 
 
-def test_no_try_is_earlier_than_retry_after_or_than_planned(
+def test_no_retry_is_earlier_than_retry_after_or_than_planned(
     admin: FlaskClient,
     receiver: Receiver,
     create_row: CreateRow,
@@ -252,14 +252,14 @@ def test_after_a_fault_in_a_delivery_the_next_comes_a_second_later(
     add(receiver.url)
     create_row("companies")
     monkeypatch.setattr("webhooks.delivery.signed_headers", lambda *_arguments: 1 / 0)
-    monkeypatch.setattr("webhooks.sender.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("webhooks.sender.POLL_SECONDS", 0.2)
     started = time.monotonic()
     deliver()
     assert time.monotonic() - started >= 0.2
     assert "Webhooks are not sent: ZeroDivisionError" in caplog.text
 
 
-def test_since_replays_and_a_change_of_the_url_is_tried_at_once(
+def test_since_replays_and_after_a_change_of_the_url_the_retry_comes_at_once(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
     hook = add("http://127.0.0.1:1/")
@@ -274,7 +274,7 @@ def test_since_replays_and_a_change_of_the_url_is_tried_at_once(
     deliver()
 
     assert receiver.seqs == [1, 2, 3, 2, 3]
-    # A receiver that has had it knows it again.
+    # A receiver recognizes what it has received before.
     assert receiver.received[1].headers["webhook-id"] == receiver.received[3].headers["webhook-id"]
 
 
@@ -391,7 +391,7 @@ def test_deleting_a_webhook_ends_its_delivery(
 
 @pytest.mark.databases("sqlite")
 @pytest.mark.parametrize("hours", [-48, -1, 1, 48])
-def test_a_jump_of_the_clock_neither_repeats_a_try_nor_puts_it_off(
+def test_a_jump_of_the_clock_neither_repeats_nor_delays_an_attempt(
     admin: FlaskClient,
     receiver: Receiver,
     create_row: CreateRow,
@@ -415,7 +415,7 @@ def test_a_jump_of_the_clock_neither_repeats_a_try_nor_puts_it_off(
     assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 2
 
 
-def test_a_time_of_the_next_try_that_cannot_be_right_is_ignored() -> None:
+def test_a_time_of_the_next_attempt_that_cannot_be_right_is_ignored() -> None:
     now = datetime.now(UTC)
     times = [
         None,
@@ -428,7 +428,7 @@ def test_a_time_of_the_next_try_that_cannot_be_right_is_ignored() -> None:
     assert [is_time(each) for each in times] == [True, True, True, False, True]
 
 
-def test_an_erasure_erases_what_receivers_said_of_the_row(
+def test_an_erasure_erases_the_answers_to_messages_of_the_row(
     admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver
 ) -> None:
     hook = add(receiver.url)
@@ -494,7 +494,7 @@ def test_the_number_moves_past_changes_that_nothing_is_sent_of_and_an_admin_can_
     assert seen == [1, 2, 3, 4]
 
 
-def test_tries_are_deleted_after_a_week(
+def test_attempts_are_deleted_after_a_week(
     app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
 ) -> None:
     add(receiver.url)

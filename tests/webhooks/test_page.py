@@ -25,7 +25,7 @@ def press(client: FlaskClient, path: str, **form: str | list[str]) -> str:
     return text_of(response.text)
 
 
-def test_a_webhook_is_created_tested_switched_replayed_rotated_and_deleted(
+def test_a_webhook_is_created_tested_disabled_replayed_rotated_and_deleted(
     signed_in_client: FlaskClient,  # noqa: F811
     receiver: Receiver,
     create_row: CreateRow,
@@ -41,19 +41,19 @@ def test_a_webhook_is_created_tested_switched_replayed_rotated_and_deleted(
     for _row in range(2):
         create_row("companies")
     listed = signed_in_client.get(PAGE).text
-    assert f"{receiver.url} Mail company.* contact.created on 2 changes" in text_of(listed)
+    assert f"{receiver.url} Mail company.* contact.created active 2 changes" in text_of(listed)
     assert secret not in listed
     [path] = re.findall(rf'href="({PAGE}/[^"]+)"', listed)
 
     receiver.answer = answer(503, b"<b>Closed</b>\nsecond\nthird\nfourth")
     page = press(signed_in_client, path, action="test")
-    assert "The test message: The answer was 503 Service Unavailable." in page and "<b>Closed</b>" in page
+    assert "Test message: The answer was 503 Service Unavailable." in page and "<b>Closed</b>" in page
     deliver()
     page = text_of(signed_in_client.get(path).text)
     assert "after 1 failed" in page and "up to change 0, 2 behind" in page
     assert "<b>Closed</b> second third" in page and "fourth" not in page
-    assert "State off" in press(signed_in_client, path, action="off")
-    assert "State on" in press(signed_in_client, path, action="on")
+    assert "State disabled" in press(signed_in_client, path, action="disable")
+    assert "State active" in press(signed_in_client, path, action="enable")
     receiver.answer = answer(204)
     deliver()
     assert "up to change 2, 0 behind" in text_of(signed_in_client.get(path).text)
@@ -90,7 +90,7 @@ def test_a_form_without_the_token_of_the_session_changes_no_webhook(
 ) -> None:
     hook = add("https://a.example")
     before = query("SELECT * FROM webhooks")
-    for action in "on", "off", "replay", "rotate", "delete", "test":
+    for action in "enable", "disable", "replay", "rotate", "delete", "test":
         response = signed_in_client.post(f"{PAGE}/{hook['id']}", data={"action": action, "since": "0"})
         assert response.status_code == 403
     assert signed_in_client.post(PAGE, data={"url": "https://b.example", "events": "*"}).status_code == 403
@@ -109,5 +109,5 @@ def test_a_wrong_button_changes_nothing(
     path = f"{PAGE}/{add('https://a.example')['id']}"
     response = signed_in_client.post(path, data={"token": form_token(signed_in_client), **form})
     assert response.status_code == status
-    assert "State on" in text_of(signed_in_client.get(path).text)
+    assert "State active" in text_of(signed_in_client.get(path).text)
     assert signed_in_client.get(f"{PAGE}/nothing").status_code == 404

@@ -121,17 +121,17 @@ def test_a_webhook_whose_thread_cannot_be_started_is_sent_to_later(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda _thread: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            sender.look()
-    sender.look()
+            sender.poll()
+    sender.poll()
     receiver.wait_for(1)
     sender.stop()
 
 
-def test_an_answer_that_does_not_end_is_broken_off_and_tried_again(
+def test_an_answer_that_does_not_end_is_aborted_and_sent_again(
     admin: FlaskClient, receiver: Receiver, add: Add, sending: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webhooks.client.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("webhooks.sender.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("webhooks.sender.POLL_SECONDS", 0.1)
 
     def drip(handler: BaseHTTPRequestHandler) -> None:
         with suppress(OSError):
@@ -193,7 +193,7 @@ def test_a_fault_of_the_database_is_logged_once_and_sending_goes_on(
         failed.release()
         raise fault("the disk is gone")
 
-    monkeypatch.setattr("webhooks.sender.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("webhooks.sender.POLL_SECONDS", 0.02)
     monkeypatch.setattr(sending, "find_due", fail)
     for _time in range(4):
         assert failed.acquire(timeout=5)
