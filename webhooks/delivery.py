@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from api.problems import Conflict
 from database.columns import now
+from formats.ids import new_id
 from webhooks.client import ANSWER_SECONDS, Answer, Client
-from webhooks.outbox import Claim, Due, claim, read_messages, save, steady_now
+from webhooks.outbox import Claim, Due, claim, read_messages, require_own_history, save, steady_now
 from webhooks.signing import signed_headers
 
 if TYPE_CHECKING:
@@ -55,12 +56,14 @@ class Delivery(threading.Thread):
 
     def send_all(self, claimed: Claim) -> None:
         """Send the messages of a webhook, and store the progress."""
-        self.claimed, self.lease = claimed, claimed.lease
+        self.claimed = claimed
         self.progress: dict[str, Any] = {"delivered": claimed.delivered, "failures": claimed.failures}
         self.progress |= {"next_attempt_at": None, "active": True, "reason": None}
         self.client = Client(claimed.url, self.sender.settings)
         self.saved = time.monotonic()
         try:
+            with self.sender.app.app_context():
+                require_own_history(claimed)
             secrets = claimed.secret, claimed.previous_secret, claimed.previous_until
             while self.send_page(self.sender.vault.decrypt_all(*secrets)):
                 pass
@@ -104,7 +107,7 @@ class Delivery(threading.Thread):
         if answer.error and self.sender.is_stopping:
             # It may have been aborted: the next process sends it again.
             return False
-        attempt = {"seq": seq, "at": now(), "status": answer.status, "ms": answer.ms}
+        attempt = {"webhook_id": self.claimed.id, "seq": seq, "at": now(), "status": answer.status, "ms": answer.ms}
         self.attempts.append({**attempt, "error": answer.error, "answer": answer.text})
         if answer.error is None:
             self.progress |= {"delivered": seq, "failures": 0}
@@ -130,13 +133,14 @@ class Delivery(threading.Thread):
         self.progress |= {"active": False, "reason": reason[:500]}
 
     def save(self, last: bool = False) -> bool:
-        """Store the progress; tell whether to go on under the lease, which `last` ends."""
+        """Store the progress, and renew the lease, or end it; tell whether to go on."""
+        new_lease = None if last else new_id()
         try:
             with self.sender.writing, self.sender.app.app_context():
-                self.lease = save(self.claimed, self.lease, self.attempts, last, self.progress)
+                is_valid = save(self.claimed, new_lease, self.attempts, self.progress)
         except Exception as error:
             log.warning("The progress of webhook %s was not stored: %s", self.due.id, type(error).__name__)
             return time.monotonic() - self.saved < MAX_UNSAVED_SECONDS
         self.attempts.clear()
-        self.saved = time.monotonic()
-        return bool(self.lease)
+        self.claimed, self.saved = self.claimed._replace(lease=new_lease), time.monotonic()
+        return is_valid

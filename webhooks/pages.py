@@ -5,9 +5,7 @@ from typing import Any
 from flask import Blueprint, Flask, abort, current_app, redirect, render_template, request, url_for
 from marshmallow import ValidationError
 
-from api.changes import version_query
 from auth import public
-from database.connection import execute
 from formats.errors import pointers
 from webhooks import records
 from webhooks.schema import EVENTS, patch_schema, schema
@@ -32,9 +30,8 @@ def require_session() -> Any:
 @public
 def show_webhooks(form: Any = None, errors: Any = ()) -> str:
     """Show all webhooks with their state and lag, and the form for a new one, as it was sent."""
-    found, newest = records.all_webhooks(), execute(version_query).fetchone()[1]
-    form = form or {"events": ["*"]}
-    return render_template("webhooks.html", webhooks=found, newest=newest, form=form, errors=errors, known=EVENTS)
+    found, lags, form = records.all_webhooks(), records.find_lags(), form or {"events": ["*"]}
+    return render_template("webhooks.html", webhooks=found, lags=lags, form=form, errors=errors, known=EVENTS)
 
 
 @blueprint.post("")
@@ -54,9 +51,9 @@ def add_webhook() -> Any:
 @public
 def show_webhook(webhook_id: str, result: Any = None) -> str:
     """Show a webhook, its last attempts with the first lines of the answers, and the result of a test."""
-    attempts = records.find_attempts(webhook_id)
-    hook, newest = records.find_webhook(webhook_id), execute(version_query).fetchone()[1]
-    return render_template("webhook.html", hook=hook, attempts=attempts, newest=newest, result=result)
+    hook, attempts = records.find_webhook(webhook_id), records.find_attempts(webhook_id)
+    lag = records.find_lags().get(webhook_id, 0)
+    return render_template("webhook.html", hook=hook, lag=lag, attempts=attempts, result=result)
 
 
 @blueprint.post("/<webhook_id>")

@@ -23,7 +23,7 @@ from formats.values import format_time
 from models import Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
-from webhooks.outbox import OF_WEBHOOK, SANDBOX, typed
+from webhooks.outbox import IN_SANDBOX, LAGS, OF_WEBHOOK, is_sandbox
 from webhooks.schema import schema
 from webhooks.signing import new_secret, signed_headers
 
@@ -41,6 +41,11 @@ DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 def all_webhooks() -> list[dict[str, Any]]:
     """Return all webhooks in the public JSON, oldest first."""
     return [parse_json(row.encode()) for [row] in execute(webhooks_query)]
+
+
+def find_lags() -> dict[str, int]:
+    """Return how many of the changes were not yet delivered to each webhook."""
+    return {webhook_id: lag for webhook_id, lag, _failures in execute(LAGS)}
 
 
 def find_webhook(webhook_id: str) -> dict[str, Any]:
@@ -61,13 +66,11 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
         if (count := execute(COUNT).fetchone()[0]) >= MAX_WEBHOOKS:
             raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
         dataset, newest = execute(version_query).fetchone()
-        state: dict[str, Any] = dict.fromkeys(column.name for column in Webhook.__table__.columns)
-        state |= {"delivered": newest, "dataset": dataset, "failures": 0, "revision": 0, "replays": 0}
-        state |= dict.fromkeys(("created_at", "updated_at"), now())
-        # A sandbox is a copy without the file of the key.
-        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, count == 0 or dataset.endswith(SANDBOX))
-        state |= {**values, "id": webhook_id, "secret": encrypted}
-        execute(insert_statement, Webhook, **state)
+        # A sandbox is a copy without the key file.
+        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first=count == 0 or is_sandbox())
+        state = {"id": webhook_id, "secret": encrypted, "delivered": newest, "dataset": dataset, "failures": 0}
+        state |= {"revision": 0, "replays": 0, "created_at": now(), "updated_at": now(), **sandbox_state()}
+        execute(insert_statement, Webhook, **dict.fromkeys(Webhook.__table__.columns.keys()) | values | state)
     return find_webhook(webhook_id) | {"secret": secret}
 
 
@@ -80,7 +83,7 @@ def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
         if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})
         reason = None if values.get("active") else stored["reason"]
-        values |= {"delivered": since, "dataset": dataset, "reason": reason, "failures": 0}
+        values |= {"delivered": since, "dataset": dataset, "reason": reason, "failures": 0, **sandbox_state()}
         store(webhook_id, values, is_replay)
         return find_webhook(webhook_id)
 
@@ -109,6 +112,11 @@ def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> N
     execute(update_statement, *values, webhook_id=webhook_id, more_replays=int(is_replay), **values)
 
 
+def sandbox_state() -> dict[str, Any]:
+    """Return the columns of a disabled webhook in a sandbox, else none."""
+    return {"active": False, "reason": IN_SANDBOX} if is_sandbox() else {}
+
+
 def remove_webhook(webhook_id: str) -> None:
     """Delete a webhook and its attempts."""
     with write_transaction():
@@ -120,8 +128,8 @@ def send_test(webhook_id: str) -> dict[str, Any]:
     """Send a test message at once; return the answer. Raises Conflict, and TooManyRequests."""
     sender = current_app.extensions["webhooks"]
     *secrets, url = find_secrets(webhook_id)
-    if execute(version_query).fetchone()[0].endswith(SANDBOX):
-        raise Conflict("A sandbox sends nothing: test the webhook where it is in use.")
+    if is_sandbox():
+        raise Conflict(IN_SANDBOX)
     release_connection()
     message = {"type": "webhook.test", "timestamp": format_time(now()), "data": {"webhookId": webhook_id}}
     body = encode_json(message).encode()
@@ -160,6 +168,6 @@ def attempts_query() -> sa.Select[Any]:
 
 def update_statement(*names: str) -> sa.Update:
     """Return the statement that sets columns of a webhook."""
-    columns = {name: typed(name, getattr(Webhook, name)) for name in names}
-    replays = Webhook.replays + sa.bindparam("more_replays", type_=sa.Integer())
-    return sa.update(Webhook).where(OF_WEBHOOK).values(**columns, revision=Webhook.revision + 1, replays=replays)
+    columns: dict[str, Any] = {name: sa.bindparam(name) for name in names}
+    columns |= {"revision": Webhook.revision + 1, "replays": Webhook.replays + sa.bindparam("more_replays")}
+    return sa.update(Webhook).where(OF_WEBHOOK).values(columns)

@@ -10,8 +10,7 @@ from formats.values import parse_version
 from models import ACTIONS, Webhook
 from schemas import ID, URL, PublicSchema, Value
 
-SINGULARS = {each.singular: each.name for each in ENDPOINTS.values()}
-EVENTS = ("*", *(f"{singular}.{action}" for singular in SINGULARS for action in ("*", *ACTIONS)))
+EVENTS = ("*", *(f"{each.singular}.{action}" for each in ENDPOINTS.values() for action in ("*", *ACTIONS)))
 
 
 def validate_events(events: list[str]) -> None:

@@ -148,7 +148,9 @@ class Sender:
         """Return the webhooks that may be sent to now."""
         with self.app.app_context():
             found = find_due()
-        return [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
+        return [
+            each for each in found if each.is_copied or (is_time(each.next_attempt_at) and not self.is_leased(each))
+        ]
 
     def is_leased(self, due: Due) -> bool:
         """Tell whether another process sends: its lease changes, as measured by this process's monotonic clock."""

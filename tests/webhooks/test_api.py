@@ -15,6 +15,7 @@ from database.slots import Slots
 from settings import InvalidSetting, load_settings
 from tests.conftest import CreateRow, Query
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
+from webhooks.outbox import IN_SANDBOX
 from webhooks.signing import UNREADABLE
 
 ACME = "https://acme.example/hook"
@@ -150,7 +151,7 @@ def test_without_the_whole_key_file_nothing_is_encrypted_or_sent(
     assert receiver.seqs == [1]
 
 
-def test_a_sandbox_sends_nothing_whatever_is_asked(
+def test_a_sandbox_sends_nothing_and_shows_webhooks_as_disabled(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
 ) -> None:
     copied = add(receiver.url)
@@ -158,11 +159,12 @@ def test_a_sandbox_sends_nothing_whatever_is_asked(
     new = add(receiver.url)
     create_row("companies")
     deliver()
-    assert admin.get(f"{URL}/{copied['id']}").json["active"] is False
-    for hook in copied, new:
-        assert admin.patch(f"{URL}/{hook['id']}", json={"active": True, "since": 0}).status_code == 200
+    for hook in new, admin.get(f"{URL}/{copied['id']}").json:
+        assert (hook["active"], hook["reason"]) == (False, IN_SANDBOX)
+        changed = admin.patch(f"{URL}/{hook['id']}", json={"active": True, "since": 0}).json
+        assert (changed["active"], changed["reason"]) == (False, IN_SANDBOX)
         test = admin.post(f"{URL}/{hook['id']}/test")
-        assert (test.status_code, test.json["detail"][:24]) == (409, "A sandbox sends nothing:")
+        assert (test.status_code, test.json["detail"]) == (409, IN_SANDBOX)
     deliver()
     assert receiver.received == []
 

@@ -309,11 +309,15 @@ def test_a_restored_or_copied_database_sends_nothing(
 ) -> None:
     hook = add(receiver.url)
     create_row("companies")
+    # Its next attempt is later than the newest change and the next hour, and another process had its lease.
+    query("UPDATE webhooks SET delivered = 99, next_attempt_at = '2999-01-01T00:00:00Z', lease = 'x'")
     query("UPDATE dataset SET id = 'another'")
     deliver()
 
     state = admin.get(f"{URL}/{hook['id']}").json
     assert (state["active"], receiver.received) == (False, [])
+    assert f'cardfile_webhook_lag_changes{{webhook="{hook["id"]}"}} 0.0' in admin.get("/metrics").text
+    query("UPDATE webhooks SET delivered = 0")
     assert state["reason"].startswith("The database was restored or copied")
     admin.patch(f"{URL}/{hook['id']}", json={"active": True})
     deliver()

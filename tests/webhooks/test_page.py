@@ -50,14 +50,14 @@ def test_a_webhook_is_created_tested_disabled_replayed_rotated_and_deleted(
     assert "Test message: The answer was 503 Service Unavailable." in page and "<b>Closed</b>" in page
     deliver()
     page = text_of(signed_in_client.get(path).text)
-    assert "after 1 failed" in page and "up to change 0, 2 behind" in page
+    assert "after 1 failed attempt " in page and "up to change 0 Lag 2 changes" in page
     assert "<b>Closed</b> second third" in page and "fourth" not in page
     assert "State disabled" in press(signed_in_client, path, action="disable")
     assert "State active" in press(signed_in_client, path, action="enable")
     receiver.answer = answer(204)
     deliver()
-    assert "up to change 2, 0 behind" in text_of(signed_in_client.get(path).text)
-    assert "up to change 1, 1 behind" in press(signed_in_client, path, action="replay", since="1")
+    assert "up to change 2 Lag 0 changes" in text_of(signed_in_client.get(path).text)
+    assert "up to change 1 Lag 1 change " in press(signed_in_client, path, action="replay", since="1")
     assert re.findall(r"whsec_\S+", press(signed_in_client, path, action="rotate")) != [secret]
     assert "There are no webhooks yet." in press(signed_in_client, path, action="delete")
 

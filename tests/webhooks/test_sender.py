@@ -22,6 +22,7 @@ from database.identity import LostFile
 from tests.conftest import ROOT, LiveServer, send_request
 from tests.soak.conftest import times
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
+from webhooks.outbox import IN_SANDBOX
 from webhooks.records import MAX_WEBHOOKS
 from webhooks.sender import Sender
 
@@ -367,5 +368,5 @@ def test_a_command_and_a_sandbox_send_nothing(start_server: StartServer, receive
     create_rows(sandbox, 3)
     time.sleep(2)
     webhooks = json.loads(send_request(sandbox, URL)[1])
-    assert webhooks[0]["reason"].startswith("The database was restored or copied")
+    assert (webhooks[0]["active"], webhooks[0]["reason"]) == (False, IN_SANDBOX)
     assert receiver.received == []
