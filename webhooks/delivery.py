@@ -86,7 +86,7 @@ class Delivery(threading.Thread):
         with self.sender.app.app_context():
             messages, until = read_messages(self.claimed.events, self.progress["delivered"])
         for message in messages:
-            self.sender.pause_if_busy()
+            writes = self.sender.pause_after_writes(writes)
             if self.sender.is_stopping or not self.send(*message, keys):
                 return False
             if self.is_unsaved():

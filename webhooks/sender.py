@@ -17,8 +17,8 @@ from webhooks.signing import Vault
 
 # The seconds between polls: at most, and at least even if requests write all the time.
 POLL_SECONDS, PAUSE_SECONDS = 1.0, 0.02
-# While more requests write in a second, at most one message is sent in so many seconds: it would slow them.
-BUSY_WRITES, BUSY_SECONDS = 100, 0.01
+# The pause before a message, in seconds, if a request wrote since the message before: sending slows writes.
+AFTER_WRITE_SECONDS = 0.01
 # All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
 STOP_SECONDS, ABORT_SECONDS = 3.0, 1.0
 # No next attempt is later than this; if it is, the clock was wrong.
@@ -39,11 +39,11 @@ class Sender:
         # At most one thread of the sender waits to write, and one pauses.
         self.writing, self.pausing = threading.Lock(), threading.Lock()
         self.thread: threading.Thread | None = None
-        self.is_stopping = self.is_busy = False
+        self.is_stopping = False
         self.running: dict[str, Delivery] = {}
         # When each lease was first seen.
         self.leases: dict[str, tuple[str, float]] = {}
-        self.counted, self.fault = (0, 0.0), ""
+        self.fault = ""
 
     def start(self) -> None:
         """Begin to send, once in each process."""
@@ -90,7 +90,6 @@ class Sender:
             except Exception as error:
                 self.note_fault(error)
             self.wait(writes, POLL_SECONDS)
-            self.count_writes()
         self.is_stopping = True
         self.wake()
         deliveries = list(self.running.values())
@@ -113,18 +112,13 @@ class Sender:
         with self.change:
             self.change.wait_for(lambda: self.is_stopping, POLL_SECONDS)
 
-    def count_writes(self) -> None:
-        """Note whether many requests write."""
-        seconds = time.monotonic() - self.counted[1]
-        if seconds > 0.25:
-            self.is_busy = self.writes - self.counted[0] > BUSY_WRITES * seconds
-            self.counted = self.writes, time.monotonic()
-
-    def pause_if_busy(self) -> None:
-        """Wait for a moment while many requests write."""
-        if self.is_busy:
+    def pause_after_writes(self, seen: int) -> int:
+        """Pause if there were more writes than were seen; return how many there were before the pause."""
+        writes = self.writes
+        if writes > seen:
             with self.pausing:
-                time.sleep(BUSY_SECONDS)
+                time.sleep(AFTER_WRITE_SECONDS)
+        return writes
 
     def poll(self) -> None:
         """Start a delivery for each webhook that is due; abort requests that take too long."""
