@@ -130,11 +130,16 @@ def request_fields(schema: PublicSchema, partial: bool = False) -> dict[str, JSO
     for name, each in zip(schema.load_fields, fields.values(), strict=True):
         default: Any = schema.fields[name].load_default
         if isinstance(schema, schemas.ResourceSchema) and name in READ_ONLY:
-            each |= {"readOnly": True, "description": f"{each['description']} Read-only; may be sent back unchanged."}
+            each.update(sent_back(each))
         elif default not in {missing, None} and not partial:
             # In words: a generated client would send a default, and so overwrite the row that matchOn finds.
             each["description"] += f" Default: {json.dumps(default() if callable(default) else default)}."
     return fields
+
+
+def sent_back(field: JSONSchema) -> JSONSchema:
+    """Return the schema of a read-only field in a request body."""
+    return field | {"readOnly": True, "description": f"{field['description']} Read-only; may be sent back unchanged."}
 
 
 def example_change() -> JSONSchema:
@@ -175,12 +180,13 @@ def component_schemas(declared: Mapping[str, PublicSchema]) -> dict[str, JSONSch
 
 def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
     """Return the schemas of webhooks, of the attempts to send to them, and of their messages."""
-    rows = row_schemas(schema, "Webhook")
-    created = response_fields(schema) | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
+    rows, fields = row_schemas(schema, "Webhook"), response_fields(schema)
+    created = fields | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
     since = {
         "since": PARSER_SCHEMAS[values.parse_version] | {"description": "Send the changes after this number, again."}
     }
-    rows["WebhookPatch"]["properties"] |= since
+    read_only = {name: sent_back(each) for name, each in fields.items() if each.get("readOnly")}
+    rows["WebhookPatch"]["properties"] |= read_only | since
     result = {name: ATTEMPT[name] for name in ATTEMPT if name not in {"seq", "at"}}
     return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {
         "CreatedWebhook": object_schema(created, created, "A webhook and its new secret."),

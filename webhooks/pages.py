@@ -8,7 +8,7 @@ from marshmallow import ValidationError
 from auth import public
 from formats.errors import pointers
 from webhooks import records
-from webhooks.schema import EVENTS, patch_schema, schema
+from webhooks.schema import EVENTS, schema
 
 blueprint = Blueprint("webhook_pages", __name__, template_folder="templates")
 
@@ -71,10 +71,9 @@ def change_webhook(webhook_id: str) -> Any:
         case "replay":
             # Python refuses to read numbers of thousands of digits.
             since = request.form.get("since", "")[:20]
-            values = patch_schema.load({"since": int(since) if since.isdecimal() else since}, partial=True)
+            records.change_webhook(webhook_id, {"since": int(since) if since.isdecimal() else since})
         case "enable" | "disable" as action:
-            values = {"active": action == "enable"}
+            records.change_webhook(webhook_id, {"active": action == "enable"})
         case _:
             abort(422, "Press one of the buttons of this page.")
-    records.change_webhook(webhook_id, values)
     return redirect(url_for("webhook_pages.show_webhook", webhook_id=webhook_id), 303)

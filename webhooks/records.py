@@ -24,7 +24,7 @@ from models import Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
 from webhooks.outbox import IN_SANDBOX, LAGS, OF_WEBHOOK, is_sandbox
-from webhooks.schema import schema
+from webhooks.schema import patch_schema, schema
 from webhooks.signing import new_secret, signed_headers
 
 # Each has its own thread, and lines in /metrics.
@@ -74,11 +74,12 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
     return find_webhook(webhook_id) | {"secret": secret}
 
 
-def change_webhook(webhook_id: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Store new values, and `since`, of a webhook, which is then sent at once; return it. Raises ValidationError."""
+def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
+    """Update the fields that are sent, and `since`; the next attempt is at once. Raises ValidationError."""
     with write_transaction():
         dataset, newest = execute(version_query).fetchone()
         stored = find_webhook(webhook_id)
+        values = patch_schema.load_patch(body, stored)
         is_replay = "since" in values
         if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})

@@ -77,5 +77,21 @@ class WebhookPatchSchema(WebhookSchema):
 
     since = Value(about="Send the changes after this number, again where they were sent before.", example=0)
 
+    def load_patch(self, body: Any, stored: dict[str, Any]) -> Any:
+        """Return the values of a patch; read-only fields may be sent back unchanged. Raises ValidationError."""
+        for field in self.fields.values():
+            name = str(field.data_key)
+            if field.dump_only and isinstance(body, dict) and name in body and is_same(field, body[name], stored[name]):
+                del body[name]
+        return self.load(body, partial=True)
+
+
+def is_same(field: Any, value: Any, stored: Any) -> bool:
+    """Tell whether a value is the stored one, perhaps in another form: a time may have another offset."""
+    try:
+        return bool(field.format.show(field.parse(value)) == stored)
+    except ValidationError:
+        return value is None and stored is None
+
 
 schema, patch_schema = WebhookSchema(), WebhookPatchSchema()

@@ -85,6 +85,22 @@ def test_a_wrong_change_is_refused(admin: FlaskClient, add: Add) -> None:
         assert (response.status_code, response.json["errors"][0]["pointer"]) == (422, f"/{next(iter(body))}")
 
 
+def test_a_webhook_may_be_read_changed_and_sent_back(admin: FlaskClient, add: Add, create_row: CreateRow) -> None:
+    path = f"{URL}/{add(ACME)['id']}"
+    read = admin.get(path).json
+    assert admin.patch(path, json=read | {"description": "Mail"}).json["description"] == "Mail"
+    assert admin.patch(path, json={"createdAt": read["createdAt"].replace("Z", "+00:00")}).status_code == 200
+    create_row("companies")
+    table = {"id": "x", "reason": "x", "delivered": 1, "failures": False, "nextAttemptAt": "soon", "createdAt": None}
+    for name, value in table.items():
+        response = admin.patch(path, json=read | {name: value, "description": "News"})
+        error = {"pointer": f"/{name}", "detail": "Is read-only: leave it out."}
+        assert (response.status_code, response.json["errors"]) == (422, [error])
+    assert admin.get(path).json["description"] == "Mail"
+    refused = admin.patch(path, data=f'{{"id": "x", "id": "{read["id"]}"}}', content_type="application/json")
+    assert refused.json["errors"] == [{"pointer": "/id", "detail": "Must not appear twice."}]
+
+
 def test_an_unknown_id_is_404(admin: FlaskClient) -> None:
     paths = [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("POST", "/test"), ("GET", "/attempts")]
     for method, path in paths:
