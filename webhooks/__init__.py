@@ -8,11 +8,10 @@ from flask import Flask
 from auth import API
 from database.connection import execute
 from settings import Settings
+from webhooks import pages, views
 from webhooks.outbox import LAGS, delete_old_attempts
-from webhooks.pages import add_pages
 from webhooks.schema import schema
 from webhooks.sender import Sender
-from webhooks.views import blueprint
 
 
 class Lags:
@@ -31,7 +30,7 @@ class Lags:
 
 
 def init_webhooks(app: Flask, settings: Settings) -> None:
-    """Add the endpoints under /api/v1/webhooks, and the sender, which the server starts."""
+    """Add the endpoints under /api/v1/webhooks, the sender, which the server starts, and pages, if there are others."""
     sender = app.extensions["webhooks"] = Sender(app, settings)
     app.extensions["background"].append(sender)
     app.extensions["last_use"].cleanings.append(delete_old_attempts)
@@ -39,5 +38,7 @@ def init_webhooks(app: Flask, settings: Settings) -> None:
     app.extensions.setdefault("schemas", {})["webhooks"] = schema
     app.extensions.setdefault("guides", []).append(Path(__file__).with_name("guide.md").read_text("utf-8"))
     app.after_request(sender.note_response)
-    app.register_blueprint(blueprint, url_prefix=API)
-    add_pages(app)
+    app.register_blueprint(views.blueprint, url_prefix=API)
+    if "settings_pages" in app.extensions:
+        app.extensions["settings_pages"]["webhooks"] = ("Webhooks", "webhook_pages.show_webhooks")
+        app.register_blueprint(pages.blueprint, url_prefix="/settings/webhooks")

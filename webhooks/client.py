@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from http.client import responses
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic
@@ -155,8 +155,8 @@ def error_of(status: int) -> str | None:
     """Return the sentence for a status, or None for success."""
     if 200 <= status < 300:
         return None
-    name = f" {HTTPStatus(status).phrase}" if status in {*HTTPStatus} else ""
-    return f"The answer was {status}{name}{'; redirects are not followed' if 300 <= status < 400 else ''}."
+    name = f"{status} {responses.get(status, '')}".rstrip()
+    return f"The answer was {name}{'; redirects are not followed' if 300 <= status < 400 else ''}."
 
 
 def describe(error: BaseException) -> str:
@@ -174,7 +174,7 @@ def describe(error: BaseException) -> str:
 def parse_retry_after(text: str) -> int:
     """Return the seconds of a Retry-After header (RFC 9110 §10.2.3), a number or a time, at most a day."""
     if text.isascii() and text.isdigit():
-        return int(text[:9]) if int(text[:9]) < MAX_RETRY_SECONDS else MAX_RETRY_SECONDS
+        return min(int(text[:9]), MAX_RETRY_SECONDS)
     try:
         time = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):

@@ -46,14 +46,13 @@ FIND_DUE = (
     .join_from(Webhook, Dataset, sa.true())
     .where(Webhook.active, sa.or_(Webhook.delivered < NEWEST, Webhook.dataset != Dataset.id))
 )
+IS_AS_FOUND = (
+    Webhook.lease.is_not_distinct_from(sa.bindparam("seen_lease")),
+    Webhook.next_attempt_at.is_not_distinct_from(sa.bindparam("seen_time")),
+)
 CLAIM = (
     sa.update(Webhook)
-    .where(
-        OF_WEBHOOK,
-        Webhook.active,
-        Webhook.lease.is_not_distinct_from(sa.bindparam("seen_lease")),
-        Webhook.next_attempt_at.is_not_distinct_from(sa.bindparam("seen_time")),
-    )
+    .where(OF_WEBHOOK, Webhook.active, *IS_AS_FOUND)
     .values(lease=sa.bindparam("new_lease"))
     .returning(*(getattr(Webhook, name) for name in Claim._fields[:-2]), sa.cast(Webhook.events, sa.Text()))
 )
@@ -112,10 +111,10 @@ def save(claimed: Claim, new_lease: str | None, attempts: Iterable[Any], progres
 
 
 def read_messages(events: tuple[str, ...], after: int) -> tuple[list[tuple[int, bytes]], int]:
-    """Return the number and the body of each of the next messages, and up to which number these are all."""
+    """Return the next messages, each with its number, and the number of the last change that was searched."""
     until = min(after + MAX_RANGE, execute(version_query).fetchone()[1])
     found = execute(messages_query, events, after=after, until=until).fetchall() if until > after else []
-    messages = [(seq, str(body).encode()) for seq, body in found]
+    messages = [(seq, body.encode()) for seq, body in found]
     return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)
 
 

@@ -1,8 +1,8 @@
-"""Settings → Webhooks: in this room, with the layout and the session of the pages, where there are any."""
+"""Settings → Webhooks, with the layout and the sessions of the room of pages."""
 
 from typing import Any
 
-from flask import Blueprint, Flask, abort, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, abort, current_app, redirect, render_template, request, url_for
 from marshmallow import ValidationError
 
 from auth import public
@@ -11,13 +11,6 @@ from webhooks import records
 from webhooks.schema import EVENTS, schema
 
 blueprint = Blueprint("webhook_pages", __name__, template_folder="templates")
-
-
-def add_pages(app: Flask) -> None:
-    """Add the page and its link, if the app has settings pages."""
-    if "settings_pages" in app.extensions:
-        app.extensions["settings_pages"]["webhooks"] = ("Webhooks", "webhook_pages.show_webhooks")
-        app.register_blueprint(blueprint, url_prefix="/settings/webhooks")
 
 
 @blueprint.before_request

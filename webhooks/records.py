@@ -34,7 +34,7 @@ ROTATION = timedelta(hours=24)
 TEST_SLOTS = Slots(2, patience=1)
 
 COUNT = sa.select(sa.func.count()).select_from(Webhook)
-FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until, Webhook.url).where(OF_WEBHOOK)
+FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until).where(OF_WEBHOOK)
 DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 
 
@@ -71,7 +71,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
         state = {"id": webhook_id, "secret": encrypted, "delivered": newest, "dataset": dataset, "failures": 0}
         state |= {"revision": 0, "replays": 0, "created_at": now(), "updated_at": now(), **sandbox_state()}
         execute(insert_statement, Webhook, **dict.fromkeys(Webhook.__table__.columns.keys()) | values | state)
-    return find_webhook(webhook_id) | {"secret": secret}
+        return find_webhook(webhook_id) | {"secret": secret}
 
 
 def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
         is_replay = "since" in values
         if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})
-        reason = None if values.get("active") else stored["reason"]
-        values |= {"delivered": since, "dataset": dataset, "reason": reason, "failures": 0, **sandbox_state()}
-        store(webhook_id, values, is_replay)
+        if values.get("active"):
+            values |= {"dataset": dataset, "reason": None}
+        store(webhook_id, values | {"delivered": since, "failures": 0} | sandbox_state(), is_replay)
         return find_webhook(webhook_id)
 
 
@@ -93,18 +93,18 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
     """Store a new secret beside the old one; return the webhook with it. Raises Conflict."""
     secret = new_secret()
     with write_transaction():
-        previous, _older, until, _url = find_secrets(webhook_id)
+        current, _previous, until = find_secrets(webhook_id)
         if until and until > now():
             raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
         encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first=False)
-        store(webhook_id, {"secret": encrypted, "previous_secret": previous, "previous_until": now() + ROTATION})
-    return find_webhook(webhook_id) | {"secret": secret}
+        store(webhook_id, {"secret": encrypted, "previous_secret": current, "previous_until": now() + ROTATION})
+        return find_webhook(webhook_id) | {"secret": secret}
 
 
-def find_secrets(webhook_id: str) -> tuple[str, str | None, datetime | None, str]:
-    """Return the secrets of a webhook as they are stored, until when the old one signs, and the URL."""
-    secret, previous, until, url = execute(FIND_SECRETS, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
-    return secret, previous, from_driver(until), url
+def find_secrets(webhook_id: str) -> tuple[str, str | None, datetime | None]:
+    """Return the encrypted secrets of a webhook, the current and the previous one, and when the latter expires."""
+    secret, previous, until = execute(FIND_SECRETS, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
+    return secret, previous, from_driver(until)
 
 
 def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> None:
@@ -128,7 +128,7 @@ def remove_webhook(webhook_id: str) -> None:
 def send_test(webhook_id: str) -> dict[str, Any]:
     """Send a test message at once; return the answer. Raises Conflict, and TooManyRequests."""
     sender = current_app.extensions["webhooks"]
-    *secrets, url = find_secrets(webhook_id)
+    secrets, url = find_secrets(webhook_id), find_webhook(webhook_id)["url"]
     if is_sandbox():
         raise Conflict(IN_SANDBOX)
     release_connection()
@@ -139,8 +139,8 @@ def send_test(webhook_id: str) -> dict[str, Any]:
         raise TooManyRequests("tests of webhooks at once", 5)
     client = Client(url, sender.settings)
     timer = threading.Timer(ANSWER_SECONDS, client.abort)
-    timer.start()
     try:
+        timer.start()
         status, ms, error, text, _retry_after = client.post(body, headers)
     finally:
         timer.cancel()

@@ -26,21 +26,21 @@ validate_events.json_schema = {"items": {"type": "string", "enum": list(EVENTS)}
 
 def validate_url(text: str) -> None:
     """Raise ValidationError for credentials, a fragment, characters beyond ASCII, and invalid hosts and ports."""
-    if "@" in text.split("://", 1)[-1].replace("?", "/").split("/", 1)[0]:
-        raise ValidationError("Must not have a user name or password: messages are signed instead.")
-    if "#" in text:
-        raise ValidationError("Must not have a fragment (#…).")
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import Url, parse_url
+
     if not text.isascii():
         raise ValidationError("Must be ASCII: write the host as xn--…, and percent-encode the rest.")
-    from urllib3.exceptions import LocationParseError
-    from urllib3.util import parse_url
-
     try:
         parsed = parse_url(text)
     except LocationParseError:
-        parsed = None
-    labels = parsed.host.removesuffix(".").split(".") if parsed and parsed.host and parsed.port != 0 else [""]
-    if not all(0 < len(label) < 64 for label in labels):
+        parsed = Url()
+    if parsed.auth is not None:
+        raise ValidationError("Must not have a user name or password: messages are signed instead.")
+    if parsed.fragment is not None:
+        raise ValidationError("Must not have a fragment (#…).")
+    labels = (parsed.host or "").removesuffix(".").split(".")
+    if parsed.port == 0 or not all(0 < len(label) < 64 for label in labels):
         raise ValidationError("Must have a valid host and port.")
 
 

@@ -325,6 +325,17 @@ def test_a_restored_or_copied_database_sends_nothing(
     assert receiver.received[0].headers["webhook-id"].startswith("msg_another_")
 
 
+def test_only_enabling_a_copied_webhook_lets_the_copy_send(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+) -> None:
+    path = f"{URL}/{add(receiver.url)['id']}"
+    create_row("companies")
+    query("UPDATE dataset SET id = 'another'")
+    assert admin.patch(path, json={"description": "x", "since": 0}).status_code == 200
+    deliver()
+    assert (receiver.received, admin.get(path).json["active"]) == ([], False)
+
+
 def test_a_change_by_an_admin_ends_a_delivery_which_then_stores_nothing_old(
     app: Flask, admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
