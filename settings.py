@@ -161,7 +161,7 @@ class Settings:
         "0", "--keep-changes", whole_number(0, 36_500), "Days that superseded changes keep their data; 0 keeps it all."
     )
     secret_key: tuple[str, ...] = setting(
-        "none", "--secret-key", secret_keys, "Secret that encrypts those of webhooks; older ones follow, by commas."
+        "none", "--secret-key", secret_keys, "Key that encrypts webhooks' secrets; older keys follow a comma."
     )
     cardfile_admin_key: str | None = setting(
         "none",
@@ -173,7 +173,7 @@ class Settings:
         "public",
         "--webhook-networks",
         one_of("public", "private"),
-        "Addresses of webhooks: public, or private ones too.",
+        "Addresses that webhooks may send to: public, or private too.",
     )
     webhook_proxy: tuple[str, int] | None = setting(
         "none", "--webhook-proxy", proxy, "HTTP proxy that messages of webhooks are sent through."

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from settings import VERSION, Settings
 
 ANSWER_SECONDS = 15
-# Of an answer: as much is read, and kept.
+# How many bytes of an answer are read, and how many characters of it are kept.
 MAX_ANSWER_BYTES, SHOWN_CHARACTERS = 64 * 1024, 500
 MAX_RETRY_SECONDS = 24 * 3600
 NAT64, GLOBAL_UNICAST = ip_network("64:ff9b::/96"), ip_network("2000::/3")
@@ -56,7 +56,10 @@ class Client:
         self.deadline: float = 0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send a message and return the answer. It never raises, and takes ANSWER_SECONDS where abort() is called."""
+        """Send a message and return the answer; never raise.
+
+        Its caller has another thread call abort() after ANSWER_SECONDS: an answer may come byte by byte.
+        """
         started = monotonic()
         self.deadline = started + ANSWER_SECONDS
         status, data, error, retry_after = None, b"", None, 0
@@ -75,7 +78,7 @@ class Client:
         return Answer(status, round((monotonic() - started) * 1000), error, text[:SHOWN_CHARACTERS], retry_after)
 
     def request(self, body: bytes, headers: Mapping[str, str]) -> Any:
-        """Send the request, by a new connection if the last one was closed, and return the response's beginning."""
+        """Send the request, over a new connection if the last one was closed; return the response, its body unread."""
         if self.connection is None or not self.connection.is_connected:
             self.close()
             self.connect()
@@ -98,16 +101,17 @@ class Client:
             self.connection.connect()
             return
         addresses = find_addresses(self.host, self.port, self.settings.webhook_networks == "private")
-        # The certificate is that of the name.
+        # The certificate must be for the host's name, not for the address.
         names = {"server_hostname": self.host} if self.is_tls else {}
-        for left in range(len(addresses), 0, -1):
-            self.connection = self.kind(addresses[-left], self.port, timeout=self.remaining() / left, **names)
+        for index, address in enumerate(addresses):
+            seconds = self.remaining() / (len(addresses) - index)
+            self.connection = self.kind(address, self.port, timeout=seconds, **names)
             try:
                 self.connection.connect()
                 break
             except Exception:
                 self.close()
-                if left == 1:
+                if address == addresses[-1]:
                     raise
 
     def remaining(self) -> float:

@@ -1,4 +1,4 @@
-"""Secrets of webhooks: how they are encrypted where they are stored, and how they sign (Standard Webhooks 1.0.0)."""
+"""The secrets of webhooks: encrypted in the database, and used to sign messages (Standard Webhooks 1.0.0)."""
 
 import hmac
 import re
@@ -64,7 +64,7 @@ class Vault:
         in_file = [read_key(self.path)] if self.path and self.path.exists() else []
         if not (texts := [*self.keys, *in_file]):
             raise Conflict(NO_FILE.format(self.path.name) if self.path else NO_KEY)
-        # The texts are random, so that one round is enough.
+        # One round of SHA-256 is enough, because keys are random.
         return MultiFernet([Fernet(urlsafe_b64encode(sha256(text.encode()).digest())) for text in texts])
 
 

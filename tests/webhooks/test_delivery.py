@@ -330,7 +330,7 @@ def test_only_enabling_a_copied_webhook_lets_the_copy_send(
 ) -> None:
     path = f"{URL}/{add(receiver.url)['id']}"
     create_row("companies")
-    query("UPDATE dataset SET id = 'another'")
+    query("UPDATE dataset SET id = id || '2'")
     assert admin.patch(path, json={"description": "x", "since": 0}).status_code == 200
     deliver()
     assert (receiver.received, admin.get(path).json["active"]) == ([], False)
