@@ -24,16 +24,16 @@ MAX_JITTER = 0.1
 GONE = 410
 # The attempts that are shown, of each webhook.
 KEPT_ATTEMPTS = 100
-# Progress is stored so often, in seconds, and nothing is sent when that hasn't succeeded for so long.
+# The seconds after which progress is stored, and after which a delivery ends if it can't be stored.
 SAVE_SECONDS, MAX_UNSAVED_SECONDS = 0.5, 20
-# A lease that hasn't changed for so long is over: nothing is sent under it.
+# A lease that hasn't changed for so long has expired: its owner sends no more under it.
 LEASE_SECONDS = MAX_UNSAVED_SECONDS + ANSWER_SECONDS + 5
 
 log = logging.getLogger("cardfile")
 
 
 class Delivery(threading.Thread):
-    """Sends in the log's order; progress is stored in batches, because each costs a write."""
+    """Sends the messages in the order of the log. Progress is stored each half second, because that is a write."""
 
     def __init__(self, sender: "Sender", due: Due) -> None:
         super().__init__(name="webhook", daemon=True)
@@ -52,7 +52,7 @@ class Delivery(threading.Thread):
         except Exception as error:
             self.sender.note_fault(error)
         finally:
-            self.sender.end(self)
+            self.sender.wake()
 
     def send_all(self, claimed: Claim) -> None:
         """Send the messages of a webhook, and store the progress."""
@@ -79,7 +79,7 @@ class Delivery(threading.Thread):
             self.client.abort(late)
 
     def send_page(self, keys: list[str]) -> bool:
-        """Send the next messages as they are now; tell whether to go on."""
+        """Read and send the next messages; tell whether to continue."""
         if self.is_unsaved() and not self.save():
             return False
         writes = self.sender.writes
@@ -97,7 +97,7 @@ class Delivery(threading.Thread):
         return not is_stopping and (has_moved or self.sender.wait(writes, self.sender.linger_seconds))
 
     def is_unsaved(self) -> bool:
-        """Tell whether the progress has to be stored, and then messages read anew: they may have changed."""
+        """Tell whether to store the progress, and then to read the messages again: rows may have been forgotten."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
@@ -133,7 +133,7 @@ class Delivery(threading.Thread):
         self.progress |= {"active": False, "reason": reason[:500]}
 
     def save(self, last: bool = False) -> bool:
-        """Store the progress, and renew the lease, or end it; tell whether to go on."""
+        """Store the progress, and renew the lease, or end it; tell whether to continue."""
         new_lease = None if last else new_id()
         try:
             with self.sender.writing, self.sender.app.app_context():

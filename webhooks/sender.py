@@ -19,7 +19,8 @@ from webhooks.signing import Vault
 POLL_SECONDS, PAUSE_SECONDS = 1.0, 0.02
 # The pause before a message, in seconds, if a request wrote since the message before: sending slows writes.
 AFTER_WRITE_SECONDS = 0.01
-# All deliveries may go on for so long after stop(), and then take so long to end. Granian kills after 8 seconds.
+# At a stop: the seconds until requests in progress are aborted, then until threads are left to end with the process.
+# Granian kills after 8 seconds.
 STOP_SECONDS, ABORT_SECONDS = 3.0, 1.0
 # No next attempt is later than this; if it is, the clock was wrong.
 MAX_DELAY = timedelta(seconds=MAX_RETRY_SECONDS * (1 + MAX_JITTER) + 2)
@@ -30,7 +31,7 @@ log = logging.getLogger("cardfile")
 class Sender:
     """Sends each active webhook its messages, while the process serves."""
 
-    # A delivery waits so long for more changes before it ends, because that costs a write.
+    # How long a delivery waits for more changes before it ends: the end and another start cost two transactions.
     linger_seconds = 1.0
 
     def __init__(self, app: Flask, settings: Settings) -> None:
@@ -41,7 +42,7 @@ class Sender:
         self.thread: threading.Thread | None = None
         self.is_stopping = False
         self.running: dict[str, Delivery] = {}
-        # When each lease was first seen.
+        # The lease of each webhook, and when it was first read.
         self.leases: dict[str, tuple[str, float]] = {}
         self.fault = ""
 
@@ -53,7 +54,7 @@ class Sender:
                 self.thread.start()
 
     def stop(self) -> None:
-        """Stop sending: messages that are on their way have a few seconds."""
+        """Stop sending; requests in progress have a few seconds."""
         self.is_stopping = True
         self.wake()
         if self.thread:
@@ -92,21 +93,20 @@ class Sender:
             self.wait(writes, POLL_SECONDS)
         self.is_stopping = True
         self.wake()
-        deliveries = list(self.running.values())
         for seconds in STOP_SECONDS, ABORT_SECONDS:
             deadline = time.monotonic() + seconds
-            for delivery in deliveries:
+            for delivery in self.running.values():
                 delivery.join(max(0, deadline - time.monotonic()))
-            for delivery in deliveries:
+            for delivery in self.running.values():
                 delivery.abort(late=False)
 
     def note_fault(self, error: Exception) -> None:
-        """Close connections that may be broken; log a fault once, until something can be sent again; pause."""
+        """Close connections that may be broken, log the fault unless it is the last one that was logged, and pause."""
         with self.app.app_context():
             discard_connections(error)
         if self.fault != type(error).__name__:
             self.fault = type(error).__name__
-            # It is in the log already.
+            # A lost file is in the log already.
             trace = None if isinstance(error, LostFile) else error
             log.warning("Webhooks are not sent: %s", self.fault, exc_info=trace)
         with self.change:
@@ -122,24 +122,17 @@ class Sender:
 
     def poll(self) -> None:
         """Start a delivery for each webhook that is due; abort requests that take too long."""
-        for delivery in list(self.running.values()):
+        self.running = {webhook_id: each for webhook_id, each in self.running.items() if each.is_alive()}
+        for delivery in self.running.values():
             delivery.abort(late=True)
-        for each in [each for each in self.find_due() if each.id not in self.running]:
-            delivery = self.running[each.id] = Delivery(self, each)
-            try:
+        for due in self.find_due():
+            if due.id not in self.running:
+                delivery = Delivery(self, due)
                 delivery.start()
-            except Exception:
-                # The system has no more threads.
-                del self.running[each.id]
-                raise
-
-    def end(self, delivery: Delivery) -> None:
-        """Note the end of a delivery."""
-        self.running.pop(delivery.due.id, None)
-        self.wake()
+                self.running[due.id] = delivery
 
     def find_due(self) -> list[Due]:
-        """Return the webhooks that may be sent to now."""
+        """Return the webhooks whose messages may be sent now, and copied ones."""
         with self.app.app_context():
             found = find_due()
         return [
