@@ -49,6 +49,7 @@ def test_a_webhook_is_created_tested_disabled_replayed_rotated_and_deleted(
     page = press(signed_in_client, path, action="test")
     assert "Test message: The answer was 503 Service Unavailable." in page and "<b>Closed</b>" in page
     deliver()
+    assert "active 1 failed 2 changes" in text_of(signed_in_client.get(PAGE).text)
     page = text_of(signed_in_client.get(path).text)
     assert "after 1 failed attempt " in page and "up to change 0 Lag 2 changes" in page
     assert "<b>Closed</b> second third" in page and "fourth" not in page
