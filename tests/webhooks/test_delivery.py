@@ -17,6 +17,7 @@ from tests.conftest import CreateRow, Query
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
 from webhooks.client import parse_retry_after
 from webhooks.delivery import DELAYS
+from webhooks.outbox import claim, find_due
 from webhooks.sender import is_time
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -385,6 +386,37 @@ def test_a_change_by_an_admin_repeats_no_message(
     admin.patch(f"{URL}/{hook['id']}", json={"active": True})
     deliver()
     assert receiver.seqs == [1, 2, 3, 4]
+
+
+def test_a_process_that_lost_its_lease_stores_nothing_and_stops(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+) -> None:
+    hook = add(receiver.url)
+    for _row in range(3):
+        create_row("companies")
+    write = answer(204)
+
+    def take_over(handler: Any) -> None:
+        query("UPDATE webhooks SET lease = 'of another process'")
+        write(handler)
+
+    receiver.answer = take_over
+    deliver()
+    assert query("SELECT delivered, lease FROM webhooks") == [(0, "of another process")]
+    assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
+
+
+def test_a_webhook_that_another_process_has_failed_to_send_since_is_not_claimed(
+    app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    add(receiver.url)
+    create_row("companies")
+    receiver.answer = answer(500)
+    with app.app_context():
+        [due] = find_due()
+    deliver()
+    with app.app_context():
+        assert claim(due) is None
 
 
 def test_deleting_a_webhook_ends_its_delivery(
