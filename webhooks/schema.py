@@ -66,10 +66,10 @@ class WebhookSchema(PublicSchema):
     updated_at = Value(dump_only=True, about="The time of the last change by an admin.", example="2024-01-15T10:30:00Z")
 
     def on_bind_field(self, field_name: str, field_obj: Any) -> None:
-        """Complete a field from its column; numbers of changes are large."""
+        """Complete a field from its column; `since` has that of `delivered`, and both are large numbers."""
         super().on_bind_field("delivered" if field_name == "since" else field_name, field_obj)
         if field_name in {"since", "delivered"}:
-            field_obj.data_key, field_obj.required, field_obj.parse = field_name, False, parse_version
+            field_obj.data_key, field_obj.parse = field_name, parse_version
 
 
 class WebhookPatchSchema(WebhookSchema):

@@ -389,8 +389,15 @@ def test_a_change_by_an_admin_repeats_no_message(
 
 
 def test_a_process_that_lost_its_lease_stores_nothing_and_stops(
-    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+    admin: FlaskClient,
+    receiver: Receiver,
+    create_row: CreateRow,
+    add: Add,
+    deliver: Deliver,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
     hook = add(receiver.url)
     for _row in range(3):
         create_row("companies")
@@ -402,6 +409,7 @@ def test_a_process_that_lost_its_lease_stores_nothing_and_stops(
 
     receiver.answer = take_over
     deliver()
+    assert receiver.seqs == [1]
     assert query("SELECT delivered, lease FROM webhooks") == [(0, "of another process")]
     assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
 
