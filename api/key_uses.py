@@ -13,14 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask, Response, current_app, g
 
+from api.json_sql import number
 from database import backend
 from database.columns import earliest_now, now
 from database.connection import discard_connections, execute, execute_many, write_transaction
-from models import ApiKey, KeyUse, Replay, RolledKey, Session
+from models import ApiKey, KeyUse, Replay, RolledKey, Session, WebhookAttempt
 
-# The columns from whose times rows expire, and after how long.
+# The columns from whose times rows expire, after how long, and how many rows one transaction deletes.
 EXPIRING = dict.fromkeys((RolledKey.expires_at, Session.expires_at), timedelta())
 EXPIRING |= {Replay.created_at: timedelta(hours=24), KeyUse.hour: timedelta(hours=25)}
+EXPIRING[WebhookAttempt.at] = timedelta(days=7)
+MAX_DELETED = 10_000
 CLEANING_SECONDS = 3600
 COUNTING_SECONDS = 60
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -82,9 +85,7 @@ class LastUse:
                     execute_many(add_uses, rows=self.take_uses())
                     if time.monotonic() >= self.next_cleaning:
                         self.next_cleaning = time.monotonic() + CLEANING_SECONDS
-                        for column in EXPIRING:
-                            delete_expired(column)
-                        if any(clean() for clean in self.cleanings):
+                        if any([*map(delete_expired, EXPIRING), *(clean() for clean in self.cleanings)]):
                             self.next_cleaning = 0.0
                             # RuntimeError: after stop(), the rest is left to the next start.
                             with suppress(RuntimeError):
@@ -131,11 +132,13 @@ def add_uses() -> Any:
     return insert.on_conflict_do_update(index_elements=["api_key_id", "hour"], set_=total)
 
 
-def delete_expired(column: Any) -> None:
-    """Delete the rows of a table that have expired by a column of EXPIRING, inside a writing transaction."""
-    execute(expired_statement, column, until=earliest_now() - EXPIRING[column])
+def delete_expired(column: Any) -> bool:
+    """Delete some rows that have expired by a column of EXPIRING, in a transaction; tell whether more may be left."""
+    return bool(execute(expired_statement, column, until=earliest_now() - EXPIRING[column]).rowcount == MAX_DELETED)
 
 
 def expired_statement(column: Any) -> sa.Delete:
-    """Return the statement that deletes the rows whose time in a column is not after the one to bind."""
-    return sa.delete(column.class_).where(column <= sa.bindparam("until", type_=column.type))
+    """Return the statement that deletes some rows whose time in a column is not after the one to bind."""
+    key = column.class_.__table__.primary_key.columns
+    expired = sa.select(*key).where(column <= sa.bindparam("until")).limit(number(MAX_DELETED)).offset(number(0))
+    return sa.delete(column.class_).where(sa.tuple_(*key).in_(expired))

@@ -9,7 +9,7 @@ from auth import API
 from database.connection import execute
 from settings import Settings
 from webhooks import pages, views
-from webhooks.outbox import LAGS, delete_old_attempts
+from webhooks.outbox import LAGS
 from webhooks.schema import schema
 from webhooks.sender import Sender
 
@@ -33,7 +33,6 @@ def init_webhooks(app: Flask, settings: Settings) -> None:
     """Add the endpoints under /api/v1/webhooks, the sender, which the server starts, and pages, if there are others."""
     sender = app.extensions["webhooks"] = Sender(app, settings)
     app.extensions["background"].append(sender)
-    app.extensions["last_use"].cleanings.append(delete_old_attempts)
     app.extensions.setdefault("collectors", []).append(Lags())
     app.extensions.setdefault("schemas", {})["webhooks"] = schema
     app.extensions.setdefault("guides", []).append(Path(__file__).with_name("guide.md").read_text("utf-8"))

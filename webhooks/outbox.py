@@ -14,7 +14,7 @@ from api.feed import bind, entry
 from api.json_sql import json_object, json_text, json_value, number
 from api.problems import Conflict
 from api.resources import ENDPOINTS
-from database.columns import clock, earliest_now, from_driver
+from database.columns import clock, from_driver
 from database.connection import execute, execute_many, write_transaction
 from database.statement import insert_statement
 from formats.ids import new_id
@@ -24,7 +24,6 @@ from webhooks.schema import EVENTS
 PAGE_SIZE = 100
 # The changes that one statement searches.
 MAX_RANGE = 10_000
-KEPT_DAYS, MAX_CLEANED = 7, 10_000
 COPIED = "The database was restored or copied: check what the receiver has, then enable the webhook."
 IN_SANDBOX = "A sandbox sends no messages: test and enable webhooks in the original."
 
@@ -65,8 +64,6 @@ SAVE = (
 # After a change by an admin: what was sent counts, unless it was a replay.
 SENT = sa.case((Webhook.replays == sa.bindparam("seen_replays"), sa.bindparam("sent")), else_=Webhook.delivered)
 RELEASE = sa.update(Webhook).where(OF_WEBHOOK, HAS_LEASE).values(lease=sa.null(), delivered=SENT)
-OLD = sa.select(WebhookAttempt.number).where(WebhookAttempt.at <= sa.bindparam("until"))
-CLEAN = sa.delete(WebhookAttempt).where(WebhookAttempt.number.in_(OLD.limit(number(MAX_CLEANED)).offset(number(0))))
 
 
 def steady_now(later: timedelta = timedelta()) -> datetime:
@@ -128,8 +125,3 @@ def messages_query(events: tuple[str, ...]) -> sa.Select[*tuple[Any, ...]]:
     in_range = Change.seq > bind("after"), Change.seq <= bind("until")
     query = sa.select(Change.seq, body).where(*in_range, sa.or_(*selected))
     return query.order_by(Change.seq).limit(number(PAGE_SIZE)).offset(number(0))
-
-
-def delete_old_attempts() -> bool:
-    """Delete some attempts of more than a week ago, inside a writing transaction; tell whether more may be left."""
-    return bool(execute(CLEAN, until=earliest_now() - timedelta(days=KEPT_DAYS)).rowcount == MAX_CLEANED)

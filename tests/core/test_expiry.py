@@ -69,3 +69,16 @@ def test_a_clock_that_is_ahead_deletes_nothing(
     app.extensions["last_use"].stop()
 
     assert len(names(query)) == 6
+
+
+def test_many_expired_rows_are_deleted_in_several_transactions(
+    app: Flask, reader: FlaskClient, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.key_uses.MAX_DELETED", 1)
+    for number in range(3):
+        query(f"INSERT INTO sessions {ROWS['sessions']}", name=f"{number}", at="2020-01-01T00:00:00Z")
+    last_use = app.extensions["last_use"]
+    reader.get("/api/v1/companies")
+    for _transaction in range(4):
+        last_use.writer.submit(bool).result()
+    assert names(query) == set()
