@@ -36,6 +36,7 @@ MAX_UNREAD = 64 * 1024
 # With more unsent bytes, the rest of a long list is written to a file; well below "outbuf_high_watermark".
 MAX_UNSENT = 256 * 1024
 accept_one = BaseWSGIServer.handle_accept
+FOLDED_LINE = re.compile(rb"\n[ \t]")
 TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
 OPTIONS = {
@@ -109,11 +110,16 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 
 
 class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
-    """Closes the connection after a request with an ambiguous length, and refuses endless chunk extensions."""
+    """Closes the connection after a request of ambiguous length; refuses folded headers and long chunk extensions."""
+
+    fault = ""
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        # RFC 9112 §3.2.2: an absolute URI overrides Host.
+        # RFC 9112 §5.2: a proxy may read such a header otherwise.
+        if FOLDED_LINE.search(header_plus):
+            self.fault = "A header continues on the next line"
+        # §3.2.2: an absolute URI overrides Host.
         if self.proxy_netloc and "HOST" in self.headers:
             self.headers["HOST"] = self.proxy_netloc
         # §6.1 and §6.3: a proxy may find the end of a request with such headers elsewhere (request smuggling).
@@ -124,9 +130,9 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
         consumed: int = super().received(data)
         # waitress would keep a chunk's extension or the trailer, and search all of it again with every packet.
         if self.chunked and len(self.body_rcv.control_line + self.body_rcv.trailer) > self.adj.max_request_header_size:
-            self.error = SimpleNamespace(
-                code=400, reason="Bad Request", body="A chunk extension or trailer is too large"
-            )
+            self.fault = "A chunk extension or trailer is too large"
+        if self.fault:
+            self.error = SimpleNamespace(code=400, reason="Bad Request", body=self.fault)
             self.completed = True
         return consumed
 

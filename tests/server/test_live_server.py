@@ -84,6 +84,7 @@ def peak_memory(server: LiveServer) -> int:
         pytest.param("GET /api/v1/companies HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400, id="two-hosts"),
         pytest.param("GET /api/v1/companies HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, id="host-twice"),
         pytest.param("GARBAGE\r\n", 400, id="garbage"),
+        pytest.param("GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n", 400, id="folded-header"),
         pytest.param("GET / HTTP/1.1\r\nHost: a\r\nX: ".ljust(65_534, "x"), 431, id="long-header"),
         pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: 8388609\r\n", 413, id="long-body"),
         pytest.param("POST /api/v1/keys HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n", 400, id="negative-length"),
