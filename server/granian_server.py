@@ -27,6 +27,7 @@ from flask import Flask, has_app_context
 from api.rate_limits import TooManyRequests
 from database.connection import release_connection
 from server import listener
+from server.heartbeats import Heartbeats
 from server.listener import BACKLOG, open_sockets, raise_descriptor_limit, share
 from server.signals import catch_signals
 from settings import Settings, missing_package
@@ -70,6 +71,8 @@ def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
             self._ssp, self._sso = None, sockets[0]
 
         def _spawn_worker(self, idx: int, **rest: Any) -> Any:
+            # The worker process inherits the number.
+            self.worker_index = idx
             self._shd = granian.net.SocketHolder(sockets[idx].fileno(), False, BACKLOG)
             return super()._spawn_worker(idx=idx, **rest)
 
@@ -113,6 +116,7 @@ class Granian:
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
         # The time since which a request has waited for its body, and its Authorization header, by thread.
         self.waits: dict[int, tuple[float, str]] = {}
+        self.heartbeats = Heartbeats(settings.workers)
         self.connection_limit = raise_descriptor_limit()
         # Granian listens on one address: the first of several.
         listening, *others = open_sockets(settings, variables)
@@ -145,6 +149,7 @@ class Granian:
         self.server.on_startup(prepare_signals)
         # A signal to all processes may stop a worker before its parent has handled the signal.
         self.server.on_shutdown(lambda: self.server.interrupt_signal and self.server.interrupt_children.clear())
+        self.heartbeats.watch()
         self.server.serve(target_loader=self.start_worker, wrap_loader=False)
 
     def start_worker(self) -> Callable[..., Iterable[bytes]]:
@@ -160,6 +165,7 @@ class Granian:
             time.sleep(1)
             signal.raise_signal(signal.SIGTERM)
         threading.Thread(target=self.close_stalled_connections, daemon=True).start()
+        self.heartbeats.start(self.server.worker_index)
         for each in self.app.extensions["background"]:
             each.start()
         return self.respond

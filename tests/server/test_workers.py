@@ -8,15 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from tests.conftest import LiveServer, run_external_sql, send_request
+from tests.conftest import ROOT, LiveServer, run_external_sql, send_request
 
 StartServer = Callable[..., LiveServer]
 TWO_WORKERS = ("serve", "--server", "granian", "--workers", "2")
@@ -117,6 +117,34 @@ def test_a_killed_process_is_replaced_and_logged(workers: LiveServer) -> None:
     assert workers.log.count("Unexpected exit from worker-1") == 1 and "Traceback" not in workers.log
 
 
+class ImpatientServer(LiveServer):
+    """A server that replaces its hung workers after two seconds."""
+
+    program = (
+        sys.executable,
+        "-c",
+        "from server import heartbeats; heartbeats.HUNG_SECONDS = 2; from service import main; main()",
+    )
+    environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.tools
+def test_a_process_that_hangs_is_killed_replaced_and_logged(tmp_path: Path) -> None:
+    with closing(ImpatientServer(tmp_path, *TWO_WORKERS)) as server:
+        server.read_first_key()
+        assert send_request(server)[0] == 200
+        time.sleep(4)
+        hung, other = server.children()
+        os.kill(hung, signal.SIGSTOP)
+        time.sleep(4)
+
+        assert {send_request(server, "/api/v1/contacts", {"name": "Ann"})[0] for _time in range(20)} == {201}
+        left = server.children()
+        assert len(left) == 2 and other in left and hung not in left
+        assert server.stop(signal.SIGTERM) == 0
+        assert server.log.count(" hangs: it is killed and replaced.") == 1 and "Traceback" not in server.log
+
+
 @pytest.mark.tools
 def test_a_killed_main_process_leaves_no_other_on_the_port(workers: LiveServer) -> None:
     assert send_request(workers)[0] == 200
@@ -126,7 +154,9 @@ def test_a_killed_main_process_leaves_no_other_on_the_port(workers: LiveServer) 
     deadline = time.monotonic() + 5
     with pytest.raises(ConnectionRefusedError):
         while time.monotonic() < deadline:
-            socket.create_connection(("127.0.0.1", workers.port)).close()
+            # It is closing.
+            with suppress(TimeoutError, ConnectionResetError):
+                socket.create_connection(("127.0.0.1", workers.port), timeout=1).close()
 
 
 @pytest.mark.tools
