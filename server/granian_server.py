@@ -37,6 +37,8 @@ MAX_THREADS = 512
 # Bodies that haven't arrived yet: of all clients, and of those with the same key or without one.
 MAX_BODIES = MAX_THREADS // 2
 MAX_BODIES_OF_CLIENT = MAX_BODIES // 4
+# A body of this size fits into the buffers of its connection, also if nobody reads it.
+BUFFERED_BYTES = 64 * 1024
 CHECK_SECONDS = 0.5
 # With nearly all connections in use, a client may wait this long for a response: a client that has sent half a header
 # looks the same to Linux.
@@ -198,7 +200,8 @@ class Granian:
             environ["wsgi.input"] = Body(environ["wsgi.input"], client, self.gate, self.waits)
         with self.gate:
             body = self.app(environ, start)
-            if status.startswith("413"):
+            is_large = int(environ.get("CONTENT_LENGTH", 0)) > BUFFERED_BYTES
+            if status.startswith("413") or (is_large and status.startswith("4")):
                 # The client only sees the response if the rest of its body is read (RFC 9112 §9.6).
                 deadline = time.monotonic() + listener.LINGER_SECONDS
                 with suppress(TooManyRequests):

@@ -1,5 +1,6 @@
 """The end of each request is unambiguous, and a client that sends too much sees the error, on both servers."""
 
+import http.client
 import json
 import socket
 import time
@@ -62,6 +63,14 @@ def test_the_connection_stays_open_after_a_request_with_a_clear_end(server: Live
 @pytest.mark.parametrize("megabytes", [8, 9, 30])
 def test_the_sender_of_a_body_of_any_size_sees_the_413(server: LiveServer, megabytes: int) -> None:
     assert send_request(server, "/api/v1/contacts", {"notes": "y" * megabytes * 1024 * 1024})[0] == 413
+
+
+@pytest.mark.parametrize("kilobytes", [100, 1000, 9000])
+def test_the_sender_of_a_body_of_any_size_without_a_good_key_sees_the_401(server: LiveServer, kilobytes: int) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
+        connection.request("POST", "/api/v1/contacts", b"y" * kilobytes * 1024)
+        # waitress refuses bodies of more than 8 MiB before the app sees them.
+        assert connection.getresponse().status in ({401} if kilobytes < 8192 else {401, 413})
 
 
 @pytest.mark.parametrize("start", [b"5;a=", b"0\r\nX: "], ids=["extension", "trailer"])
