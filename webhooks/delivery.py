@@ -12,7 +12,7 @@ from api.problems import Conflict
 from database.columns import now
 from formats.ids import new_id
 from webhooks.client import ANSWER_SECONDS, Answer, Client
-from webhooks.outbox import Claim, Due, claim, read_messages, require_own_history, save, steady_now
+from webhooks.outbox import Claim, Due, claim, read_messages, save, steady_now
 from webhooks.signing import signed_headers
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ class Delivery(threading.Thread):
         self.client = Client(claimed.url, self.sender.settings)
         self.saved = time.monotonic()
         try:
-            with self.sender.app.app_context():
-                require_own_history(claimed)
-            secrets = claimed.secret, claimed.previous_secret, claimed.previous_until
-            while self.send_page(self.sender.vault.decrypt_all(*secrets)):
+            while self.send_page():
                 pass
         except Conflict as error:
             self.disable(str(error))
@@ -78,13 +75,15 @@ class Delivery(threading.Thread):
         if self.client:
             self.client.abort(late)
 
-    def send_page(self, keys: list[str]) -> bool:
-        """Read and send the next messages; tell whether to continue."""
+    def send_page(self) -> bool:
+        """Read and send the next messages; tell whether to continue. Raises Conflict."""
         if self.is_unsaved() and not self.save():
             return False
         writes = self.sender.writes
         with self.sender.app.app_context():
-            messages, until = read_messages(self.claimed.events, self.progress["delivered"])
+            messages, until = read_messages(self.claimed, self.progress["delivered"])
+        secrets = self.claimed.secret, self.claimed.previous_secret, self.claimed.previous_until
+        keys = self.sender.vault.decrypt_all(*secrets)
         for message in messages:
             writes = self.sender.pause_after_writes(writes)
             if self.sender.is_stopping or not self.send(*message, keys):

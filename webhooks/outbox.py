@@ -89,12 +89,6 @@ def claim(due: Due) -> Claim | None:
     return Claim(*[*row[:-2], from_driver(row[-2]), tuple(json.loads(row[-1])), lease]) if row else None
 
 
-def require_own_history(claimed: Claim) -> None:
-    """Raise Conflict if the webhook was copied with its database, which then must not send its messages."""
-    if claimed.dataset != execute(version_query).fetchone()[0]:
-        raise Conflict(IN_SANDBOX if is_sandbox() else COPIED)
-
-
 def save(claimed: Claim, new_lease: str | None, attempts: Iterable[Any], progress: dict[str, Any]) -> bool:
     """Store the progress and the attempts, and replace the lease; tell whether it was still valid."""
     own = {"webhook_id": claimed.id, "seen_lease": claimed.lease}
@@ -107,10 +101,16 @@ def save(claimed: Claim, new_lease: str | None, attempts: Iterable[Any], progres
     return bool(is_current)
 
 
-def read_messages(events: tuple[str, ...], after: int) -> tuple[list[tuple[int, bytes]], int]:
-    """Return the next messages, each with its number, and the number of the last change that was searched."""
-    until = min(after + MAX_RANGE, execute(version_query).fetchone()[1])
-    found = execute(messages_query, events, after=after, until=until).fetchall() if until > after else []
+def read_messages(claimed: Claim, after: int) -> tuple[list[tuple[int, bytes]], int]:
+    """Return the next messages, each with its number, and the number of the last change that was searched.
+
+    Raises Conflict if the database was restored or copied: then it must not send the webhook's messages.
+    """
+    dataset, newest = execute(version_query).fetchone()
+    if dataset != claimed.dataset:
+        raise Conflict(IN_SANDBOX if is_sandbox() else COPIED)
+    until = min(after + MAX_RANGE, newest)
+    found = execute(messages_query, claimed.events, after=after, until=until).fetchall() if until > after else []
     messages = [(seq, body.encode()) for seq, body in found]
     return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)
 

@@ -337,6 +337,31 @@ def test_only_enabling_a_copied_webhook_lets_the_copy_send(
     assert (receiver.received, admin.get(path).json["active"]) == ([], False)
 
 
+def test_a_restore_while_messages_are_sent_ends_their_delivery(
+    admin: FlaskClient,
+    receiver: Receiver,
+    create_row: CreateRow,
+    add: Add,
+    deliver: Deliver,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
+    hook = add(receiver.url)
+    for _row in range(3):
+        create_row("companies")
+
+    def restore(handler: Any) -> None:
+        query("UPDATE dataset SET id = 'another'")
+        answer(204)(handler)
+
+    receiver.answer = restore
+    deliver()
+    state = admin.get(f"{URL}/{hook['id']}").json
+    assert (receiver.seqs, state["delivered"], state["active"]) == ([1], 1, False)
+    assert state["reason"].startswith("The database was restored or copied")
+
+
 def test_a_change_by_an_admin_ends_a_delivery_which_then_stores_nothing_old(
     app: Flask, admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
