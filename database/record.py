@@ -82,8 +82,10 @@ class Record:
 
     def note_cut(self) -> None:
         """Record that the file was cut: the next start checks it, unless there was a write or a restore since."""
-        with suppress(OSError):
-            self.lock.write_text(f"{self.seq:020} {' '.join([*self.datasets, CUT])}\n", encoding="ascii")
+        with suppress(OSError, ValueError):
+            # As it is in the file, because other processes may have written since.
+            record = self.lock.read_text(encoding="ascii").partition("\n")[0].removesuffix(f" {CUT}")
+            self.lock.write_text(f"{record} {CUT}\n", encoding="ascii")
 
     def accept(self, dataset: str | None) -> None:
         """Record that the file has this Dataset-Id from now on, and is used unchecked until the next write.

@@ -253,6 +253,19 @@ def test_a_database_that_is_whole_again_after_a_cut_is_used(
     assert "integrity: ok" in run_command("check").stdout
 
 
+def test_the_note_of_a_cut_keeps_what_other_processes_recorded(tmp_path: Path) -> None:
+    path, lock = tmp_path / "a.db", tmp_path / "a.db.lock"
+    path.touch()
+    lock.write_text(f"{1:020} one\n", encoding="ascii")
+    record = Record(str(path))
+    lock.write_text(f"{4:020} one two\n", encoding="ascii")
+    for _time in range(2):
+        record.note_cut()
+
+    found = Record(str(path))
+    assert (found.seq, found.datasets, found.was_cut) == (4, ["one", "two"], True)
+
+
 def test_an_empty_file_that_was_a_database_is_no_new_one(run_command: RunCommand, tmp_path: Path) -> None:
     path = tmp_path / "cardfile.db"
     run_command("backup", "b.db") if run_command("seed").exit_code == 0 else None
