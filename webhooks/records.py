@@ -66,8 +66,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
         if (count := execute(COUNT).fetchone()[0]) >= MAX_WEBHOOKS:
             raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
         dataset, newest = execute(version_query).fetchone()
-        # A sandbox is a copy without the key file.
-        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first=count == 0 or is_sandbox())
+        encrypted = encrypt(secret, is_first=count == 0)
         state = {"id": webhook_id, "secret": encrypted, "delivered": newest, "dataset": dataset, "failures": 0}
         state |= {"revision": 0, "replays": 0, "created_at": now(), "updated_at": now(), **sandbox_state()}
         execute(insert_statement, Webhook, **dict.fromkeys(Webhook.__table__.columns.keys()) | values | state)
@@ -96,9 +95,15 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
         current, _previous, until = find_secrets(webhook_id)
         if until and until > now():
             raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
-        encrypted = current_app.extensions["webhooks"].vault.encrypt(secret, is_first=False)
+        encrypted = encrypt(secret)
         store(webhook_id, {"secret": encrypted, "previous_secret": current, "previous_until": now() + ROTATION})
         return find_webhook(webhook_id) | {"secret": secret}
+
+
+def encrypt(secret: str, is_first: bool = False) -> str:
+    """Return a secret as it is stored. Raises Conflict if its key is missing."""
+    # A sandbox is a copy without the key file.
+    return str(current_app.extensions["webhooks"].vault.encrypt(secret, is_first or is_sandbox()))
 
 
 def find_secrets(webhook_id: str) -> tuple[str, str | None, datetime | None]:

@@ -185,6 +185,16 @@ def test_a_sandbox_sends_nothing_and_shows_webhooks_as_disabled(
     assert receiver.received == []
 
 
+def test_a_sandbox_without_the_key_file_has_its_own(app: Flask, admin: FlaskClient, add: Add, query: Query) -> None:
+    vault, hook = app.extensions["webhooks"].vault, add(ACME)
+    vault.keys = ()
+    query("UPDATE dataset SET id = 'x-sandbox'")
+    assert admin.post(f"{URL}/{hook['id']}/rotate").status_code == 200
+    vault.path.unlink()
+    add(ACME)
+    assert vault.path.exists()
+
+
 def test_a_webhook_whose_secret_cannot_be_decrypted_is_disabled(
     app: Flask, admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
