@@ -161,7 +161,7 @@ class Settings:
         "0", "--keep-changes", whole_number(0, 36_500), "Days that superseded changes keep their data; 0 keeps it all."
     )
     secret_key: tuple[str, ...] = setting(
-        "none", "--secret-key", secret_keys, "Key that encrypts webhooks' secrets; older keys follow a comma."
+        "none", "--secret-key", secret_keys, "Key that encrypts webhooks' secrets; older keys after it, by commas."
     )
     cardfile_admin_key: str | None = setting(
         "none",
