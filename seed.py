@@ -214,10 +214,9 @@ def insert_rows(name: str, rows: list[Row]) -> int:
     return len(rows)
 
 
-def delete_rows() -> None:
-    """Delete every row of every resource; the change log keeps their history."""
-    for name in reversed(RESOURCES):
-        execute(sa.delete, RESOURCES[name].model)
+def delete_rows() -> int:
+    """Delete every row of every resource, and return their number; the change log keeps their history."""
+    return sum(execute(sa.delete, RESOURCES[name].model).rowcount for name in reversed(RESOURCES))
 
 
 def load_demo(
@@ -231,7 +230,7 @@ def load_demo(
     loaded = dict.fromkeys(RESOURCES, 0)
     with write_transaction():
         if reset:
-            delete_rows()
+            log_step(delete_rows())
         elif any(count_rows().values()):
             if only_if_empty:
                 return loaded

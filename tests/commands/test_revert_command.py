@@ -38,6 +38,20 @@ def test_the_printed_command_undoes_a_command_and_then_its_undoing(
     assert rows(tmp_path) == ["Acme"]
 
 
+@pytest.mark.parametrize("command", ["seed --reset --yes --companies 1", "demo reset --yes"])
+def test_the_printed_command_undoes_a_reset(run_command: RunCommand, tmp_path: Path, command: str) -> None:
+    (tmp_path / "companies.ndjson").write_text('{"id": "acme", "name": "Acme"}', encoding="utf-8")
+    run_command("import", "companies.ndjson")
+    reset = run_command(*command.split())
+    assert "Acme" not in rows(tmp_path)
+
+    assert run_command(*undo(reset)).exit_code == 0
+    assert rows(tmp_path) == ["Acme"]
+    ranges = rows(tmp_path, "SELECT first_seq || '-' || last_seq FROM writes ORDER BY first_seq")
+    numbers = [number for each in ranges for number in range(int(each.split("-")[0]), int(each.split("-")[1]) + 1)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def test_a_command_that_changes_nothing_has_nothing_to_undo(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "companies.ndjson").write_text('{"id": "acme", "name": "Acme"}', encoding="utf-8")
     assert "To undo" in run_command("import", "companies.ndjson").stderr
