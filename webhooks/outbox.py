@@ -63,7 +63,12 @@ SAVE = (
 )
 # After a change by an admin: what was sent counts, unless it was a replay.
 SENT = sa.case((Webhook.replays == sa.bindparam("seen_replays"), sa.bindparam("sent")), else_=Webhook.delivered)
+FIND_STATE = sa.select(Dataset.id, NEWEST, sa.select(Webhook.revision).where(OF_WEBHOOK).scalar_subquery())
 RELEASE = sa.update(Webhook).where(OF_WEBHOOK, HAS_LEASE).values(lease=sa.null(), delivered=SENT)
+
+
+class ChangedWebhook(Exception):
+    """The webhook isn't as it was when its lease began: it must be claimed again."""
 
 
 def steady_now(later: timedelta = timedelta()) -> datetime:
@@ -104,11 +109,14 @@ def save(claimed: Claim, new_lease: str | None, attempts: Iterable[Any], progres
 def read_messages(claimed: Claim, after: int) -> tuple[list[tuple[int, bytes]], int]:
     """Return the next messages, each with its number, and the number of the last change that was searched.
 
-    Raises Conflict if the database was restored or copied: then it must not send the webhook's messages.
+    Raises Conflict if the database was restored or copied: then it must not send the webhook's messages. Raises
+    ChangedWebhook if an admin has changed or deleted the webhook since.
     """
-    dataset, newest = execute(version_query).fetchone()
+    dataset, newest, revision = execute(FIND_STATE, webhook_id=claimed.id).fetchone()
     if dataset != claimed.dataset:
         raise Conflict(IN_SANDBOX if is_sandbox() else COPIED)
+    if revision != claimed.revision:
+        raise ChangedWebhook
     until = min(after + MAX_RANGE, newest)
     found = execute(messages_query, claimed.events, after=after, until=until).fetchall() if until > after else []
     messages = [(seq, body.encode()) for seq, body in found]

@@ -20,10 +20,10 @@ from database.statement import insert_statement
 from formats.ids import new_id
 from formats.json_text import encode_json, parse_json
 from formats.values import format_time
-from models import Webhook, WebhookAttempt
+from models import Dataset, Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
-from webhooks.outbox import IN_SANDBOX, LAGS, OF_WEBHOOK, is_sandbox
+from webhooks.outbox import COPIED, IN_SANDBOX, LAGS, OF_WEBHOOK, is_sandbox
 from webhooks.schema import patch_schema, schema
 from webhooks.signing import new_secret, signed_headers
 
@@ -160,8 +160,13 @@ def not_found(webhook_id: str) -> Any:
 
 
 def webhooks_query() -> sa.Select[Any]:
-    """Return the query for all webhooks as JSON."""
-    return sa.select(json_object(schema_fields(schema, Webhook.__table__))).order_by(Webhook.number)
+    """Return the query for all webhooks as JSON. One that was copied with its database is disabled."""
+    dataset = sa.select(Dataset.id).scalar_subquery()
+    is_own, is_sandboxed = Webhook.dataset == dataset, dataset.like(sa.literal_column("'%-sandbox'"))
+    in_sandbox, copied = (sa.literal_column(f"'{reason}'", sa.Text()) for reason in (IN_SANDBOX, COPIED))
+    reason = sa.case((is_own, Webhook.reason), (is_sandboxed, in_sandbox), else_=copied)
+    state = {"active": json_value(sa.and_(Webhook.active, is_own)), "reason": json_value(reason)}
+    return sa.select(json_object(schema_fields(schema, Webhook.__table__) | state)).order_by(Webhook.number)
 
 
 def attempts_query() -> sa.Select[Any]:

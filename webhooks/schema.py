@@ -10,6 +10,8 @@ from formats.values import parse_version
 from models import ACTIONS, Webhook
 from schemas import ID, URL, PublicSchema, Value
 
+# The read-only fields that deliveries change at any time.
+DELIVERY_STATE = ("reason", "delivered", "failures", "nextAttemptAt")
 EVENTS = ("*", *(f"{each.singular}.{action}" for each in ENDPOINTS.values() for action in ("*", *ACTIONS)))
 
 
@@ -78,10 +80,16 @@ class WebhookPatchSchema(WebhookSchema):
     since = Value(about="Send the changes after this number, again where they were sent before.", example=0)
 
     def load_patch(self, body: Any, stored: dict[str, Any]) -> Any:
-        """Return the values of a patch; read-only fields may be sent back unchanged. Raises ValidationError."""
+        """Return the values of a patch. Raises ValidationError.
+
+        Read-only fields may be sent back unchanged. In a body with the id, which was read before, those that deliveries
+        change are ignored.
+        """
+        ignored = DELIVERY_STATE if isinstance(body, dict) and "id" in body else ()
         for field in self.fields.values():
             name = str(field.data_key)
-            if field.dump_only and isinstance(body, dict) and name in body and is_same(field, body[name], stored[name]):
+            is_sent = field.dump_only and isinstance(body, dict) and name in body
+            if is_sent and (name in ignored or is_same(field, body[name], stored[name])):
                 del body[name]
         return self.load(body, partial=True)
 

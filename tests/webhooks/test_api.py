@@ -91,12 +91,15 @@ def test_a_webhook_may_be_read_changed_and_sent_back(admin: FlaskClient, add: Ad
     assert admin.patch(path, json=read | {"description": "Mail"}).json["description"] == "Mail"
     assert admin.patch(path, json={"createdAt": read["createdAt"].replace("Z", "+00:00")}).status_code == 200
     create_row("companies")
-    table = {"id": "x", "reason": "x", "delivered": 1, "failures": False, "nextAttemptAt": "soon", "createdAt": None}
+    table = {"reason": "x", "delivered": 1, "failures": False, "nextAttemptAt": "soon", "createdAt": None, "id": "x"}
     for name, value in table.items():
-        response = admin.patch(path, json=read | {name: value, "description": "News"})
+        response = admin.patch(path, json={name: value, "description": "News"})
         error = {"pointer": f"/{name}", "detail": "Is read-only: leave it out."}
         assert (response.status_code, response.json["errors"]) == (422, [error])
     assert admin.get(path).json["description"] == "Mail"
+    # Deliveries have changed it since it was read.
+    moved = {"reason": "x", "delivered": 1, "failures": 3, "nextAttemptAt": "2024-01-15T10:30:00Z"}
+    assert admin.patch(path, json=read | moved | {"description": "News"}).json["description"] == "News"
     refused = admin.patch(path, data=f'{{"id": "x", "id": "{read["id"]}"}}', content_type="application/json")
     assert refused.json["errors"] == [{"pointer": "/id", "detail": "Must not appear twice."}]
 

@@ -332,7 +332,10 @@ def test_only_enabling_a_copied_webhook_lets_the_copy_send(
     path = f"{URL}/{add(receiver.url)['id']}"
     create_row("companies")
     query("UPDATE dataset SET id = id || '2'")
+    read = admin.get(path).json
+    assert (read["active"], read["reason"][:30]) == (False, "The database was restored or c")
     assert admin.patch(path, json={"description": "x", "since": 0}).status_code == 200
+    assert admin.patch(path, json=read | {"description": "y"}).status_code == 200
     deliver()
     assert (receiver.received, admin.get(path).json["active"]) == ([], False)
 
@@ -382,6 +385,36 @@ def test_a_change_by_an_admin_ends_a_delivery_which_then_stores_nothing_old(
     admin.patch(f"{URL}/{hook['id']}", json={"active": True})
     deliver()
     assert receiver.seqs[-3:] == [1, 2, 3]
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("change", ["disabled", "deleted", "other events", "other url", "rotated"])
+def test_changes_after_a_change_by_an_admin_are_sent_by_its_new_state(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, change: str
+) -> None:
+    path = f"{URL}/{add(receiver.url)['id']}"
+    patches = {
+        "disabled": {"active": False},
+        "other events": {"events": ["contact.*"]},
+        "other url": {"url": "https://b.example"},
+    }
+    create_row("companies")
+
+    def change_meanwhile(handler: Any) -> None:
+        if len(receiver.received) == 1:
+            if change in patches:
+                assert admin.patch(path, json=patches[change]).status_code == 200
+            else:
+                assert (admin.delete(path) if change == "deleted" else admin.post(f"{path}/rotate")).status_code < 300
+            create_row("companies")
+        answer(204)(handler)
+
+    receiver.answer = change_meanwhile
+    deliver()
+    assert receiver.seqs == [1]
+    if change == "rotated":
+        deliver()
+        assert receiver.received[1].headers["webhook-signature"].count("v1,") == 2
 
 
 @pytest.mark.databases("sqlite")
