@@ -120,8 +120,9 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
     """
     filters, bound = selected_changes(values)
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
+    too_many = f"Must change at most {limit:,} rows: {instead}."
     if len(steps) > limit:
-        raise ValidationError(f"Must change at most {limit:,} rows: {instead}.")
+        raise ValidationError(too_many)
     mode, version = values["conflicts"], int(bound["until"])
     steps = resolve_conflicts(steps, find_later_change, mode)
     companies = {None, *(step.id for step in steps if step.resource == "companies" and step.previous)}
@@ -135,6 +136,9 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
         deleted = [step for step in steps if step.resource == name and not step.previous]
         deleted = resolve_conflicts(deleted, find_member, mode)
         execute_many(delete_statement, name, rows=[{"row_id": step.id} for step in deleted])
+    # The rows of a deleted company are changed, too.
+    if execute(LAST_CHANGE).fetchone()[0] > version + limit:
+        raise ValidationError(too_many)
     log_write(version + 1)
     return version
 

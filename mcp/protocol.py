@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, g, request
 
-from api.parameters import parse_body
+from api.parameters import Parameters, parse_body
 from api.problems import PROBLEM_TYPE
 from api.responses import JSONResponse
 from auth import redact, requires
@@ -61,6 +61,7 @@ def answer_message() -> Response:
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower() != f"{request.scheme}://{request.environ['HTTP_HOST']}".lower():
         abort(403, f"Pages of {origin} can't use this endpoint, only programs and pages of this server.")
+    Parameters()
     message = read_message()
     if "id" not in message:
         accepted = Response(status=202)

@@ -179,9 +179,20 @@ def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> An
 @tool(ROW | IF_MATCH | DRY_RUN, scope="write")
 def delete(resource: str, id: str, **options: Any) -> Answer:
     """Delete a row. Contacts and conversations of a company stay."""
+    members = execute(members_query, id=id).fetchone()[0] if resource == "companies" else 0
     send("DELETE", resource, id, options=options)
+    note = f" Contacts and conversations that lose this company: {members}." if members else ""
     row = f"{resource}/{id}"
-    return (f"{row} can be deleted.", {}) if options.get("dryRun") else (f"Deleted {row}.", {"deleted": row})
+    if options.get("dryRun"):
+        return f"{row} can be deleted.{note}", {"members": members}
+    return f"Deleted {row}.{note}", {"deleted": row, "members": members}
+
+
+def members_query() -> sa.Select[Any]:
+    """Return the query for the number of rows that are in a company."""
+    tables = [each.table for each in ENDPOINTS.values() if "company_id" in each.table.c]
+    rows = [sa.select(table.c.id).where(table.c.company_id == sa.bindparam("id")) for table in tables]
+    return sa.select(sa.func.count()).select_from(sa.union_all(*rows).subquery())
 
 
 REVERT_FIELDS: Any = RevertSchema().fields.values()

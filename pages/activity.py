@@ -55,6 +55,7 @@ def show_writes() -> str:
 @public
 def show_request(request_id: str) -> str:
     """Show the rows that a request changed, as they were before and after it."""
+    Parameters("reverted")
     begin_snapshot()
     first = first_change(("requestId",), requestId=request_id)
     if not first:
@@ -70,7 +71,7 @@ def show_request(request_id: str) -> str:
 def revert_request(request_id: str) -> Any:
     """Show what reverting a request would change, or the rows that others changed afterwards; on POST, revert it."""
     is_form = request.method == "POST"
-    values = schema.load({**request.args, "requestId": request_id})
+    values = schema.load({**Parameters("conflicts").values, "requestId": request_id})
     entries, conflicts, digest = list[Any](), list[Any](), ""
     if is_form:
         g.signed_in.write_as_key()

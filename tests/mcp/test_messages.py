@@ -186,6 +186,11 @@ def test_other_methods_are_not_allowed(reader: FlaskClient) -> None:
         assert "POST" in response.headers["Allow"]
 
 
+def test_parameters_are_refused_in_the_address(writer: FlaskClient) -> None:
+    response = writer.post("/mcp?dryRun=true", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    assert (response.status_code, "dryRun" in response.json["error"]["message"]) == (400, True)
+
+
 def test_pages_of_other_origins_are_refused(reader: FlaskClient) -> None:
     assert post_message(reader, "ping").status_code == 200
     for origin in "http://localhost", "http://LOCALHOST":

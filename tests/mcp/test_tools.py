@@ -340,6 +340,25 @@ def test_a_request_of_others_is_reverted_up_to_100_rows(
         assert "/requestId Must " in refuse("revert", requestId=request_id)
 
 
+def test_a_revert_of_a_request_of_others_counts_the_rows_that_leave_a_company(
+    call: Call, refuse: Refuse, admin: FlaskClient
+) -> None:
+    admin.put("/api/v1/companies/acme", json={"name": "Acme"}, headers={"X-Request-Id": "company"})
+    admin.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 100)
+    for dry_run in True, False:
+        text = refuse("revert", requestId="company", conflicts="overwrite", dryRun=dry_run)
+        assert "\nMust change at most 100 rows: " in text
+
+
+def test_the_deletion_of_a_company_names_the_number_of_its_rows(call: Call, writer: FlaskClient) -> None:
+    writer.put("/api/v1/companies/acme", json={"name": "Acme"})
+    writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 3)
+    for dry_run in True, False:
+        deleted = call("delete", resource="companies", id="acme", dryRun=dry_run)
+        assert "Contacts and conversations that lose this company: 3." in deleted["text"]
+        assert deleted["members"] == 3
+
+
 def test_any_call_is_taken_back_by_one_call(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
     create_row("companies", id="acme", name="Acme")
     rows = [{"name": str(number), "companyId": "acme", "notes": "long " * 1000} for number in range(150)]
