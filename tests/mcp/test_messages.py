@@ -215,7 +215,7 @@ def test_bodies_and_hosts_are_judged_as_by_the_api(reader: FlaskClient) -> None:
 
 def test_a_refused_request_is_an_error_of_the_protocol(reader: FlaskClient, anonymous: FlaskClient) -> None:
     refused = {
-        401: post_message(anonymous, "ping"),
+        401: post_message(anonymous, "ping", Accept="text/html"),
         403: post_message(reader, "ping", Origin="https://evil.example"),
         413: reader.post("/mcp", data=b" " * 1024 * 1025, content_type="application/json"),
         415: reader.post("/mcp", data="{}", content_type="text/plain"),
