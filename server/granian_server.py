@@ -202,12 +202,17 @@ class Granian:
             body = self.app(environ, start)
             is_large = int(environ.get("CONTENT_LENGTH", 0)) > BUFFERED_BYTES
             if status.startswith("413") or (is_large and status.startswith("4")):
-                # The client only sees the response if the rest of its body is read (RFC 9112 §9.6).
-                deadline = time.monotonic() + listener.LINGER_SECONDS
-                with suppress(TooManyRequests):
-                    while environ["wsgi.input"].read(1024 * 1024) and time.monotonic() < deadline:
-                        pass
+                return self.read_rest(body, environ["wsgi.input"])
             return body
+
+    def read_rest(self, body: Iterable[bytes], stream: Any) -> Iterator[bytes]:
+        """Yield a response, then read the rest of the request: else the client may not see it (RFC 9112 §9.6)."""
+        yield b"".join(body)
+        getattr(body, "close", bool)()
+        deadline = time.monotonic() + listener.LINGER_SECONDS
+        with self.gate, suppress(TooManyRequests):
+            while stream.read(1024 * 1024) and time.monotonic() < deadline:
+                pass
 
 
 class Body:

@@ -73,6 +73,14 @@ def test_the_sender_of_a_body_of_any_size_without_a_good_key_sees_the_401(server
         assert connection.getresponse().status in ({401} if kilobytes < 8192 else {401, 413})
 
 
+@pytest.mark.parametrize("length", [1000, 100_000, 1_000_000])
+def test_a_request_without_a_key_is_refused_before_its_body_arrives(server: LiveServer, length: int) -> None:
+    head = f"POST /api/v1/contacts HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(head.encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
 @pytest.mark.parametrize("start", [b"5;a=", b"0\r\nX: "], ids=["extension", "trailer"])
 def test_an_endless_chunk_extension_or_trailer_is_refused_at_once(server: LiveServer, start: bytes) -> None:
     started = time.monotonic()
