@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache, partial
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from time import perf_counter
 from typing import Any
 from weakref import finalize
@@ -24,6 +24,7 @@ from settings import InvalidSetting, Settings
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # On Linux, a file system in memory.
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (mkdtemp makes a folder in it)
+PREFIX = "cardfile-metrics-"
 METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 # In seconds: a small read takes less than one millisecond.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -38,10 +39,7 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     """Measure the requests of the app, and add the endpoint."""
     if settings.workers > 1:
         # With this variable, prometheus_client counts in files that all processes share. It is read at import.
-        # They are mapped into memory: on a full disk, SIGBUS would kill the processes.
-        memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-        os.environ[FOLDER] = mkdtemp(prefix="cardfile-metrics-", dir=memory)
-        finalize(app, rmtree, os.environ[FOLDER])
+        os.environ[FOLDER] = make_shared_folder(app)
     if FOLDER in os.environ and not Path(os.environ[FOLDER]).is_dir():
         raise InvalidSetting(f"{FOLDER} must name a folder that exists, not {os.environ[FOLDER]!r}.")
     from prometheus_client import Histogram, disable_created_metrics
@@ -55,6 +53,28 @@ def init_metrics(app: Flask, settings: Settings) -> None:
     child_of = cache(lambda method, rule, status: durations.labels(method, re.sub("<[^>]+>", "{id}", rule), status))
     app.wsgi_app = partial(measure, app.wsgi_app, child_of)  # type: ignore[method-assign]
     app.add_url_rule("/metrics", "metrics", partial(show_metrics, collector), methods=["GET"])
+
+
+def make_shared_folder(app: Flask) -> str:
+    """Return a folder in memory that is removed with the app; remove those that killed servers have left.
+
+    Each is locked while one of its processes runs.
+    """
+    import fcntl
+
+    # The files in it are mapped into memory: on a full disk, SIGBUS would kill the processes.
+    parent = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else gettempdir()
+    for left in Path(parent).glob(f"{PREFIX}*"):
+        # OSError: its server still runs, or it is another user's.
+        with suppress(OSError), ExitStack() as stack:
+            stack.callback(os.close, descriptor := os.open(left, os.O_RDONLY))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            rmtree(left)
+    folder = mkdtemp(prefix=PREFIX, dir=parent)
+    finalize(app, os.close, descriptor := os.open(folder, os.O_RDONLY))
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finalize(app, rmtree, folder)
+    return folder
 
 
 def measure(app: WSGI, child_of: Callable[..., Any], environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

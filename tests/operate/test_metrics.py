@@ -132,6 +132,20 @@ def test_a_folder_of_the_counts_that_is_missing_stops_the_start(
     )
 
 
+def test_folders_that_killed_servers_left_are_removed(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(metrics, "SHARED_MEMORY", str(tmp_path))
+    (tmp_path / "cardfile-metrics-killed").mkdir()
+    (tmp_path / "another").mkdir()
+    running = Path(metrics.make_shared_folder(app))
+    (running / "counts.db").touch()
+    starting = Path(metrics.make_shared_folder(app))
+
+    assert {*tmp_path.iterdir()} >= {running, starting, tmp_path / "another"}
+    assert not (tmp_path / "cardfile-metrics-killed").exists() and (running / "counts.db").exists()
+
+
 @pytest.mark.tools
 def test_all_workers_return_the_sums_also_of_one_that_died(
     start_server: Callable[..., LiveServer], tmp_path: Path
