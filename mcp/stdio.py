@@ -22,7 +22,11 @@ Send = Callable[[bytes, dict[str, str]], bytes]
 
 
 class NoAnswer(Exception):
-    """A message got no answer of the protocol; the message is one sentence."""
+    """A message got no answer of the protocol; the exception's message is one sentence, `data` the problem, if any."""
+
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 def to_app(app: Flask, headers: dict[str, str]) -> Send:
@@ -41,7 +45,7 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
     """Return a function that sends a message to a server, with these headers and others. Raises NoAnswer."""
     scheme, _, rest = url.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest:
-        raise NoAnswer(f"{url} is not the address of a server, as in http://127.0.0.1:8000.")
+        raise NoAnswer(f"{url.rpartition('@')[2]} is not the address of a server, as in http://127.0.0.1:8000.")
 
     def send(message: bytes, extra: dict[str, str]) -> bytes:
         fault = f"{url} can't be reached"
@@ -69,10 +73,10 @@ def answer_in(status: int, body: bytes) -> bytes:
         answer = json.loads(body)
         if "result" in answer or answer["error"]["code"] != INTERNAL_ERROR:
             return body
-        sentence = str(answer["error"]["message"])
+        refusal = NoAnswer(str(answer["error"]["message"]), answer["error"].get("data"))
     except (ValueError, LookupError, TypeError):
-        sentence = f"No Cardfile with the endpoint /mcp is at this address (status {status})."
-    raise NoAnswer(sentence)
+        refusal = NoAnswer(f"No Cardfile with the endpoint /mcp is at this address (status {status}).")
+    raise refusal
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
@@ -85,7 +89,8 @@ def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
         except (InvalidJSON, NoAnswer) as error:
             code = PARSE_ERROR if isinstance(error, InvalidJSON) else INTERNAL_ERROR
             message_id = message.get("id") if isinstance(message, dict) else None
-            fault = {"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": str(error)}}
+            data = {"data": error.data} if isinstance(error, NoAnswer) and error.data else {}
+            fault = {"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": str(error), **data}}
             # A notification has no id, and no answer.
             is_answered = code == PARSE_ERROR or type(message_id) in {str, int}
             answer = json.dumps(fault).encode() if is_answered else b""

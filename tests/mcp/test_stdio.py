@@ -133,7 +133,7 @@ def test_a_wrong_start_is_one_sentence(
         (key, ("--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 can't be reached: "),
         (key, ("--url", "http://[x"), "http://[x can't be reached: "),
         (key, ("--url", "localhost:8000"), "localhost:8000 is not the address of a server"),
-        (key, ("--url", "http://me@localhost"), "http://me@localhost is not the address of a server"),
+        (key, ("--url", "http://me:secret@localhost"), "Error: localhost is not the address of a server"),
         (key, ("--url", f"{served}/nowhere"), "No Cardfile with the endpoint /mcp is at this address (status 404)."),
     ]
 
@@ -150,7 +150,7 @@ class Moody(BaseHTTPRequestHandler):
 
     replies: ClassVar[list[tuple[int, dict[str, str], bytes]]] = [
         (200, {}, b'{"jsonrpc":"2.0","id":0,"result":{}}'),
-        (503, {}, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"The database is busy: try again."}}'),
+        (503, {}, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"Busy.","data":{"status":503}}}'),
         (502, {}, b"<html>Bad Gateway</html>"),
         (302, {"Location": "http://127.0.0.1:1/mcp"}, b""),
         (401, {}, b"{}"),
@@ -187,7 +187,7 @@ def test_what_is_no_answer_becomes_an_error(run_command: RunCommand, new_key_wit
     answers = answers_of(result)
     assert Moody.seen == ["/crm/mcp"] * 5
     assert [(answer["id"], answer["error"]["code"]) for answer in answers] == [(5, -32603)] * 3
-    assert answers[0]["error"]["message"] == "The database is busy: try again."
+    assert answers[0]["error"] == {"code": -32603, "message": "Busy.", "data": {"status": 503}}
     assert "(status 502)" in answers[1]["error"]["message"]
     assert "(status 302)" in answers[2]["error"]["message"]
 
