@@ -7,8 +7,8 @@ from typing import Any
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
-# Rows that must not be deleted: the key of all requests, and a company to refer to.
-PROTECTED = (os.environ["OWN_KEY"], "acme")
+# Rows that must not be deleted: the key of all requests, a webhook, and a company to refer to.
+PROTECTED = (os.environ["OWN_KEY"], os.environ["OWN_WEBHOOK"], "acme")
 
 numbers = count()
 
@@ -21,6 +21,9 @@ def before_call(_context: Any, case: Any, _arguments: Any) -> None:
         case.path_parameters["id"] = "nobody"
     is_positive = case.meta.generation.mode.is_positive
     invalid_location = None if is_positive else getattr(case.meta.phase.data, "parameter_location", None)
+    if invalid_location == ParameterLocation.BODY and case.path.endswith("/webhooks/{id}"):
+        # An unknown webhook is 404 before the body is validated.
+        case.path_parameters["id"] = os.environ["OWN_WEBHOOK"]
     for name in "If-Match", "If-None-Match":
         if case.headers.get(name) in {"0", ""} and invalid_location != ParameterLocation.HEADER:
             # Schemathesis sends these placeholders if it can't generate a valid value; every request would be refused.

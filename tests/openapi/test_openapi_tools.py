@@ -79,6 +79,8 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
     server = start_server("serve", "--demo")
     server.read_first_key()
     [own_key] = json.loads(send_request(server, "/api/v1/keys")[1])
+    webhook = {"url": "https://hooks.example", "events": ["contact.forgotten"]}
+    own_webhook = json.loads(send_request(server, "/api/v1/webhooks", webhook)[1])
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=20)) as connection:
         headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
         connection.request("PUT", "/api/v1/companies/acme", '{"name": "Acme"}', headers)
@@ -91,6 +93,7 @@ def test_a_fuzzer_finds_no_undocumented_response(start_server: Callable[..., Liv
         SCHEMATHESIS_HOOKS="tests.openapi.fuzzing",
         PYTHONPATH=str(ROOT),
         OWN_KEY=own_key["id"],
+        OWN_WEBHOOK=own_webhook["id"],
     )
 
     assert "Tested: 37" in output

@@ -16,8 +16,11 @@ from tests.conftest import LiveServer, send_request
 StartServer = Callable[..., LiveServer]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("name", ["waitress", pytest.param("granian", marks=pytest.mark.tools)])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.tools) for each in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_signal_stops_the_server_after_the_running_request(start_server: StartServer, name: str, number: int) -> None:
     server = start_server("serve", "--demo", "--server", name)
     server.read_first_key()
