@@ -251,6 +251,7 @@ def test_restore_without_a_file_begins_a_new_history(
     assert after != before
 
 
+@pytest.mark.tools
 def test_a_restore_without_a_file_that_fails_leaves_the_record_of_the_database(
     run_command: RunCommand, tmp_path: Path
 ) -> None:
