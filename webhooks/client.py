@@ -172,7 +172,9 @@ def describe(error: BaseException) -> str:
         return str(cause)
     if isinstance(cause, socket.gaierror):
         return f"The address of the host can't be found: {cause.strerror}."
-    return f"{type(cause).__name__}{f': {cause}' if isinstance(cause, OSError) else ''}"[:SHOWN_CHARACTERS]
+    if isinstance(cause, OSError):
+        return f"The connection failed: {cause.strerror or cause}."[:SHOWN_CHARACTERS]
+    return f"The answer was not HTTP: {type(cause).__name__}."
 
 
 def parse_retry_after(text: str) -> int:
