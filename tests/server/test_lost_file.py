@@ -50,6 +50,13 @@ def stored_names(folder: Path) -> list[str]:
     return [name for [name] in run_external_sql(f"sqlite:///{folder}/cardfile.db", "SELECT name FROM contacts")]
 
 
+def wait_for_line(server: LiveServer, text: str) -> None:
+    """Wait until the log has a text: a thread reads it from a pipe."""
+    deadline = time.monotonic() + 5
+    while text not in server.log and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def assert_nothing_is_lost(server: LiveServer, sentence: str) -> None:
     """Assert that writes are refused with the sentence, and that no read shows another file."""
     name = sentence.split(maxsplit=1)[0]
@@ -60,10 +67,8 @@ def assert_nothing_is_lost(server: LiveServer, sentence: str) -> None:
     status, body = send_request(server, "/readyz")
     assert (status, json.loads(body)["detail"]) == (503, sentence)
     assert send_request(server, "/healthz") == (200, b'{"status":"ok"}')
-    # One line for each process; a thread reads them from the pipe.
-    deadline = time.monotonic() + 5
-    while name not in server.log and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_line(server, name)
+    # One for each process.
     assert 1 <= server.log.count(f"{server.folder}: {name}") <= 2
     assert "Traceback" not in server.log
 
@@ -183,6 +188,7 @@ def assert_cut(server: LiveServer, name: str) -> None:
     for _time in range(3):
         assert write(server) == (503, CUT.format(name))
     assert send_request(server, "/readyz")[0] == 503
+    wait_for_line(server, CUT.format(name))
     assert server.log.count(CUT.format(name)) == 1
 
 
