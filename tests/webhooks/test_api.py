@@ -97,7 +97,8 @@ def test_a_webhook_may_be_read_changed_and_sent_back(admin: FlaskClient, add: Ad
         error = {"pointer": f"/{name}", "detail": "Is read-only: leave it out."}
         assert (response.status_code, response.json["errors"]) == (422, [error])
     assert admin.get(path).json["description"] == "Mail"
-    # Deliveries have changed it since it was read.
+    read = admin.get(path).json
+    # Deliveries have changed it since.
     moved = {"reason": "x", "delivered": 1, "failures": 3, "nextAttemptAt": "2024-01-15T10:30:00Z"}
     assert admin.patch(path, json=read | moved | {"description": "News"}).json["description"] == "News"
     refused = admin.patch(path, data=f'{{"id": "x", "id": "{read["id"]}"}}', content_type="application/json")
