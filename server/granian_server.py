@@ -167,15 +167,15 @@ class Granian:
             time.sleep(1)
             signal.raise_signal(signal.SIGTERM)
         threading.Thread(target=self.close_stalled_connections, daemon=True).start()
-        self.heartbeats.start(self.server.worker_index)
         for each in self.app.extensions["background"]:
             each.start()
         return self.respond
 
     def close_stalled_connections(self) -> None:
-        """Close the connections whose request bodies make no progress, in an endless loop."""
+        """Beat, and close the connections whose request bodies make no progress, in an endless loop."""
         while True:
             time.sleep(CHECK_SECONDS)
+            self.heartbeats.beat(self.server.worker_index)
             now = time.monotonic()
             if any(now - since > listener.STALLED_SECONDS for since, _client in list(self.waits.values())):
                 limit = listener.STALLED_SECONDS

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from mmap import mmap
 
-BEAT_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 # gunicorn's default, too.
 HUNG_SECONDS = 30
 
@@ -21,16 +21,10 @@ class Heartbeats:
     def __init__(self, workers: int) -> None:
         self.numbers = memoryview(mmap(-1, 16 * workers)).cast("Q")
 
-    def start(self, index: int) -> None:
-        """Start a thread of a worker that beats."""
-        self.numbers[2 * index] = os.getpid()
-        threading.Thread(target=self.beat, args=(index,), daemon=True).start()
-
     def beat(self, index: int) -> None:
-        """Beat in an endless loop."""
-        while True:
-            self.numbers[2 * index + 1] += 1
-            time.sleep(BEAT_SECONDS)
+        """Beat once, in a worker process, which does so several times in HUNG_SECONDS."""
+        self.numbers[2 * index] = os.getpid()
+        self.numbers[2 * index + 1] += 1
 
     def watch(self) -> None:
         """Start a thread of the main process that kills each worker without a beat for HUNG_SECONDS."""
@@ -43,12 +37,12 @@ class Heartbeats:
         """
         seen, rounds = self.numbers.tolist(), [0] * len(self.numbers)
         while True:
-            time.sleep(BEAT_SECONDS)
+            time.sleep(CHECK_SECONDS)
             for index in range(0, len(seen), 2):
                 process, beats = self.numbers[index : index + 2]
                 rounds[index] = rounds[index] + 1 if process and [process, beats] == seen[index : index + 2] else 0
                 seen[index : index + 2] = process, beats
-                if rounds[index] * BEAT_SECONDS > HUNG_SECONDS:
+                if rounds[index] * CHECK_SECONDS > HUNG_SECONDS:
                     log.error("Worker %d hangs: it is killed and replaced.", index // 2 + 1)
                     self.numbers[index] = rounds[index] = 0
                     with suppress(ProcessLookupError):
