@@ -10,7 +10,7 @@ from flask import current_app, g, request
 
 from api.feed import FILTERS
 from api.resources import ENDPOINTS
-from api.revert import MAX_ROWS, RevertSchema
+from api.revert import MAX_ROWS, RevertSchema, company_members
 from database.connection import execute
 from formats.ids import new_id
 from formats.values import parse_version
@@ -190,9 +190,7 @@ def delete(resource: str, id: str, **options: Any) -> Answer:
 
 def members_query() -> sa.Select[Any]:
     """Return the query for the number of rows that are in a company."""
-    tables = [each.table for each in ENDPOINTS.values() if "company_id" in each.table.c]
-    rows = [sa.select(table.c.id).where(table.c.company_id == sa.bindparam("id")) for table in tables]
-    return sa.select(sa.func.count()).select_from(sa.union_all(*rows).subquery())
+    return sa.select(sa.func.count()).select_from(company_members())
 
 
 REVERT_FIELDS: Any = RevertSchema().fields.values()
