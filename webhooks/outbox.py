@@ -81,6 +81,11 @@ def is_sandbox() -> bool:
     return bool(execute(version_query).fetchone()[0].endswith("-sandbox"))
 
 
+def copy_reason() -> str:
+    """Return why a webhook that was copied with its database sends nothing."""
+    return IN_SANDBOX if is_sandbox() else COPIED
+
+
 def find_due() -> list[Due]:
     """Return the webhooks with changes to send, now or later."""
     return [Due(row[0], row[1], from_driver(row[2]), row[3]) for row in execute(FIND_DUE).fetchall()]
@@ -114,7 +119,7 @@ def read_messages(claimed: Claim, after: int) -> tuple[list[tuple[int, bytes]], 
     """
     dataset, newest, revision = execute(FIND_STATE, webhook_id=claimed.id).fetchone()
     if dataset != claimed.dataset:
-        raise Conflict(IN_SANDBOX if is_sandbox() else COPIED)
+        raise Conflict(copy_reason())
     if revision != claimed.revision:
         raise ChangedWebhook
     until = min(after + MAX_RANGE, newest)

@@ -23,7 +23,7 @@ from formats.values import format_time
 from models import Dataset, Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
-from webhooks.outbox import COPIED, IN_SANDBOX, LAGS, OF_WEBHOOK, is_sandbox
+from webhooks.outbox import IN_SANDBOX, LAGS, OF_WEBHOOK, copy_reason, is_sandbox
 from webhooks.schema import patch_schema, schema
 from webhooks.signing import new_secret, signed_headers
 
@@ -40,7 +40,7 @@ DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 
 def all_webhooks() -> list[dict[str, Any]]:
     """Return all webhooks in the public JSON, oldest first."""
-    return [parse_json(row.encode()) for [row] in execute(webhooks_query)]
+    return [parse_json(row.encode()) for [row] in execute(webhooks_query, copy_reason())]
 
 
 def find_lags() -> dict[str, int]:
@@ -159,12 +159,10 @@ def not_found(webhook_id: str) -> Any:
     abort(404, f"There is no webhook with the id {webhook_id}.")
 
 
-def webhooks_query() -> sa.Select[Any]:
-    """Return the query for all webhooks as JSON. One that was copied with its database is disabled."""
-    dataset = sa.select(Dataset.id).scalar_subquery()
-    is_own, is_sandboxed = Webhook.dataset == dataset, dataset.like(sa.literal_column("'%-sandbox'"))
-    in_sandbox, copied = (sa.literal_column(f"'{reason}'", sa.Text()) for reason in (IN_SANDBOX, COPIED))
-    reason = sa.case((is_own, Webhook.reason), (is_sandboxed, in_sandbox), else_=copied)
+def webhooks_query(reason_of_copies: str) -> sa.Select[Any]:
+    """Return the query for all webhooks as JSON. One that was copied with its database is disabled, for the reason."""
+    is_own = Webhook.dataset == sa.select(Dataset.id).scalar_subquery()
+    reason = sa.case((is_own, Webhook.reason), else_=sa.literal_column(f"'{reason_of_copies}'", sa.Text()))
     state = {"active": json_value(sa.and_(Webhook.active, is_own)), "reason": json_value(reason)}
     return sa.select(json_object(schema_fields(schema, Webhook.__table__) | state)).order_by(Webhook.number)
 
