@@ -31,7 +31,7 @@ def backdate(steps: list[tuple[int, int]]) -> None:
         for index, (first, last) in enumerate(steps, 1)
     ]
     for table, number in TABLES.items():
-        with backend().without_update_trigger(connection().execute, table):
+        with backend().without_trigger(connection().execute, table, "keep_update"):
             execute_many(date_statement, table, number, rows=rows)
 
 

@@ -77,11 +77,11 @@ def bulk_indexing(_execute: Any, _table: Any) -> Iterator[None]:
 
 
 @contextmanager
-def without_update_trigger(execute: Any, table: str) -> Iterator[None]:
-    """Run the block, which may update rows of a table of the change log, inside a writing transaction."""
-    execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_keep_update")
+def without_trigger(execute: Any, table: str, name: str) -> Iterator[None]:
+    """Run the block without a trigger of a table, inside a writing transaction."""
+    execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_{name}")
     yield
-    execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_keep_update")
+    execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_{name}")
 
 
 def erase_free_pages(_execute: Any, _resource: str) -> None:

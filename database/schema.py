@@ -84,14 +84,13 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
         with backend_of(engine.url).upgrading(connection):
             # Read again under the lock: another process may have upgraded it meanwhile.
             current = revision(connection)
-            if current not in {None, *revisions()}:
-                first, last = revisions()[0], revisions()[-1]
-                age = "a newer" if str(current) > last else "an older, unreleased"
+            newest = revisions()[-1]
+            if str(current or "") > newest:
                 raise UnusableDatabase(
-                    f"This database is of {age} Cardfile (schema {current}, known here: {first} to {last})."
+                    f"This database is of a newer Cardfile (schema {current}, known here: up to {newest})."
                 )
-            require_writable(engine.url, f"upgraded to schema {revisions()[-1]}")
-            copy = keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else None
+            require_writable(engine.url, f"upgraded to schema {newest}")
+            copy = keep_copy(engine, current) if keep_old and current not in {None, newest} else None
             try:
                 run_migrations(connection)
                 connection.commit()

@@ -185,10 +185,10 @@ def upgrading(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def without_update_trigger(execute: Callable[..., Any], table: str) -> Iterator[None]:
-    """Run the block, which may update rows of a table of the change log, inside a writing transaction."""
-    [trigger] = execute(f"SELECT sql FROM sqlite_master WHERE name = '{table}_keep_update'").fetchone()
-    execute(f"DROP TRIGGER {table}_keep_update")
+def without_trigger(execute: Callable[..., Any], table: str, name: str) -> Iterator[None]:
+    """Run the block without a trigger of a table, inside a writing transaction."""
+    [trigger] = execute(f"SELECT sql FROM sqlite_master WHERE name = '{table}_{name}'").fetchone()
+    execute(f"DROP TRIGGER {table}_{name}")
     yield
     execute(trigger)
 

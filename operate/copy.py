@@ -14,6 +14,7 @@ from database.backend import backend_of, display_name, reason
 from database.schema import UnusableDatabase, revision, run_migrations
 from formats.json_text import encode_json
 from models import Change, Dataset, Session
+from schemas import RESOURCES
 from settings import missing_package
 
 ROWS_A_STEP = 100
@@ -68,16 +69,11 @@ def copy_table(table: sa.Table, reader: Connection, writer: Connection) -> int:
 
     The trigger that logs new rows of a resource is dropped meanwhile, because the log itself is copied, too.
     """
-    backend = backend_of(writer.engine.url)
-    name = f"{table.name}_log_created"
-    trigger = backend.schema_of(writer).get(name)
-    if trigger is None:
+    backend, execute = backend_of(writer.engine.url), writer.exec_driver_sql
+    if table.name not in RESOURCES:
         return insert_rows(table, reader, writer)
-    writer.exec_driver_sql(f"DROP TRIGGER {name}{f' ON {table.name}' if writer.dialect.name == 'postgresql' else ''}")
-    with backend.bulk_indexing(writer.exec_driver_sql, table):
-        count = insert_rows(table, reader, writer)
-    writer.exec_driver_sql(trigger)
-    return count
+    with backend.without_trigger(execute, table.name, "log_created"), backend.bulk_indexing(execute, table):
+        return insert_rows(table, reader, writer)
 
 
 def insert_rows(table: sa.Table, reader: Connection, writer: Connection) -> int:

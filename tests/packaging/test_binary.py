@@ -179,13 +179,13 @@ def test_an_invalid_option_is_an_error_of_one_sentence(
     assert sentence in refused.stderr.splitlines()[-1]
 
 
-def test_the_binary_refuses_an_unreleased_schema_in_one_sentence(run_command: RunCommand, folder: Path) -> None:
+def test_the_binary_refuses_a_newer_schema_in_one_sentence(run_command: RunCommand, folder: Path) -> None:
     run_command("keys", "create", "a")
-    run_external_sql(f"sqlite:///{folder}/cardfile.db", "UPDATE alembic_version SET version_num = '0003'")
+    run_external_sql(f"sqlite:///{folder}/cardfile.db", "UPDATE alembic_version SET version_num = '9999'")
     refused = run_command("check")
 
     assert refused.returncode == 1
-    assert "Error: This database is of an older, unreleased Cardfile (schema 0003" in refused.stderr
+    assert "Error: This database is of a newer Cardfile (schema 9999, known here: up to " in refused.stderr
 
 
 def test_the_binary_starts_in_a_folder_of_any_name_and_in_any_locale(tmp_path: Path) -> None:
