@@ -31,7 +31,7 @@ DETAILS = {
     413: "The body is larger than 1 MiB: send less at once.",
     415: "Send the body uncompressed, in UTF-8, with Content-Type: application/json.",
     422: "Some of the fields are not valid: see errors.",
-    431: "The headers are too large: send fewer or shorter ones.",
+    431: "The headers are larger than 16 KiB, or the URL is too long: send less.",
     500: "An internal error occurred. The log has details under this request's id.",
     503: "The database is busy or out of reach: try again.",
     507: "The disk that holds the database is full, or a quota is used up.",

@@ -12,6 +12,7 @@ from formats.ids import new_id
 # Not "." or "..", which browsers remove from paths.
 REQUEST_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}")
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?)(:[0-9]{1,5})?")
+MAX_HEADER_BYTES = 16 * 1024
 PREFIX = re.compile("(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
@@ -36,13 +37,16 @@ def init_protocol(app: Flask) -> None:
 
 
 def prepare_request() -> None:
-    """Set the request id, the client's if that is valid; respond 400 unless there is one valid Host (RFC 9112 §3.2).
+    """Set the request id, the client's if that is valid; refuse large headers, and all but one valid Host.
 
-    HTTP/1.0 doesn't require Host: the default is the server's own name and port.
+    HTTP/1.0 doesn't require Host (RFC 9112 §3.2): the default is the server's own name and port.
     """
     g.started = time.perf_counter()
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
+    # Not the URL: that of the next page can be long, because its cursor has the values of the last row.
+    if sum(len(name) + len(value) for name, value in environ.items() if name[:5] == "HTTP_") > MAX_HEADER_BYTES:
+        abort(431)
     if "HTTP_TRANSFER_ENCODING" not in environ:
         # werkzeug then raises ClientDisconnected for a body that ends early (RFC 9112 §8).
         environ.pop("wsgi.input_terminated", None)

@@ -71,7 +71,7 @@ def read(client: FlaskClient, url: str, header: str = "*/*") -> TestResponse:
         ("text/csv;q=high", JSON),
         ("text/csv;q=2, application/x-ndjson", NDJSON),
         ("text/csv;q=0", None),
-        (f"{'a/b,' * 15_000}text/csv", None),
+        (f"{'a/b,' * 3_500}text/csv", None),
         ("*/*;q=0", None),
         ("text/html", None),
         ("csv", None),

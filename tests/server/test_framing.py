@@ -54,6 +54,21 @@ def test_the_connection_is_closed_after_a_request_with_an_ambiguous_end(
     assert response.split()[1] in {b"201", b"400"}
 
 
+@pytest.mark.parametrize(
+    ("start", "length"),
+    [("POST /api/v1/contacts", 9), ("GET /api/v1/contacts", 0), ("GET /docs", 0), ("GET /healthz", 0)],
+)
+def test_large_headers_are_refused_before_the_key_and_the_body(server: LiveServer, start: str, length: int) -> None:
+    """The URL doesn't count, because that of a next page may be long."""
+    for query, size, is_refused in ("", 15_000, False), ("", 16_400, True), (f"?name={'x' * 45_000}", 9, False):
+        # Four fields, because a limit of each field would not be one of all.
+        fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * (size // 4 - 8)) for number in range(4)) + SIZES % length
+        head = f"{start}{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer no\r\n".encode()
+        response = send_bytes(server, head + fields + b"\r\n", False)
+        assert (int(response.split()[1]) == 431) is is_refused, (size, response[:300])
+        assert not is_refused or b"application/problem+json" in response
+
+
 def test_the_connection_stays_open_after_a_request_with_a_clear_end(server: LiveServer) -> None:
     for headers, body in (TRANSFER % b"chunked", CHUNKED), (SIZES % len(JSON), JSON):
         response = send_bytes(server, post(server, headers) + body + SECOND % server.key.encode(), False)
