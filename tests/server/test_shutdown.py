@@ -41,7 +41,9 @@ def test_a_signal_stops_the_server_after_the_running_request(start_server: Start
             socket.create_connection(("127.0.0.1", server.port))
         assert idle.recv(1) == b""
         busy.sendall(body[5:])
-        assert busy.recv(65536).startswith(b"HTTP/1.1 201 ")
+        response = busy.recv(65536)
+        assert response.startswith(b"HTTP/1.1 201 ")
+        assert b"\r\nconnection: close\r\n" in response.lower()
 
     assert server.process.wait(timeout=4) == 0
 
