@@ -179,7 +179,9 @@ def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> An
 @tool(ROW | IF_MATCH | DRY_RUN, scope="write")
 def delete(resource: str, id: str, **options: Any) -> Answer:
     """Delete a row. Contacts and conversations of a company stay."""
-    members = execute(members_query, id=id).fetchone()[0] if resource == "companies" else 0
+    # A database refuses text with NUL or a lone surrogate, which no id has.
+    is_company = resource == "companies" and id.isprintable()
+    members = execute(members_query, id=id).fetchone()[0] if is_company else 0
     send("DELETE", resource, id, options=options)
     note = f" Contacts and conversations that lose this company: {members}." if members else ""
     row = f"{resource}/{id}"

@@ -497,6 +497,8 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
         "400 Bad Request: If-Match must",
     ),
     ("delete", {"resource": "companies", "id": "nope"}, "404 Not Found: "),
+    ("delete", {"resource": "companies", "id": "\ud800"}, "404 Not Found: "),
+    ("delete", {"resource": "companies", "id": "a\0"}, "404 Not Found: "),
     ("delete", {"resource": "companies", "id": "acme", "dryRun": "true"}, "/dryRun Must be of the type boolean."),
     ("revert", {}, "Must have exactly one of requestId, keyId and to."),
     ("revert", {"requestId": "x", "conflicts": "ask"}, "/conflicts Must be one of skip, overwrite."),
