@@ -16,6 +16,7 @@ from mcp.protocol import INTERNAL_ERROR, META, PARSE_ERROR, in_base64
 
 TIMEOUT_SECONDS = 60
 PING = b'{"jsonrpc": "2.0", "id": 0, "method": "ping"}'
+NO_ANSWER = "has not answered, but may have stored a write: look before you repeat it"
 
 # Returns the answer to a message with these headers, nothing for a notification. Raises NoAnswer.
 Send = Callable[[bytes, dict[str, str]], bytes]
@@ -55,7 +56,7 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
             connect = HTTPSConnection if scheme == "https" else HTTPConnection
             with closing(connect(parts.netloc, timeout=TIMEOUT_SECONDS)) as connection:
                 connection.connect()
-                fault = f"{url} has not answered, but may have stored a write: look before you repeat it"
+                fault = f"{url} {NO_ANSWER}"
                 connection.request("POST", path, message, extra | headers)
                 response = connection.getresponse()
                 return answer_in(response.status, response.read())
@@ -75,8 +76,17 @@ def answer_in(status: int, body: bytes) -> bytes:
             return body
         refusal = NoAnswer(str(answer["error"]["message"]), answer["error"].get("data"))
     except (ValueError, LookupError, TypeError):
-        refusal = NoAnswer(f"No Cardfile with the endpoint /mcp is at this address (status {status}).")
+        refusal = NoAnswer(reason_of(status))
     raise refusal
+
+
+def reason_of(status: int) -> str:
+    """Return a sentence for a response that is not of the protocol, such as one of a proxy."""
+    if status == 413:
+        return "The message is larger than the server accepts: send less at once."
+    if status >= 500:
+        return f"The server {NO_ANSWER} (status {status})."
+    return f"No Cardfile with the endpoint /mcp is at this address (status {status})."
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:

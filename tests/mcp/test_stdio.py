@@ -153,6 +153,7 @@ class Moody(BaseHTTPRequestHandler):
         (503, {}, b'{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"Busy.","data":{"status":503}}}'),
         (502, {}, b"<html>Bad Gateway</html>"),
         (302, {"Location": "http://127.0.0.1:1/mcp"}, b""),
+        (413, {}, b'{"type":"about:blank","title":"Request Entity Too Large","status":413}'),
         (401, {}, b"{}"),
     ]
     protocol_version = "HTTP/1.1"
@@ -177,7 +178,7 @@ def test_what_is_no_answer_becomes_an_error(run_command: RunCommand, new_key_wit
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     ping = {"id": 5, "method": "ping"}
-    text = lines_of(ping, ping, ping, INITIALIZED)
+    text = lines_of(ping, ping, ping, ping, INITIALIZED)
     options = "--url", f"http://127.0.0.1:{server.server_port}/crm/"
     result = run_command("mcp", *options, input=text, env={"CARDFILE_KEY": new_key_with_scope("read")})
     server.shutdown()
@@ -185,11 +186,12 @@ def test_what_is_no_answer_becomes_an_error(run_command: RunCommand, new_key_wit
     server.server_close()
 
     answers = answers_of(result)
-    assert Moody.seen == ["/crm/mcp"] * 5
-    assert [(answer["id"], answer["error"]["code"]) for answer in answers] == [(5, -32603)] * 3
+    assert Moody.seen == ["/crm/mcp"] * 6
+    assert [(answer["id"], answer["error"]["code"]) for answer in answers] == [(5, -32603)] * 4
     assert answers[0]["error"] == {"code": -32603, "message": "Busy.", "data": {"status": 503}}
-    assert "(status 502)" in answers[1]["error"]["message"]
+    assert "may have stored a write: look before you repeat it (status 502)." in answers[1]["error"]["message"]
     assert "(status 302)" in answers[2]["error"]["message"]
+    assert answers[3]["error"]["message"] == "The message is larger than the server accepts: send less at once."
 
 
 def test_a_server_that_ends_meanwhile_is_an_error_of_the_message(
