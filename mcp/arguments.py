@@ -8,6 +8,7 @@ from marshmallow import ValidationError
 from formats.errors import MAX_ERRORS, suggest
 
 JSONSchema = dict[str, Any]
+VALUES = "Must be a value or some values. Numbers and times have ranges, as in createdAt[gte]; to search texts, use q."
 TYPES: dict[str, Any] = {"string": str, "integer": int, "boolean": bool, "array": list, "object": dict}
 
 
@@ -57,6 +58,6 @@ def check_filters(filters: dict[str, Any], fields: tuple[str, ...]) -> None:
         if field not in fields and len(errors) < MAX_ERRORS:
             errors[name] = [f"Is not a field. {suggest(field, fields)}"]
         elif not values or any(isinstance(each, dict | list) for each in values):
-            errors[name] = [f"Must be a value or some values; a range is {field}[gte]."]
+            errors[name] = [VALUES]
     if errors:
         raise ValidationError({"filters": errors})

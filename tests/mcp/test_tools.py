@@ -451,7 +451,7 @@ MENDABLE: list[tuple[str, dict[str, Any], str]] = [
     ("find", {"resource": "companies", "filters": {"nmae": "x"}}, "/filters/nmae Is not a field. Did you mean name?"),
     ("find", {"resource": "companies", "filters": {"limit": 500}}, "/filters/limit Is not a field. "),
     ("find", {"resource": "companies", "filters": {"name": []}}, "/filters/name Must be a value or some values"),
-    ("find", {"resource": "companies", "filters": {"name": {"gt": 1}}}, "a range is name[gte]."),
+    ("find", {"resource": "companies", "filters": {"name": {"contains": "a"}}}, "to search texts, use q."),
     (
         "find",
         {"resource": "companies", "filters": {"name[gte]": "a"}},
