@@ -206,7 +206,7 @@ KEYS_OF_REQUEST = sa.select(Write.key_id).distinct().where(Write.request_id == s
 
 @tool(REVERT | DRY_RUN, scope="write", is_idempotent=False)
 def revert(**body: Any) -> Answer:
-    """Take changes back by new ones, all or none: of at most 100 rows, or all of a request of your own key."""
+    """Take changes back by new ones, all or none: of at most 100 rows, or 10,000 of a request of your own key."""
     g.revert_limit = revert_limit
     options = {"dryRun": body.pop("dryRun", False)}
     entries = send("POST", "changes", "revert", options=options, body=body).json
@@ -220,10 +220,9 @@ def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
     """Return the most rows that this revert may change, and what to do instead if it would change more."""
     request_id = values["requestId"]
     is_own = execute(KEYS_OF_REQUEST, request_id=request_id).fetchall() == [(g.key.id,)]
-    command = f"cardfile revert --request {request_id or 'ID'}"
-    instead = f"name a later version or a request of your own key, or ask a person to use `{command}`"
+    ask = f"ask a person to use `cardfile revert --request {request_id or 'ID'}` or Settings → Activity"
     # Deleting a company changes its contacts, too: what one call did, one call takes back.
-    return MAX_ROWS if is_own else MAX_WRITTEN, f"{instead} or Settings → Activity"
+    return (MAX_ROWS, ask) if is_own else (MAX_WRITTEN, f"name a later version or a request of your own key, or {ask}")
 
 
 def page(response: Any, text: str, name: str) -> Answer:

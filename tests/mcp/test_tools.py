@@ -350,6 +350,18 @@ def test_a_revert_of_a_request_of_others_counts_the_rows_that_leave_a_company(
         assert "\nMust change at most 100 rows: " in text
 
 
+def test_a_request_of_the_own_key_that_changed_more_rows_is_reverted_by_a_person(
+    call: Call, refuse: Refuse, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp.tools.MAX_ROWS", 3)
+    writer.put("/api/v1/companies/acme", json={"name": "Acme"})
+    writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 3)
+    deleted = call("delete", resource="companies", id="acme")
+
+    text = refuse("revert", requestId=deleted["requestId"])
+    assert f"3 rows: ask a person to use `cardfile revert --request {deleted['requestId']}` or Settings" in text
+
+
 def test_the_deletion_of_a_company_names_the_number_of_its_rows(call: Call, writer: FlaskClient) -> None:
     writer.put("/api/v1/companies/acme", json={"name": "Acme"})
     writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 3)
