@@ -122,7 +122,7 @@ FIND |= {"fields": {"type": "array", "items": TEXT, "description": "Only these."
 
 @tool(FIND | PAGE | AS_OF)
 def find(resource: str, filters: dict[str, Any] | None = None, fields: Any = (), **options: Any) -> Answer:
-    """List rows as a table, by default 20, oldest first, with all fields that have values."""
+    """List rows as a table, by default 20, oldest first, without empty columns. Only get shows long texts whole."""
     check_filters(filters or {}, tuple(ENDPOINTS[resource].attributes))
     options |= (filters or {}) | ({"fields": ",".join(map(str, fields))} if fields else {})
     response = send("GET", resource, options={"limit": DEFAULT_PAGE} | options)

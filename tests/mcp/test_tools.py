@@ -415,6 +415,12 @@ def test_numbers_of_either_form_are_accepted(call: Call, create_row: CreateRow) 
     assert call("changes", since=0.0)["note"] == "1 change."
 
 
+def test_find_says_that_it_cuts_long_texts(writer: FlaskClient) -> None:
+    [find] = [tool for tool in tools_of(writer) if tool["name"] == "find"]
+
+    assert "Only get shows long texts whole." in find["description"]
+
+
 def test_answers_and_errors_are_concise(call: Call, refuse: Refuse, create_row: CreateRow) -> None:
     long = "long " * 2000
     saved = call("save", resource="companies", rows=[{"name": "Acme", "notes": long}] * 100)
