@@ -45,7 +45,8 @@ def prepare_request() -> None:
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
     # Not the URL: that of the next page can be long, because its cursor has the values of the last row.
-    if sum(len(name) + len(value) for name, value in environ.items() if name[:5] == "HTTP_") > MAX_HEADER_BYTES:
+    size = sum(len(name) + len(value) for name, value in environ.items() if name[:5] == "HTTP_")
+    if size + len(environ.get("CONTENT_TYPE", "")) > MAX_HEADER_BYTES:
         abort(431)
     if "HTTP_TRANSFER_ENCODING" not in environ:
         # werkzeug then raises ClientDisconnected for a body that ends early (RFC 9112 §8).
