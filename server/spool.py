@@ -41,6 +41,8 @@ class Spool:
             is_ready = sum(map(len, body)) <= MAX_IN_MEMORY
         else:
             is_ready = not status.startswith("200") or any(name == "Content-Length" for name, _value in headers)
+            # RFC 9110 §8.6: the empty body of a response to HEAD has another length than that of GET.
+            is_ready = is_ready or environ.get("REQUEST_METHOD") == "HEAD"
             if not is_ready and self.streams.acquire(blocking=False):
                 body = ClosingIterator(body)
                 is_ready, callbacks = True, [body.close, self.streams.release]

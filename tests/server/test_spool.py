@@ -58,6 +58,15 @@ def test_a_small_response_is_returned_as_it_is(body: Iterable[bytes], status: st
     assert call(app_with(body, status, length)) is body
 
 
+def test_a_response_of_unknown_length_to_head_gets_none_of_its_empty_body() -> None:
+    spool, started = app_with(Stream()), []
+    # As while others are streamed, and always on Granian.
+    spool.streams.acquire()
+    spool({"REQUEST_METHOD": "HEAD"}, lambda *arguments: started.append(arguments))
+
+    assert started == [("200 OK", [])]
+
+
 def test_a_large_response_is_moved_to_a_file_and_sent_in_pieces() -> None:
     response = call(app_with([LARGE], length=len(LARGE)))
 
