@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 from flask import Flask
 from waitress import create_server, wasyncore
@@ -36,6 +37,7 @@ MAX_UNREAD = 64 * 1024
 # With more unsent bytes, the rest of a long list is written to a file; well below "outbuf_high_watermark".
 MAX_UNSENT = 256 * 1024
 accept_one = BaseWSGIServer.handle_accept
+ASCII = bytes(range(128))
 FOLDED_LINE = re.compile(rb"\n[ \t]")
 TRANSFER_ENCODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
 
@@ -115,7 +117,10 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
     fault = ""
 
     def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
+        line, end, fields = header_plus.partition(b"\r\n")
+        # curl, for example, sends ?q=café as it was typed; waitress would refuse that.
+        line = line if line.isascii() else quote_from_bytes(line, ASCII).encode()
+        super().parse_header(line + end + fields)
         # RFC 9112 §5.2: a proxy may read such a header otherwise.
         if FOLDED_LINE.search(header_plus):
             self.fault = "A header continues on the next line"

@@ -54,6 +54,18 @@ def test_the_connection_is_closed_after_a_request_with_an_ambiguous_end(
     assert response.split()[1] in {b"201", b"400"}
 
 
+def test_letters_in_a_url_need_no_percent_encoding(server: LiveServer) -> None:
+    """curl sends them as they were typed."""
+    company = b'{"name":"Caf\xc3\xa9"}'
+    headers = SIZES % len(company) + b"Connection: close\r\n"
+    send_bytes(server, post(server, headers, target=b"/api/v1/companies") + company, False)
+
+    for query, status in (b"q=Caf\xc3\xa9", b"200"), (b"name=Caf\xc3\xa9&fields=name", b"200"), (b"q=Caf\xe9", b"400"):
+        start = b"GET /api/v1/companies?%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" % query
+        response = send_bytes(server, start + f"Authorization: Bearer {server.key}\r\n\r\n".encode(), False)
+        assert (response.split()[1], b"Caf\xc3\xa9" in response) == (status, status == b"200")
+
+
 @pytest.mark.parametrize(
     ("start", "length"),
     [("POST /api/v1/contacts", 9), ("GET /api/v1/contacts", 0), ("GET /docs", 0), ("GET /healthz", 0)],
