@@ -167,6 +167,8 @@ class ListRequest:
 
     def check_operator(self, name: str, operator: str, texts: list[str]) -> None:
         """Raise InvalidQuery unless the field has the operator, and it is used once."""
+        if not operator or operator.isdigit():
+            raise InvalidQuery(f"Send {name} without brackets, and repeat it to match any of several values.")
         if not self.endpoint.is_comparable(name):
             raise InvalidQuery(f"{name} has no operators: they are for numbers and times. To search texts, use q.")
         if operator not in OPERATORS:

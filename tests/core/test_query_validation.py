@@ -25,6 +25,7 @@ INVALID_EMAIL = "Must be an e-mail address, as in jane@acme.com."
 INVALID_URL = "Must be an http or https URL."
 POSITION = "Must be a whole number from 0 to 2147483647."
 BLANK = "Must not be blank, nor have line feeds or other control characters."
+NO_BRACKETS = "Send {} without brackets, and repeat it to match any of several values."
 PLUS = "A + in a query string means a space: send %2B for a plus sign."
 BLANK_FIRST = "Character 1 is U+0020 (SPACE)."
 ZERO_WIDTH_FIRST = "Character 1 is U+200B (ZERO WIDTH SPACE)."
@@ -76,7 +77,9 @@ CONTACT_FIELDS = "id, companyId, name, email, phone, title, role, notes, isPrima
         ("companies?createdBy=%ff", "The query string must be in UTF-8."),
         ("companies?cursor=WyJjb21wYW5pZXMiLCJjcmVhdGVkQXQiLG51bGwsbnVsbF0", INVALID_CURSOR),
         ("companies?dealValue[like]=1", "dealValue has no operator like. Known: gte, gt, lte, lt, ne."),
-        ("companies?dealValue[]=1", "dealValue has no operator . Known: gte, gt, lte, lt, ne."),
+        ("companies?dealValue[]=1", NO_BRACKETS.format("dealValue")),
+        ("conversations?status[]=open&status[]=closed", NO_BRACKETS.format("status")),
+        ("conversations?tags[0]=urgent", NO_BRACKETS.format("tags")),
         ("companies?dealValue[gt]=1&dealValue[gt]=2", "dealValue[gt] must be given once, not as '1' and '2'."),
         ("companies?name[gt]=a", "name has no operators: they are for numbers and times. To search texts, use q."),
         ("companies?name[gt=a", "There is no parameter name[gt here. Did you mean name?"),
