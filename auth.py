@@ -99,7 +99,8 @@ def sent_key(authorization: str) -> str | None:
     scheme, _space, token = authorization.partition(" ")
     if scheme.lower() == "basic":
         with suppress(ValueError):
-            return b64decode(token.strip(), validate=True).decode().partition(":")[0]
+            # The key is ASCII; clients don't agree on the encoding of the password (RFC 7617 §2).
+            return b64decode(token.strip(), validate=True).decode("latin-1").partition(":")[0]
         return ""
     return token.strip() if scheme.lower() == "bearer" else None
 

@@ -105,6 +105,15 @@ def test_basic_authentication_takes_the_key_as_the_user_name(
     assert anonymous.post("/api/v1/companies", headers={"Authorization": header}).status_code == 403
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_basic_authentication_ignores_a_password_in_any_encoding(
+    anonymous: FlaskClient, new_key_with_scope: NewKey, encoding: str
+) -> None:
+    credentials = b64encode(f"{new_key_with_scope('read')}:é".encode(encoding)).decode()
+
+    assert anonymous.get("/api/v1/companies", headers={"Authorization": f"Basic {credentials}"}).status_code == 200
+
+
 def test_a_key_in_malformed_basic_credentials_is_refused(anonymous: FlaskClient, new_key_with_scope: NewKey) -> None:
     key = new_key_with_scope("read")
     encoded = basic(f"{key}:")
