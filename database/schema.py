@@ -90,6 +90,7 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
                     f"This database is of a newer Cardfile (schema {current}, known here: up to {newest})."
                 )
             require_writable(engine.url, f"upgraded to schema {newest}")
+            require_references(connection)
             copy = keep_copy(engine, current) if keep_old and current not in {None, newest} else None
             try:
                 run_migrations(connection)
@@ -99,6 +100,14 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
                 if copy:
                     copy.unlink()
                 raise
+
+
+def require_references(connection: Connection) -> None:
+    """Raise UnusableDatabase if a row refers to one that is missing: an upgrade would be refused for it."""
+    for sentence in backend_of(connection.engine.url).broken_references(connection):
+        raise UnusableDatabase(
+            f"The database can't be upgraded: {sentence}. Set the reference to NULL in a database shell, by its rowid."
+        )
 
 
 def keep_copy(engine: Engine, current: str) -> Path | None:

@@ -224,6 +224,22 @@ def test_a_failed_upgrade_leaves_the_database_unchanged(
     assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
 
 
+def test_a_reference_that_was_broken_before_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = f"sqlite:///{tmp_path}/cardfile.db"
+    with open_unreleased(url, UNRELEASED["sqlite 0003"]) as engine, engine.begin() as writer:
+        for name, row in Demo(42, "2026-01-01").rows(companies=1):
+            writer.execute(insert(Base.metadata.tables[name]), row)
+    # SQLite's shell enforces no foreign keys.
+    with sqlite.connect(tmp_path / "cardfile.db") as connection:
+        connection.execute("UPDATE contacts SET company_id = 'gone' WHERE rowid = 1")
+    connection.close()
+
+    with pytest.raises(UnusableDatabase, match="row 1 of contacts refers to a row of companies that is missing"):
+        open_database(url)
+
+    assert not [*tmp_path.glob("*.bak"), *caplog.messages]
+
+
 def test_an_upgrade_that_drops_a_trigger_is_refused(app: Flask, database: str, add_revision, query: Query) -> None:
     add_revision("statements = []")
 
