@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
 from database.new_file import file_time, new_file
-from database.sqlite import TABLES, begin_history, is_writable
+from database.sqlite import TABLES, begin_history, engine_of, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
@@ -93,7 +95,11 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
             require_references(connection)
             copy = keep_copy(engine, current) if keep_old and current not in {None, newest} else None
             try:
-                run_migrations(connection)
+                if current in {None, *revisions()}:
+                    run_migrations(connection)
+                # Revisions changed before the first release.
+                if current is not None and changed_objects(connection):
+                    run_migrations(connection, rebuild=True)
                 connection.commit()
             except BaseException:
                 # A server that is restarted again and again would fill the disk.
@@ -125,15 +131,42 @@ def keep_copy(engine: Engine, current: str) -> Path | None:
     return copy
 
 
-def run_migrations(connection: Connection) -> None:
-    """Run the revisions that the database lacks, inside the open transaction."""
+def changed_objects(connection: Connection) -> list[str]:
+    """Return the names of the tables, indexes and triggers that are missing, or not as the revisions create them."""
+    backend = backend_of(connection.engine.url)
+    with empty_database(connection.engine) as new:
+        run_migrations(new)
+        expected = backend.schema_of(new)
+    found = backend.schema_of(connection)
+    return [name for name, sql in expected.items() if found.get(name) != sql]
+
+
+@contextmanager
+def empty_database(engine: Engine) -> Iterator[Connection]:
+    """Run the block with a connection to a temporary empty database of the engine's kind."""
+    if engine.dialect.name == "sqlite":
+        new = engine_of(Path(":memory:"))
+        with new.connect() as connection:
+            yield connection
+        new.dispose()
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("CREATE SCHEMA cardfile_scratch")
+        connection.exec_driver_sql("SET LOCAL search_path TO cardfile_scratch")
+        yield connection
+        connection.rollback()
+
+
+def run_migrations(connection: Connection, rebuild: bool = False) -> None:
+    """Run the revisions that the database lacks, or all of them with its rows, inside the open transaction."""
     # Imported here because alembic is slow to import, and most starts upgrade nothing.
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
+    config.attributes |= {"connection": connection, "rebuild": rebuild}
     backend = backend_of(connection.engine.url)
     before = backend.schema_of(connection)
     command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Create all tables, with the rows of an earlier schema, if there is one: no release created those."""
+"""Create all tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,20 +6,18 @@ from alembic import op
 from migrations.resources import RESOURCES
 from migrations.tables import choice, create_resource, create_row_table, serial, string, text, time, timestamp
 from migrations.triggers import CLOCK, check_tags, guard_log, release_company_rows
-from migrations.unreleased import kept_rows
 
 revision = "0004"
 down_revision = None
 
 
 def upgrade() -> None:
-    with kept_rows():
-        create_log()
-        for name, columns in RESOURCES.items():
-            create_resource(name, *columns, present="<> 'deleted'", time_of_change=CLOCK, with_accents=False)
-        check_tags("conversations")
-        release_company_rows("conversations", "contacts")
-        create_keys()
+    create_log()
+    for name, columns in RESOURCES.items():
+        create_resource(name, *columns, present="<> 'deleted'", time_of_change=CLOCK, with_accents=False)
+    check_tags("conversations")
+    release_company_rows("conversations", "contacts")
+    create_keys()
 
 
 def create_log() -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, 
 
 from database import Base, backend, close_database, db
 from database.backend import backend_of
-from database.schema import UnusableDatabase, revisions
+from database.schema import UnusableDatabase, changed_objects, revisions
 from database.sqlite import driver as sqlite
 from database.sqlite import engine_of
 from models import ApiKey, Change
@@ -58,6 +58,11 @@ REVISIONS = [
     for old in ("0001", "0002", "0003", *revisions())
     if old in revisions() or f"{kind} {old}" in UNRELEASED
 ]
+WEBHOOK = """
+INSERT INTO webhooks
+(id, url, events, active, delivered, failures, secret, dataset, revision, replays, created_at, updated_at)
+VALUES ('w', 'https://a.example', '["*"]', 1, 3, 0, 's', 'd', 0, 0, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')
+"""
 AHEAD = datetime(2099, 1, 1, tzinfo=UTC)
 OPEN_DATABASE = (
     "import sys; from service import create_app; from settings import load_settings;"
@@ -207,6 +212,44 @@ def open_unreleased(url: str, statements: list[str]) -> Iterator[Engine]:
             connection.exec_driver_sql(sql)
     yield engine
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("old", "statements"),
+    [
+        pytest.param("0005", ["DROP TABLE rolled_keys", "DROP INDEX ix_companies_accents"], id="without-tables"),
+        pytest.param("0007", ["DROP TRIGGER changes_keep_update"], id="without-triggers"),
+        pytest.param("0008", ["ALTER TABLE webhooks DROP COLUMN replays"], id="without-columns"),
+    ],
+)
+def test_an_upgrade_gives_a_database_whose_revision_was_changed_since_the_schema_of_the_revisions(
+    tmp_path: Path,
+    end_migrations: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    statements: list[str],
+) -> None:
+    url = f"sqlite:///{tmp_path}/cardfile.db"
+    end_migrations(old)
+    with open_engine(url) as engine:
+        with engine.begin() as writer:
+            for name, row in Demo(42, "2026-01-01").rows(companies=2):
+                writer.execute(insert(Base.metadata.tables[name]), row)
+            if old == "0008":
+                writer.exec_driver_sql(WEBHOOK)
+            for sql in statements:
+                writer.exec_driver_sql(sql)
+            dataset = writer.exec_driver_sql("SELECT id FROM dataset").scalar()
+        before = content(engine)
+    monkeypatch.undo()
+
+    with open_engine(url) as engine:
+        after = content(engine)
+        with engine.connect() as reader:
+            assert changed_objects(reader) == []
+            assert reader.exec_driver_sql("SELECT id FROM dataset").scalar() == dataset
+    for name, rows in before.items():
+        assert [{key: row[key] for key in sent} for row, sent in zip(after[name], rows, strict=True)] == rows
 
 
 def test_a_failed_upgrade_leaves_the_database_unchanged(
