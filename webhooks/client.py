@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import responses
+from http.client import CONTINUE, HTTPResponse, responses
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import ceil
 from time import monotonic
@@ -34,6 +34,14 @@ class Answer(NamedTuple):
     error: str | None
     text: str = ""
     retry_after: int = 0
+
+
+class FinalResponse(HTTPResponse):
+    """The response after interim ones such as 103 (RFC 9110 §15.2); its base class skips only those with 100."""
+
+    def _read_status(self) -> Any:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, CONTINUE if 101 < status < 200 else status, reason
 
 
 class Client:
@@ -84,7 +92,7 @@ class Client:
             self.connect()
             self.socket = self.connection.sock
         connection = self.connection
-        connection.timeout = self.remaining()
+        connection.timeout, connection.response_class = self.remaining(), FinalResponse
         sent = {"Host": str(self.url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
         is_forwarded = self.settings.webhook_proxy and not self.is_tls
         target = self.url.url if is_forwarded else self.url.request_uri

@@ -35,6 +35,7 @@ PRIVATE_NAMES = {
     "packaging/onefile.py": {"sys._MEIPASS"},
     "server/granian_server.py": {"self._shd", "self._sso", "self._ssp", "super()._spawn_worker"},
     "server/waitress_server.py": {"waitress.channel", "waitress.server", "waitress.task", "wasyncore"},
+    "webhooks/client.py": {"super()._read_status"},
 }
 
 

@@ -159,6 +159,21 @@ def test_any_other_status_is_a_failure(receiver: Receiver, status: int) -> None:
     assert str(status) in str(send(receiver.url, PRIVATE).error)
 
 
+@pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </a.css>"])
+def test_interim_responses_are_skipped(receiver: Receiver, interim: bytes) -> None:
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 %b\r\n\r\n" % interim * 2)
+        answer(200, b"received")(handler)
+
+    receiver.answer = write
+    client = Client(receiver.url, PRIVATE)
+    for _time in range(2):
+        answered = client.post(b"{}", {})
+        assert (answered.status, answered.error, answered.text) == (200, None, "received")
+    assert len({each.port for each in receiver.received}) == 1
+    client.close()
+
+
 def test_a_connection_that_the_receiver_closed_is_opened_anew(receiver: Receiver) -> None:
     client = Client(receiver.url, PRIVATE)
     assert client.post(b"1", {}).error is None
