@@ -116,7 +116,7 @@ def origins(text: str) -> frozenset[str]:
 
 def secret_keys(text: str) -> tuple[str, ...]:
     """Return secrets of at least 32 characters, the newest first."""
-    found = tuple(text.split(",")) if text != "none" else ()
+    found = tuple(part.strip() for part in text.split(",")) if text != "none" else ()
     if any(len(each) < 32 or not each.isprintable() for each in found):
         raise ValueError("must be none, or at least 32 characters, as `openssl rand -hex 32` prints them")
     return found

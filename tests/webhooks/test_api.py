@@ -134,6 +134,11 @@ def test_secrets_are_encrypted_by_a_key_that_only_the_owner_can_read(
     assert secret not in admin.get(URL).text
 
 
+def test_secret_keys_may_have_blanks_around_them() -> None:
+    old, new = "o" * 32, "n" * 32
+    assert load_settings({}, {"SECRET_KEY": f" {new},\n{old} "}).secret_key == (new, old)
+
+
 def test_a_new_secret_key_still_reads_what_an_older_one_encrypted(app: Flask) -> None:
     vault = app.extensions["webhooks"].vault
     old, new = "o" * 32, "n" * 32
