@@ -57,7 +57,7 @@ def engine_options(settings: Settings, file: DatabaseFile | None, writes: bool) 
         "pool_timeout": 5,
     }
     if file:
-        options["creator"] = file.connect if writes else lambda: sqlite.connect_to_read(Path(file.paths[0]))
+        options["creator"] = file.connect if writes else lambda: sqlite.connect_to_read(Path(file.path))
     return options
 
 

@@ -36,20 +36,23 @@ class DatabaseFile:
     """The SQLite file of the app, with the WAL and the shared memory beside it."""
 
     def __init__(self, path: str) -> None:
-        # SQLite keeps the WAL beside the file that a link points to.
-        beside = os.path.realpath(path)
-        self.paths = path, f"{beside}-wal", f"{beside}-shm"
-        self.record = Record(path)
+        self.path, self.record = path, Record(path)
         # The ids of this process's connections, and the files that they have open. While there are no connections,
         # SQLite may delete the WAL, but the file itself must stay the same.
         self.open: set[int] = set()
         self.stats = [stat_file(path), None, None]
         self.was_opened, self.fault = False, ""
 
+    @property
+    def paths(self) -> tuple[str, str, str]:
+        """The paths of the file, the WAL and the shared memory, which are beside the file that a link points to now."""
+        beside = os.path.realpath(self.path) if os.path.islink(self.path) else self.path
+        return self.path, f"{beside}-wal", f"{beside}-shm"
+
     def connect(self) -> Any:
         """Return a new connection; only the first one may create the file. Raises LostFile."""
         self.require_in_place()
-        return connect(self.paths[0], "rw" if self.stats[0] else "rwc")
+        return connect(self.path, "rw" if self.stats[0] else "rwc")
 
     def note_opened(self, connection: Any, _record: object) -> None:
         """Note which files a new connection has opened."""
@@ -72,9 +75,9 @@ class DatabaseFile:
         dataset, seq = connection.driver.execute(LAST_CHANGE).fetchone()
         self.require_in_place(connection)
         if dataset in self.record.datasets[-1:] and seq < acknowledged:
-            raise self.lost(BEHIND, self.paths[0])
+            raise self.lost(BEHIND, self.path)
         if self.fault:
-            log.warning("%s is in place and complete again", self.paths[0])
+            log.warning("%s is in place and complete again", self.path)
         self.fault = ""
         return dataset, seq
 
@@ -84,8 +87,9 @@ class DatabaseFile:
         With the connection of a write, save what would be lost, or else note the new sizes.
         """
         # In this order: another thread may open the first connection meanwhile.
-        stats, now = self.stats, [stat_file(path) for path in self.paths]
-        for path, old, new in zip(self.paths, stats, now, strict=True):
+        stats, paths = self.stats, self.paths
+        now = [stat_file(path) for path in paths]
+        for path, old, new in zip(paths, stats, now, strict=True):
             if old and (new is None or new.inode != old.inode):
                 if connection and now[1] is None:
                     # Otherwise the content of the deleted WAL would be lost with the process.
@@ -95,7 +99,7 @@ class DatabaseFile:
                 raise self.lost(MOVED, path)
             if old and new and new.size < old.size and not self.is_complete(path):
                 raise self.lost(CUT, path)
-        _path, wal, shm = self.paths
+        _path, wal, shm = paths
         if self.was_opened and now[2] and not stat_file(wal) and stat_file(shm):
             # SQLite creates the WAL before the shared memory, and deletes it after that: another process has it open.
             raise self.lost(MOVED, wal)
@@ -132,7 +136,7 @@ class DatabaseFile:
         known, self.fault = self.fault, sentence
         if sentence != known:
             log.error("%s: %s", os.path.dirname(path), sentence)
-            if fault == CUT and path == self.paths[0]:
+            if fault == CUT and path == self.path:
                 self.record.note_cut()
         return LostFile(sentence)
 

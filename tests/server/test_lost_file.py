@@ -92,6 +92,21 @@ def test_a_moved_file_is_noticed_and_served_again_once_it_is_back(
 
 
 @pytest.mark.parametrize("server", SERVERS, indirect=True)
+def test_a_file_that_was_moved_behind_a_link_is_noticed_and_loses_nothing(server: LiveServer, tmp_path: Path) -> None:
+    """The next program would look for the WAL beside the moved file."""
+    (tmp_path / "away").mkdir()
+    (tmp_path / "cardfile.db").rename(tmp_path / "away" / "cardfile.db")
+    (tmp_path / "cardfile.db").symlink_to("away/cardfile.db")
+    for _time in range(6):
+        assert write(server) == (503, MOVED.format("cardfile.db-wal"))
+    assert send_request(server, "/readyz")[0] == 503
+
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    assert stored_names(tmp_path) == ["kept 0", "kept 1", "kept 2"]
+
+
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_a_file_that_replaces_the_served_one_is_not_touched(
     server: LiveServer, tmp_path: Path, run_command: RunCommand
 ) -> None:
