@@ -1,5 +1,6 @@
 """Every error as `application/problem+json` (RFC 9457)."""
 
+import errno
 import json
 import logging
 from collections.abc import Mapping
@@ -100,6 +101,7 @@ def init_problems(app: Flask) -> None:
     with app.app_context():
         # database.connection.execute() raises the driver's own errors.
         app.register_error_handler(db.engine.dialect.loaded_dbapi.Error, database_error)
+    app.register_error_handler(OSError, system_error)
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
     app.register_error_handler(TooManyLongReads, lambda _error: try_later(TOO_MANY_LONG_READS, 5))
@@ -167,6 +169,14 @@ def database_error(error: Exception) -> Response:
         log.error("%s (%s)", sentence, cause)
         return unusable_database(sentence)
     return internal_error(error)
+
+
+def system_error(error: OSError) -> Response:
+    """Return 507 if a file beside the database didn't fit on the disk, 500 otherwise."""
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return internal_error(error)
+    log.error("The disk is full, or a quota is used up: %s", error)
+    return problem(507, DETAILS[507])
 
 
 def try_later(detail: str, seconds: int, status: int = 503) -> Response:

@@ -1,6 +1,7 @@
 """`/api/v1/webhooks`: what is accepted, shown and kept secret."""
 
 import base64
+import errno
 import json
 import stat
 from pathlib import Path
@@ -137,6 +138,18 @@ def test_secrets_are_encrypted_by_a_key_that_only_the_owner_can_read(
 def test_secret_keys_may_have_blanks_around_them() -> None:
     old, new = "o" * 32, "n" * 32
     assert load_settings({}, {"SECRET_KEY": f" {new},\n{old} "}).secret_key == (new, old)
+
+
+def test_a_full_disk_refuses_the_first_webhook(admin: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_text(*_arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    app.extensions["webhooks"].vault.keys = ()
+    monkeypatch.setattr(Path, "write_text", write_text)
+    assert admin.post(URL, json={"url": ACME, "events": ["*"]}).status_code == 507
+    assert admin.get(URL).json == []
+    monkeypatch.undo()
+    assert admin.post(URL, json={"url": ACME, "events": ["*"]}).status_code == 201
 
 
 def test_a_new_secret_key_still_reads_what_an_older_one_encrypted(app: Flask) -> None:
