@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import LiveServer
+from tests.conftest import LiveServer, send_request
 from tests.pages.browser.conftest import DESKTOP, PHONE, OpenPage, check_layout, expect, show_with_scripts
 from tests.pages.browser.test_settings_page import sign_in
 
@@ -50,3 +50,18 @@ def test_a_webhook_is_created_tested_and_deleted(
     page.get_by_text("Delete…").click()
     page.get_by_role("button", name="Delete with all attempts").click()
     expect(page.get_by_text("There are no webhooks yet.")).to_be_visible()
+
+
+def test_on_a_phone_the_failures_of_a_webhook_are_beside_its_state(open_page: OpenPage, demo: LiveServer) -> None:
+    page = open_page(PHONE)
+    send_request(demo, "/api/v1/webhooks", {"url": "http://127.0.0.1:1", "events": ["*"]})
+    send_request(demo, "/api/v1/contacts", {"name": "Jane Roe"})
+    sign_in(page, demo)
+    failures = page.locator("td", has_text="failed")
+    for _time in range(100):
+        page.goto(f"http://127.0.0.1:{demo.port}/settings/webhooks")
+        if failures.count():
+            break
+
+    state, tag = failures.bounding_box(), failures.locator(".tag").bounding_box()
+    assert state and tag and tag["y"] - state["y"] < 10
