@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def is_path(text: str) -> bool:
 
 def database_url(text: str) -> URL:
     """Return the URL of a PostgreSQL database, or of a SQLite file with its absolute path."""
-    if is_path(text):
+    if is_path(text) and not isdir(text):
         return URL.create("sqlite", database=str(Path(text).absolute()))
     try:
         url = make_url(text)
@@ -90,9 +91,10 @@ def database_url(text: str) -> URL:
         if "@" in f"{url.host}{url.database}":
             raise ValueError("must have each @ in the password percent-encoded, as %40")
         return url.set(drivername="postgresql+psycopg")
-    if url.drivername != "sqlite" or url.database in {None, "", ":memory:"} or url.host or "?" in text:
+    path = Path(url.database or "").absolute()
+    if url.drivername != "sqlite" or url.database == ":memory:" or isdir(path) or url.host or "?" in text:
         raise ValueError("must name a file, as in ./cardfile.db or sqlite:///cardfile.db, or a PostgreSQL database")
-    return URL.create("sqlite", database=str(Path(str(url.database)).absolute()))
+    return URL.create("sqlite", database=str(path))
 
 
 def rate_limit(text: str) -> tuple[int, int] | None:

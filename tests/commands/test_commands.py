@@ -181,6 +181,8 @@ def test_check_prints_the_versions_and_finds_damage(run_command: RunCommand, tmp
         ([], {"DATABASE_URL": "file:a.db"}, f"DATABASE_URL must {NAME_A_DATABASE}, not '***'."),
         (["--database", ":memory:"], {}, f"--database must {NAME_A_DATABASE}, not '***'."),
         (["--database", ""], {}, f"--database must {NAME_A_DATABASE}, not ''."),
+        (["--database", "./"], {}, f"--database must {NAME_A_DATABASE}, not './'."),
+        (["--database", "sqlite:///."], {}, f"--database must {NAME_A_DATABASE}, not 'sqlite:///.'."),
         (["--database", "sqlite://"], {}, f"--database must {NAME_A_DATABASE}, not 'sqlite://'."),
     ],
 )  # fmt: skip
