@@ -16,7 +16,7 @@ TOKEN = re.compile(
     # A string without a closing quote ends with the line. A text in single quotes over several lines, as in curl's -d,
     # is no string, so that the JSON in it is highlighted.
     r"|(?P<string>\"(?:\\.|[^\"\\\n])*+\"?|'[^'\n]*'|`[^`]*`)"
-    r"|(?P<number>(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-]))"
+    r"|(?P<number>(?<![\w.-])(?<!\d:)-?\d+(?:\.\d+)?(?![\w-]|\.\d))"
     rf"|(?P<word>\b(?:{WORDS.replace(' ', '|')})\b)"
 )
 

@@ -260,6 +260,7 @@ def test_the_pages_load_nothing_from_elsewhere_and_have_the_address_of_the_reque
         ("see http://a/b // yes", ["comment:// yes"]),
         ("import x\nnotimport", ["word:import"]),
         ("2024-01-01 v2 id-7", []),
+        ("http://127.0.0.1:8000/mcp", []),
         ('"<b>&quot;"', ['string:"<b>&quot;"']),
         (r'"a\"b"', [r'string:"a\"b"']),
         ("-d '{\n  \"a\": 1\n}'", ['name:"a"', "number:1"]),
