@@ -86,14 +86,8 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
         with backend_of(engine.url).upgrading(connection):
             # Read again under the lock: another process may have upgraded it meanwhile.
             current = revision(connection)
-            newest = revisions()[-1]
-            if str(current or "") > newest:
-                raise UnusableDatabase(
-                    f"This database is of a newer Cardfile (schema {current}, known here: up to {newest})."
-                )
-            require_writable(engine.url, f"upgraded to schema {newest}")
-            require_references(connection)
-            copy = keep_copy(engine, current) if keep_old and current not in {None, newest} else None
+            require_upgradable(connection, current)
+            copy = keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else None
             try:
                 if current in {None, *revisions()}:
                     run_migrations(connection)
@@ -108,9 +102,13 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
                 raise
 
 
-def require_references(connection: Connection) -> None:
-    """Raise UnusableDatabase if a row refers to one that is missing: an upgrade would be refused for it."""
-    for sentence in backend_of(connection.engine.url).broken_references(connection):
+def require_upgradable(connection: Connection, current: str | None) -> None:
+    """Raise UnusableDatabase for a newer schema, a file that can't be written, or a broken reference."""
+    engine, newest = connection.engine, revisions()[-1]
+    if str(current or "") > newest:
+        raise UnusableDatabase(f"This database is of a newer Cardfile (schema {current}, known here: up to {newest}).")
+    require_writable(engine.url, f"upgraded to schema {newest}")
+    for sentence in backend_of(engine.url).broken_references(connection):
         raise UnusableDatabase(
             f"The database can't be upgraded: {sentence}. Set the reference to NULL in a database shell, by its rowid."
         )

@@ -89,7 +89,9 @@ def test_an_upgrade_removes_copies_of_killed_ones_and_a_failed_one_leaves_no_cop
         (tmp_path / name).write_bytes(b"x" * 5000)
 
     with monkeypatch.context() as broken:
-        broken.setattr("database.sqlite.broken_references", lambda _connection: ["row 1 refers to nothing"])
+        # Before the upgrade, and after it.
+        found = iter([[], ["row 1 refers to nothing"]] * 2)
+        broken.setattr("database.sqlite.broken_references", lambda _connection: next(found))
         for _time in range(2):
             assert (
                 run_command("check").stderr == "Error: The upgrade would break a reference: row 1 refers to nothing.\n"
