@@ -20,6 +20,7 @@ from auth import API, KeyConflict, Unauthenticated, redact
 from database import backend, db
 from database.connection import MAX_READ_SECONDS, ReadTimeout, TooManyLongReads, connections, discard_connections
 from database.identity import LostFile
+from database.sqlite import READ_ONLY
 from database.write_lock import WriteLockTimeout
 from formats.errors import MAX_ERRORS, pointers, suggest
 from formats.json_text import InvalidJSON
@@ -172,11 +173,13 @@ def database_error(error: Exception) -> Response:
 
 
 def system_error(error: OSError) -> Response:
-    """Return 507 if a file beside the database didn't fit on the disk, 500 otherwise."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+    """Return 507 if a file beside the database doesn't fit on the disk, 503 if it can't be written, 500 otherwise."""
+    faults = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, DETAILS[507]))
+    faults |= dict.fromkeys((errno.EACCES, errno.EROFS), (503, READ_ONLY))
+    if error.errno not in faults:
         return internal_error(error)
-    log.error("The disk is full, or a quota is used up: %s", error)
-    return problem(507, DETAILS[507])
+    log.error("A file can't be written: %s", error)
+    return problem(*faults[error.errno])
 
 
 def try_later(detail: str, seconds: int, status: int = 503) -> Response:

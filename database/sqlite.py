@@ -40,9 +40,10 @@ WAL_RESET_BUG = (
     " as `uv python install` has it"
 )
 DAMAGED = "The database's file is damaged: restore a backup."
+READ_ONLY = "The database's file, its -wal and -shm or its folder can't be written: see owner and mode."
 # Faults that only the operator can fix.
 FAULTS = {
-    "SQLITE_READONLY": "The database's file, its -wal and -shm or its folder can't be written: see owner and mode.",
+    "SQLITE_READONLY": READ_ONLY,
     "SQLITE_CORRUPT": DAMAGED,
     "SQLITE_NOTADB": DAMAGED,
 }

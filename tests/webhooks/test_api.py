@@ -3,6 +3,7 @@
 import base64
 import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,16 @@ def test_secret_keys_may_have_blanks_around_them() -> None:
     assert load_settings({}, {"SECRET_KEY": f" {new},\n{old} "}).secret_key == (new, old)
 
 
-def test_a_full_disk_refuses_the_first_webhook(admin: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EROFS, 503)])
+def test_a_key_file_that_can_not_be_written_refuses_the_first_webhook(
+    admin: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
     def write_text(*_arguments: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     app.extensions["webhooks"].vault.keys = ()
     monkeypatch.setattr(Path, "write_text", write_text)
-    assert admin.post(URL, json={"url": ACME, "events": ["*"]}).status_code == 507
+    assert admin.post(URL, json={"url": ACME, "events": ["*"]}).status_code == status
     assert admin.get(URL).json == []
     monkeypatch.undo()
     assert admin.post(URL, json={"url": ACME, "events": ["*"]}).status_code == 201
