@@ -17,6 +17,7 @@ from api.json_sql import number
 from database import backend
 from database.columns import earliest_now, now
 from database.connection import discard_connections, execute, execute_many, write_transaction
+from database.identity import LostFile
 from models import ApiKey, KeyUse, Replay, RolledKey, Session, WebhookAttempt
 
 # The columns from whose times rows expire, after how long, and how many rows one transaction deletes.
@@ -92,7 +93,8 @@ class LastUse:
                                 self.writer.submit(self.write)
             except Exception as error:
                 discard_connections(error)
-                log.warning("The last use of key %s was not written: %s", key_id, type(error).__name__)
+                reason = error if isinstance(error, LostFile) else type(error).__name__
+                log.warning("The uses of keys were not stored, and no expired rows deleted: %s", reason)
 
     def take_uses(self) -> list[dict[str, Any]]:
         """Return how often each key was used since the last call, as rows for add_uses()."""
