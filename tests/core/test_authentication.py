@@ -241,4 +241,4 @@ def test_a_failure_to_store_the_last_use_is_logged_and_the_response_is_200(
 
     assert reader.get("/api/v1/companies").status_code == 200
     app.extensions["last_use"].stop()
-    assert "was not written: OperationalError" in caplog.text
+    assert "The uses of keys were not stored, and no expired rows deleted: OperationalError" in caplog.text
