@@ -16,6 +16,8 @@ from database.new_file import file_time, new_file
 from database.sqlite import TABLES, begin_history, engine_of, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+# The revision of version 0.1.0; databases of other revisions may differ, because those have changed.
+RELEASED = "0004"
 
 log = logging.getLogger("cardfile")
 
@@ -91,8 +93,8 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
             try:
                 if current in {None, *revisions()}:
                     run_migrations(connection)
-                # Revisions changed before the first release.
-                if current is not None and changed_objects(connection):
+                # What an administrator has added to a released schema must stay.
+                if current not in {None, RELEASED} and changed_objects(connection):
                     run_migrations(connection, rebuild=True)
                 connection.commit()
             except BaseException:

@@ -252,6 +252,31 @@ def test_an_upgrade_gives_a_database_whose_revision_was_changed_since_the_schema
         assert [{key: row[key] for key in sent} for row, sent in zip(after[name], rows, strict=True)] == rows
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.tools)])
+def test_an_upgrade_of_the_first_release_keeps_what_an_administrator_has_added(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    end_migrations: Callable[[str], None],
+    kind: str,
+) -> None:
+    url = f"sqlite:///{tmp_path}/cardfile.db" if kind == "sqlite" else request.getfixturevalue("new_database")()
+    end_migrations("0004")
+    with open_engine(url) as engine, engine.begin() as writer:
+        writer.execute(insert(Base.metadata.tables["companies"]), next(Demo(42, "2026-01-01").rows(companies=1))[1])
+        writer.exec_driver_sql("ALTER TABLE companies ADD COLUMN fax TEXT")
+        writer.exec_driver_sql("UPDATE companies SET fax = '123'")
+        writer.exec_driver_sql("CREATE INDEX by_fax ON companies (fax)")
+        writer.exec_driver_sql("CREATE VIEW faxes AS SELECT fax FROM companies")
+        writer.exec_driver_sql("DROP INDEX ix_companies_updated_at_id")
+    monkeypatch.undo()
+
+    with open_engine(url) as engine, engine.connect() as reader:
+        assert reader.exec_driver_sql("SELECT fax FROM faxes").scalar() == "123"
+        assert "by_fax" in {index["name"] for index in inspect(reader).get_indexes("companies")}
+        assert reader.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == revisions()[-1]
+
+
 def test_a_failed_upgrade_leaves_the_database_unchanged(
     app: Flask, database: str, add_revision, create_row: CreateRow, query: Query
 ) -> None:
