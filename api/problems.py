@@ -174,12 +174,12 @@ def database_error(error: Exception) -> Response:
 
 def system_error(error: OSError) -> Response:
     """Return 507 if a file beside the database doesn't fit on the disk, 503 if it can't be written, 500 otherwise."""
-    faults = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), (507, DETAILS[507]))
-    faults |= dict.fromkeys((errno.EACCES, errno.EROFS), (503, READ_ONLY))
-    if error.errno not in faults:
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
         return internal_error(error)
     log.error("A file can't be written: %s", error)
-    return problem(*faults[error.errno])
+    if error.errno in {errno.EACCES, errno.EROFS}:
+        return unusable_database(READ_ONLY)
+    return problem(507, DETAILS[507])
 
 
 def try_later(detail: str, seconds: int, status: int = 503) -> Response:
