@@ -46,16 +46,19 @@ def get_snapshot() -> Response:
 
 def write_file() -> BinaryIO:
     """Return the open file, whose folder is deleted already: the system frees it when it is closed."""
-    with TemporaryDirectory(prefix="cardfile-snapshot-") as folder:
-        path = Path(folder) / "snapshot.sqlite"
-        with closing(driver.connect(path, isolation_level=None)) as database:
-            for sql, *values in statements():
-                try:
-                    database.execute(sql, values)
-                except driver.Error as error:
-                    logging.getLogger("cardfile").error("A snapshot can't be written to %s: %s", path, error)
-                    abort(problem(507, "There is no room for a temporary file: read the lists page by page."))
-        return path.open("rb")
+    try:
+        with TemporaryDirectory(prefix="cardfile-snapshot-") as folder:
+            path = Path(folder) / "snapshot.sqlite"
+            with closing(driver.connect(path, isolation_level=None)) as database:
+                for sql, *values in statements():
+                    try:
+                        database.execute(sql, values)
+                    except driver.Error as error:
+                        raise OSError(f"{path}: {error}") from error
+            return path.open("rb")
+    except OSError as error:
+        logging.getLogger("cardfile").error("A snapshot can't be written to a temporary file: %s", error)
+        abort(problem(507, "There is no room for a temporary file: read the lists page by page."))
 
 
 def statements() -> Iterator[tuple[str, ...]]:

@@ -276,6 +276,13 @@ def test_no_room_for_the_file_is_507_and_nothing_is_left(
     assert download(reader).status_code == 200
 
 
+def test_a_missing_folder_for_temporary_files_is_507(reader: FlaskClient, temporary_folder: Path) -> None:
+    temporary_folder.rmdir()
+    response = download(reader)
+
+    assert (response.status_code, "temporary" in response.json["detail"]) == (507, True)
+
+
 def test_a_snapshot_needs_the_slot_of_a_long_read(app: Flask, reader: FlaskClient, create_row: CreateRow) -> None:
     create_row("companies")
     with app.app_context():
