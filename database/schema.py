@@ -112,7 +112,8 @@ def require_upgradable(connection: Connection, current: str | None) -> None:
     require_writable(engine.url, f"upgraded to schema {newest}")
     for sentence in backend_of(engine.url).broken_references(connection):
         raise UnusableDatabase(
-            f"The database can't be upgraded: {sentence}. Set the reference to NULL in a database shell, by its rowid."
+            f"The database can't be upgraded: {sentence}."
+            " In a database shell, set the reference to NULL, or delete the row if it must have one, by its rowid."
         )
 
 
