@@ -153,7 +153,7 @@ def test_2xx_is_success(receiver: Receiver, status: int) -> None:
     assert send(receiver.url, PRIVATE).error is None
 
 
-@pytest.mark.parametrize("status", [304, 400, 404, 429, 500, 503, 599, 999])
+@pytest.mark.parametrize("status", [101, 304, 400, 404, 429, 500, 503, 599, 999])
 def test_any_other_status_is_a_failure(receiver: Receiver, status: int) -> None:
     receiver.answer = answer(status)
     assert str(status) in str(send(receiver.url, PRIVATE).error)

@@ -141,7 +141,9 @@ def test_secret_keys_may_have_blanks_around_them() -> None:
     assert load_settings({}, {"SECRET_KEY": f" {new},\n{old} "}).secret_key == (new, old)
 
 
-@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EROFS, 503)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.EROFS, 503), (errno.EACCES, 503)]
+)
 def test_a_key_file_that_can_not_be_written_refuses_the_first_webhook(
     admin: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
