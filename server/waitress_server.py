@@ -118,9 +118,10 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         line, end, fields = header_plus.partition(b"\r\n")
+        method, space, target = line.partition(b" ")
         # curl, for example, sends ?q=café as it was typed; waitress would refuse that.
-        line = line if line.isascii() else quote_from_bytes(line, ASCII).encode()
-        super().parse_header(line + end + fields)
+        target = target if target.isascii() else quote_from_bytes(target, ASCII).encode()
+        super().parse_header(method + space + target + end + fields)
         # RFC 9112 §5.2: a proxy may read such a header otherwise.
         if FOLDED_LINE.search(header_plus):
             self.fault = "A header continues on the next line"

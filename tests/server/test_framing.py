@@ -64,6 +64,8 @@ def test_letters_in_a_url_need_no_percent_encoding(server: LiveServer) -> None:
         start = b"GET /api/v1/companies?%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" % query
         response = send_bytes(server, start + f"Authorization: Bearer {server.key}\r\n\r\n".encode(), False)
         assert (response.split()[1], b"Caf\xc3\xa9" in response) == (status, status == b"200")
+    response = send_bytes(server, b"G\xc3\x89T /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", False)
+    assert response.split()[1] == b"400"
 
 
 @pytest.mark.parametrize(
