@@ -3,8 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
@@ -13,11 +11,11 @@ from sqlalchemy.exc import DatabaseError
 
 from database.backend import backend_of
 from database.new_file import file_time, new_file
-from database.sqlite import TABLES, begin_history, engine_of, is_writable
+from database.sqlite import TABLES, begin_history, is_writable
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-# The revision of version 0.1.0; databases of other revisions may differ, because those have changed.
-RELEASED = "0004"
+# No release ended with these revisions, and they have changed: databases of the same one differ.
+CHANGED = ("0001", "0002", "0003", "0005", "0007", "0008")
 
 log = logging.getLogger("cardfile")
 
@@ -80,7 +78,8 @@ def revision(connection: Connection) -> str | None:
 def upgrade(engine: Engine, keep_old: bool = True) -> None:
     """Upgrade the schema to the newest revision; with keep_old, copy a file with an older schema beside it first.
 
-    Raises UnusableDatabase for a database of a newer Cardfile or of another program.
+    Raises UnusableDatabase for a database that is of a newer Cardfile or of another program, can't be written, or has a
+    broken reference.
     """
     with engine.connect() as connection:
         if revision(connection) == revisions()[-1]:
@@ -91,11 +90,7 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
             require_upgradable(connection, current)
             copy = keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else None
             try:
-                if current in {None, *revisions()}:
-                    run_migrations(connection)
-                # What an administrator has added to a released schema must stay.
-                if current not in {None, RELEASED} and changed_objects(connection):
-                    run_migrations(connection, rebuild=True)
+                run_migrations(connection, rebuild=current in CHANGED)
                 connection.commit()
             except BaseException:
                 # A server that is restarted again and again would fill the disk.
@@ -130,33 +125,6 @@ def keep_copy(engine: Engine, current: str) -> Path | None:
         note = f"the old file is kept as {copy}"
     log.warning("Upgrading the schema from %s to %s; %s", current, revisions()[-1], note)
     return copy
-
-
-def changed_objects(connection: Connection) -> list[str]:
-    """Return the names of the tables, indexes and triggers that are missing, or not as the revisions create them."""
-    backend = backend_of(connection.engine.url)
-    with empty_database(connection.engine) as new:
-        run_migrations(new)
-        expected = backend.schema_of(new)
-    found = backend.schema_of(connection)
-    return [name for name, sql in expected.items() if found.get(name) != sql]
-
-
-@contextmanager
-def empty_database(engine: Engine) -> Iterator[Connection]:
-    """Run the block with a connection to a temporary empty database of the engine's kind."""
-    if engine.dialect.name == "sqlite":
-        new = engine_of(Path(":memory:"))
-        with new.connect() as connection:
-            yield connection
-        new.dispose()
-        return
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN")
-        connection.exec_driver_sql("CREATE SCHEMA cardfile_scratch")
-        connection.exec_driver_sql("SET LOCAL search_path TO cardfile_scratch")
-        yield connection
-        connection.rollback()
 
 
 def run_migrations(connection: Connection, rebuild: bool = False) -> None:

@@ -1,7 +1,4 @@
-"""The rows of a database whose schema isn't that of its revision move to new tables.
-
-Revisions changed before the first release, and those before 0004 are gone.
-"""
+"""The rows of a database of a revision that has changed since, before any release, move to new tables."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +19,7 @@ DEFAULTS = {"webhooks": {"replays": "0"}}
 def kept_rows(connection: Connection) -> Iterator[None]:
     """Drop all tables, run the block, which creates them anew, and insert the rows that they had.
 
-    The rows keep their order, and get new internal numbers.
+    The rows get new internal numbers. Indexes that an administrator has added are lost.
     """
     found = [name for name in TABLES if inspect(connection).has_table(name)]
     for name in found:
