@@ -28,6 +28,8 @@ from tests.soak.conftest import times
 
 WRITERS = 6
 BATCH = 10
+# Databases of revision 0008 are rebuilt.
+OLD_REVISIONS = {"upgrade": "0004", "rebuild": "0008"}
 
 
 @dataclass
@@ -175,14 +177,14 @@ def content(path: Path) -> list[Any]:
         return [connection.execute(sql).fetchall() for sql in (*rows, changes)]
 
 
-def create_old_database(path: Path) -> None:
+def create_old_database(path: Path, revision: str) -> None:
     """Create a database of an older schema, with enough rows that its upgrade takes a moment."""
     engine = engine_of(path)
     with engine.connect() as connection:
         config = Config()
         config.set_main_option("script_location", str(ROOT / "migrations"))
         config.attributes["connection"] = connection
-        alembic.upgrade(config, "0004")
+        alembic.upgrade(config, revision)
         connection.exec_driver_sql(
             "WITH RECURSIVE numbers (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000)"
             " INSERT INTO companies (id, name, position, is_customer, created_at, updated_at) SELECT 'id-' || n,"
@@ -194,8 +196,8 @@ def create_old_database(path: Path) -> None:
 
 def prepare(folder: Path, name: str) -> tuple[str, ...]:
     """Create a database in the folder, and the files that a command needs; return the command."""
-    if name == "upgrade":
-        create_old_database(folder / "cardfile.db")
+    if name in OLD_REVISIONS:
+        create_old_database(folder / "cardfile.db", OLD_REVISIONS[name])
         return ("keys", "list")
     run(folder, "seed", "--companies", "300")
     many = ("seed", "--companies", "1000", "--seed", "7", "--reset", "--yes")
@@ -209,7 +211,7 @@ def prepare(folder: Path, name: str) -> tuple[str, ...]:
     return many
 
 
-@pytest.mark.parametrize("name", ["import", "seed", "restore", "upgrade"])
+@pytest.mark.parametrize("name", ["import", "seed", "restore", *OLD_REVISIONS])
 def test_a_killed_command_leaves_the_database_as_before_or_as_after(tmp_path: Path, name: str) -> None:
     source, whole = tmp_path / "source", tmp_path / "whole"
     source.mkdir()
