@@ -102,7 +102,7 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
 def require_upgradable(connection: Connection, current: str | None) -> None:
     """Raise UnusableDatabase for a newer schema, a file that can't be written, or a broken reference."""
     engine, newest = connection.engine, revisions()[-1]
-    if str(current or "") > newest:
+    if current not in {None, *CHANGED, *revisions()}:
         raise UnusableDatabase(f"This database is of a newer Cardfile (schema {current}, known here: up to {newest}).")
     require_writable(engine.url, f"upgraded to schema {newest}")
     for sentence in backend_of(engine.url).broken_references(connection):

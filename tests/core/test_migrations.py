@@ -348,12 +348,15 @@ def test_a_new_database_has_exactly_the_first_schema(first_revision: None, datab
         close_database()
 
 
-def test_a_newer_database_is_refused_and_unchanged(app: Flask, database: str, query: Query) -> None:
-    query("UPDATE alembic_version SET version_num = '9999'")
+@pytest.mark.parametrize("unknown", ["9999", "0000", "abc"])
+def test_a_database_of_an_unknown_revision_is_refused_and_unchanged(
+    app: Flask, database: str, query: Query, unknown: str
+) -> None:
+    query(f"UPDATE alembic_version SET version_num = '{unknown}'")
 
-    with pytest.raises(UnusableDatabase, match=r"is of a newer Cardfile \(schema 9999, known here: up to "):
+    with pytest.raises(UnusableDatabase, match=rf"is of a newer Cardfile \(schema {unknown}, known here: up to "):
         open_database(database)
-    assert query("SELECT version_num FROM alembic_version") == [("9999",)]
+    assert query("SELECT version_num FROM alembic_version") == [(unknown,)]
 
 
 def test_the_database_of_another_program_is_refused_and_unchanged(database: str) -> None:
