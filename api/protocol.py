@@ -45,7 +45,7 @@ def prepare_request() -> None:
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
     # Not the URL: that of the next page can be long, because its cursor has the values of the last row.
-    size = sum(len(name) + len(value) for name, value in environ.items() if name[:5] == "HTTP_")
+    size = sum(len(name) + len(value) for name, value in environ.items() if name.startswith("HTTP_"))
     if size + len(environ.get("CONTENT_TYPE", "")) > MAX_HEADER_BYTES:
         abort(431)
     if "HTTP_TRANSFER_ENCODING" not in environ:

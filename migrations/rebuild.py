@@ -9,8 +9,12 @@ from database.backend import backend_of
 from migrations.resources import RESOURCES
 
 # In the order of their references.
-KEYS = ("api_keys", "rolled_keys", "replays", "sessions", "key_uses")
-TABLES = (*RESOURCES, *KEYS, "changes", "dataset", "writes", "webhooks", "webhook_attempts")
+TABLES = (
+    *RESOURCES,
+    *("api_keys", "rolled_keys", "replays", "sessions", "key_uses"),
+    *("changes", "dataset", "writes"),
+    *("webhooks", "webhook_attempts"),
+)
 # Values of columns that a table may lack.
 DEFAULTS = {"webhooks": {"replays": "0"}}
 
