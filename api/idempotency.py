@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Response, abort, g, request
@@ -22,17 +22,7 @@ running: set[tuple[str, str]] = set()
 running_lock = threading.Lock()
 
 
-class StoredResponse(NamedTuple):
-    """A stored response."""
-
-    fingerprint: str
-    status: int
-    location: str | None
-    etag: str | None
-    body: str
-
-
-FIND_STORED = sa.select(*(getattr(Replay, name) for name in StoredResponse._fields)).where(
+FIND_STORED = sa.select(Replay.fingerprint, Replay.status, Replay.location, Replay.etag, Replay.body).where(
     Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
 )
 
@@ -71,24 +61,22 @@ def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
     if key is None:
         return run()
     delete_expired(Replay.created_at)
-    stored = find_stored(key)
-    fingerprint = sha256(b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data())))
-    if stored:
-        if stored.fingerprint != fingerprint.hexdigest():
+    sent = b"\n".join((request.method.encode(), request.full_path.encode(), request.get_data()))
+    if stored := find_stored(key):
+        fingerprint, status, location, g.etag, body = stored
+        if fingerprint != sha256(sent).hexdigest():
             abort(422, "This Idempotency-Key was used for another request: use a new one.")
-        if not stored.body:
+        if not body:
             abort(410, "The data in the first response was erased.")
-        g.etag = stored.etag
-        headers = {"Idempotent-Replayed": "true"} | ({"Location": stored.location} if stored.location else {})
-        return JSONResponse(stored.body, stored.status, headers)
+        headers = {"Idempotent-Replayed": "true"} | ({"Location": location} if location else {})
+        return JSONResponse(body, status, headers)
     response = run()
-    location, body = response.headers.get("Location"), response.get_data(as_text=True)
-    new = StoredResponse(fingerprint.hexdigest(), response.status_code, location, g.etag, body)
-    execute(insert_statement, Replay, api_key_id=g.key.id, idempotency_key=key, created_at=now(), **new._asdict())
+    values = {"fingerprint": sha256(sent).hexdigest(), "status": response.status_code, "etag": g.etag}
+    values |= {"location": response.headers.get("Location"), "body": response.get_data(as_text=True)}
+    execute(insert_statement, Replay, api_key_id=g.key.id, idempotency_key=key, created_at=now(), **values)
     return response
 
 
-def find_stored(key: str) -> StoredResponse | None:
-    """Return the response stored for the key, if there is one."""
-    row = execute(FIND_STORED, api_key_id=g.key.id, idempotency_key=key).fetchone()
-    return StoredResponse(*row) if row else None
+def find_stored(key: str) -> Any:
+    """Return the row of FIND_STORED for the key, or None."""
+    return execute(FIND_STORED, api_key_id=g.key.id, idempotency_key=key).fetchone()
