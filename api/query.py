@@ -1,7 +1,6 @@
 """The query string of a list becomes a Query, which determines the SELECT, and the values that are bound to it."""
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -220,22 +219,16 @@ class ListRequest:
 
     def seek(self, cursor: str) -> None:
         """Continue after a cursor. Raises InvalidQuery for one of another list or another sort."""
-        rule = "cursor must be one that this list gave, with the same sort and asOf: start again without it."
-        invalid = InvalidQuery(rule)
+        length = len(self.cursor_prefix)
         try:
             parts = parse_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        except (binascii.Error, ValueError, InvalidJSON):
-            raise invalid from None
-        keys, length = self.query.sort_keys, len(self.cursor_prefix)
-        if not isinstance(parts, list) or parts[:length] != self.cursor_prefix or len(parts) != len(keys) + length:
-            raise invalid
-        for number, (key, value) in enumerate(zip(keys, parts[length:], strict=True)):
-            if value is None and not key.nullable:
-                raise invalid
-            try:
-                self.bound[f"cursor{number}"] = None if value is None else parse_cursor_value(key.column, value)
-            except ValidationError:
-                raise invalid from None
+            if not isinstance(parts, list) or parts[:length] != self.cursor_prefix:
+                raise ValueError
+            for number, (key, value) in enumerate(zip(self.query.sort_keys, parts[length:], strict=True)):
+                self.bound[f"cursor{number}"] = parse_cursor_value(key, value)
+        except (ValueError, InvalidJSON, ValidationError):
+            rule = "cursor must be one that this list gave, with the same sort and asOf: start again without it."
+            raise InvalidQuery(rule) from None
         self.query = self.query._replace(cursor_nulls=tuple(value is None for value in parts[length:]))
 
     def seek_numbers(self, numbers: str) -> str:
@@ -246,9 +239,11 @@ class ListRequest:
         return "".join(parts[MAX_PAGE:])
 
 
-def parse_cursor_value(column: Any, value: Any) -> Any:
+def parse_cursor_value(key: SortKey, value: Any) -> Any:
     """Return a cursor's value; text can have any length, because another program may have stored a longer one."""
-    form = format_of(column)
+    if value is None and key.nullable:
+        return None
+    form = format_of(key.column)
     return parse_text(value, max_length=2**31) if form is TEXT else form.parse(value)
 
 
