@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+import tracemalloc
 
 import pytest
 from flask import Flask
@@ -251,3 +252,16 @@ def test_the_feed_is_also_ndjson_but_not_csv(
         406,
         "Accept must allow one of application/json, application/x-ndjson.",
     )
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.parametrize("header", ["text/csv", NDJSON])
+def test_a_list_in_another_format_holds_one_form_of_the_page_that_is_sent(writer: FlaskClient, header: str) -> None:
+    for _batch in range(21):
+        writer.post(COMPANIES, json=[{"name": "a", "notes": "x" * 10_000}] * 50)
+    tracemalloc.start()
+    with writer.get(COMPANIES, **accept(header)) as response:
+        pieces = response.iter_encoded()
+        [next(pieces) for _piece in range(10)]
+        assert tracemalloc.get_traced_memory()[0] < 15_000_000
+    tracemalloc.stop()
