@@ -4,7 +4,7 @@ from functools import partial
 
 from flask import Blueprint
 
-from api.feed import feed
+from api.feed import list_changes
 from api.keys import keys
 from api.parameters import require_whole_body
 from api.read_views import get_row, list_rows
@@ -27,7 +27,7 @@ def create_api() -> Blueprint:
         api.add_url_rule(item, f"update_{each.singular}", partial(patch_row, each), methods=["PATCH"])
         api.add_url_rule(item, f"delete_{each.singular}", partial(delete_row, each), methods=["DELETE"])
     api.register_blueprint(keys)
-    api.register_blueprint(feed)
+    api.add_url_rule("/changes", "list_changes", list_changes, methods=["GET"])
     api.add_url_rule("/changes/revert", "revert_changes", revert_changes, methods=["POST"])
     api.add_url_rule("/snapshot", "get_snapshot", get_snapshot, methods=["GET"])
     return api

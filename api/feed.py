@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from flask import Blueprint, Response, abort, g
+from flask import Response, abort, g
 from sqlalchemy.orm import aliased
 
 from api.changes import UNINDEXED_SEQ, VERSIONS, is_not_modified, last_changes, require_kept, set_version
@@ -35,8 +35,6 @@ WRITER_FILTERS = tuple(name for name in FILTERS if FILTERS[name].class_ is Write
 # The last actions of rows that don't exist.
 GONE: list[Any] = [sa.literal_column("'deleted'"), sa.literal_column("'forgotten'")]
 
-feed = Blueprint("feed", __name__)
-
 
 class Selection(NamedTuple):
     """A selection of changes: those that match the filters; with net, one entry for each row."""
@@ -50,7 +48,6 @@ class Selection(NamedTuple):
         return not {*WRITER_FILTERS}.isdisjoint(self.filters)
 
 
-@feed.get("/changes")
 def list_changes() -> Response:
     """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
 
