@@ -63,13 +63,13 @@ def time_of(version: int) -> Any:
 
 
 def with_past_rows(
-    statement: sa.Select[Any], rows: sa.CTE, includes: Iterable[str], ids: sa.Select[Any]
+    statement: sa.Select[Any], resource: str, rows: sa.Select[Any], includes: Iterable[str], ids: sa.Select[Any]
 ) -> sa.Select[Any]:
-    """Return the statement with past rows in place of tables: `rows`, and the included rows of companies with the ids.
-
-    In SQL, a common table expression hides the table with its name.
-    """
-    statement, companies = statement.add_cte(rows), ids.cte("ids").prefix_with("MATERIALIZED")
+    """Return the statement with past rows in place of tables: a resource's, and those included by rows with the ids."""
+    # In SQL, a common table expression hides the table with its name.
+    # If it were materialized, PostgreSQL would compute all columns of all rows first.
+    statement = statement.add_cte(rows.cte(resource).prefix_with("NOT MATERIALIZED"))
+    companies = ids.cte("ids").prefix_with("MATERIALIZED")
     for name in [each for each in includes if each != "company"]:
         company = stored_values(name)["company_id"]
         embedded = past_rows(name).where(company.in_(sa.select(companies.c.id)))

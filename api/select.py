@@ -53,10 +53,8 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
     if not query.as_of:
         return statement
     past = changed_rows(query.resource) if query.by_numbers else past_rows(query.resource)
-    # Otherwise PostgreSQL computes all columns of all rows first.
-    table = past.cte(query.resource).prefix_with("NOT MATERIALIZED")
     includes = query.include if query.limit or query.by_numbers else ()
-    return with_past_rows(statement, table, includes, rows.with_only_columns(query.endpoint.table.c.id))
+    return with_past_rows(statement, query.resource, past, includes, rows.with_only_columns(query.endpoint.table.c.id))
 
 
 def rows_query(query: Query) -> sa.Select[Any]:
@@ -97,8 +95,8 @@ def row_query(
     statement = sa.select(*last_changes(*resources, of_row=True, as_of=as_of), row.scalar_subquery())
     if not as_of:
         return statement
-    table = past_rows(resource, sa.bindparam("id")).cte(resource)
-    return with_past_rows(statement, table, include, sa.select(endpoint.table.c.id))
+    past = past_rows(resource, sa.bindparam("id"))
+    return with_past_rows(statement, resource, past, include, sa.select(endpoint.table.c.id))
 
 
 def row_object(
