@@ -77,10 +77,9 @@ class Parameters:
 
     def number(self, name: str, smallest: int, largest: int, default: int) -> int:
         """Return a parameter as a whole number."""
-        text = self.values.get(name, str(default))
-        if name in self.values and not (
-            text.isascii() and text.isdigit() and len(text) < 20 and smallest <= int(text) <= largest
-        ):
+        if (text := self.values.get(name)) is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and smallest <= int(text) <= largest):
             raise InvalidQuery(f"{name} must be a whole number from {smallest} to {largest}, not {text!r}.")
         return int(text)
 

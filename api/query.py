@@ -115,6 +115,8 @@ class ListRequest:
             self.limit or (MAX_PAGE if sort in INDEXED_SORTS and not self.past else 0),
             bool(self.past),
         )
+        # The cursors of other lists begin with other values.
+        self.cursor_prefix = [endpoint.name, sort, *self.past.values()]
         if "cursor" in self.parameters.values:
             self.seek(self.parameters.values["cursor"])
 
@@ -130,8 +132,7 @@ class ListRequest:
                 return form.floor(value)
             return parse_tag(value) if form is TAGS else self.endpoint.field(name).deserialize(value), True
         except ValidationError as error:
-            is_plus = " " in text and "+" in self.parameters.query
-            hint = PLUS_HINT if is_plus else ""
+            hint = PLUS_HINT if " " in text and "+" in self.parameters.query else ""
             raise InvalidQuery(f"{name} can't be {text!r}. {error.messages[0]}{hidden_character(text)}{hint}") from None
 
     def parse_filter(self, number: int, parameter: tuple[str, list[str]]) -> Filter:
@@ -206,11 +207,6 @@ class ListRequest:
             if names.count(name) > 1:
                 raise InvalidQuery(f"sort must name {name} once.")
         return text
-
-    @property
-    def cursor_prefix(self) -> list[Any]:
-        """Return the first values of this list's cursors: cursors of other lists begin with other values."""
-        return [self.query.resource, self.query.sort, *self.past.values()]
 
     def encode_cursor(self, keys: Mapping[str, Any]) -> str:
         """Return the cursor of the rows after the one with these sort keys."""
