@@ -118,10 +118,9 @@ class LastUse:
     def stop(self) -> None:
         """Wait until all noted minutes and uses are stored."""
         self.is_stopped.set()
-        if self.uses:
-            with suppress(RuntimeError):
-                self.writer.submit(self.write)
         self.writer.shutdown()
+        if self.uses:
+            self.write()
 
 
 def add_uses() -> Any:
