@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import partial
 from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_plus
@@ -35,6 +36,8 @@ PLUS_HINT = " A + in a query string means a space: send %2B for a plus sign."
 MAX_PLUS_VARIANTS = 64
 # The key of the WSGI environ for a parsed body, which a room passes when it calls a view.
 PARSED_BODY = "cardfile.body"
+# Returns the names and values of a query string. Raises UnicodeError unless it is in UTF-8.
+parse_query = partial(parse_qsl, keep_blank_values=True, errors="strict")
 
 
 class Parameters:
@@ -114,11 +117,6 @@ def hint_for(name: str, known: tuple[str, ...]) -> str:
     letters = re.sub(r"\[.*|[^a-z]", "", name.lower())
     hints = [hint for each, (names, hint) in OTHER_NAMES.items() if each in known and letters in names.split()]
     return hints[0] if hints else suggest(name, known)
-
-
-def parse_query(query: str) -> list[tuple[str, str]]:
-    """Return the names and values of a query string. Raises UnicodeError unless it is in UTF-8."""
-    return parse_qsl(query, keep_blank_values=True, errors="strict")
 
 
 def parse_body(*types: str) -> Any:

@@ -40,6 +40,7 @@ DETAILS = {
 }
 SHORT_BODY = "The body ended before the number of bytes in Content-Length: send it again."
 ASK_FOR_LESS = "ask for less by limit, by a filter that has an index, by longer words in q, or without include."
+TOO_LONG_READ = f"This takes more than {MAX_READ_SECONDS} seconds: {ASK_FOR_LESS}"
 TOO_MANY_LONG_READS = f"Too many requests that take long are running: try again, or {ASK_FOR_LESS}"
 
 
@@ -106,9 +107,7 @@ def init_problems(app: Flask) -> None:
     app.register_error_handler(PoolTimeout, unavailable)
     app.register_error_handler(WriteLockTimeout, unavailable)
     app.register_error_handler(TooManyLongReads, lambda _error: try_later(TOO_MANY_LONG_READS, 5))
-    app.register_error_handler(
-        ReadTimeout, lambda _error: problem(400, f"This takes more than {MAX_READ_SECONDS} seconds: {ASK_FOR_LESS}")
-    )
+    app.register_error_handler(ReadTimeout, lambda _error: problem(400, TOO_LONG_READ))
     app.register_error_handler(TooManyRequests, lambda error: try_later(str(error), error.seconds, 429))
     app.register_error_handler(LostFile, unusable_database)
     app.register_error_handler(Exception, internal_error)
