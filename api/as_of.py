@@ -93,10 +93,8 @@ def changed_rows(resource: str) -> sa.Select[Any]:
 
 
 def past_object(resource: str, row: Template) -> Template:
-    """Return a past row as a JSON object: the change's data if it has the fields of the schema, else the given object.
-
-    Quotation marks within strings are escaped, so that a quoted name before a colon can only be a field's.
-    """
+    """Return a past row as a JSON object: the change's data if it has the schema's fields, else the given object."""
+    # Quotation marks within strings are escaped, so that a quoted name before a colon can only be a field's.
     # psycopg takes %% for a percent sign.
     anything = for_database("%", "%%")
     pattern = "".join(f',"{name}":{anything}' for name in ENDPOINTS[resource].columns)

@@ -64,21 +64,16 @@ def log_statement() -> Any:
 
 
 def set_version(dataset: str, version: int, *changes: int) -> None:
-    """Set the response's Dataset-Id, Dataset-Version and ETag.
-
-    The numbers are those of the last change: `version` of all data, `changes` of the resources or the row that are
-    read. The ETag begins like the Dataset-Id, because a restored copy uses numbers again, and its ETags must not match
-    those from before.
-    """
+    """Set Dataset-Id, Dataset-Version and ETag by the last change of all, and the last `changes` to what is read."""
     g.version = dataset, version
+    # A restored copy uses numbers again: its ETags must not match those from before.
     g.etag = f"{dataset[:8]}-{max(changes or [version])}{g.get('etag_suffix', '')}"
 
 
 def last_changes(*resources: str, of_row: bool = False, as_of: bool = False) -> list[Any]:
     """Return the columns with the arguments of set_version(): Dataset-Id, last change, last change of each resource.
 
-    With of_row, the first resource's is that of the row with the id to bind; with as_of, all are as of the version to
-    bind. That of the resource `changes` is LOG_STATE. They are read from the log's indexes alone.
+    With of_row, the first resource's is that of the row with the id to bind; with as_of, all are as of a version.
     """
     until = LAST_CHANGE.where(Change.seq <= sa.bindparam("as_of")) if as_of else LAST_CHANGE
     last = [until, *(LOG_STATE if name == "changes" else until.where(Change.resource == name) for name in resources)]

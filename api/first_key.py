@@ -35,10 +35,7 @@ def has_keys() -> bool:
 
 
 def store_admin_key(key: str | None) -> None:
-    """Store the key of CARDFILE_ADMIN_KEY, if it is set and no key has the scope admin.
-
-    Raises InvalidSetting.
-    """
+    """Store the key of CARDFILE_ADMIN_KEY, if it is set and no key has the scope admin. Raises InvalidSetting."""
     if key is None:
         return
     if not is_well_formed(key):

@@ -29,10 +29,7 @@ FIND_STORED = sa.select(Replay.fingerprint, Replay.status, Replay.location, Repl
 
 @contextmanager
 def exclusive_key() -> Iterator[str | None]:
-    """Run the block with the request's Idempotency-Key, or None; no other request with the key runs meanwhile.
-
-    Raises Conflict while another one runs.
-    """
+    """Run the block with the request's Idempotency-Key, or None. Raises Conflict while another request with it runs."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         yield None
@@ -53,10 +50,10 @@ def exclusive_key() -> Iterator[str | None]:
 
 
 def replay_or_run(key: str | None, run: Callable[[], Response]) -> Response:
-    """Return the response stored for the key in the last 24 hours, or else run the request and store its response.
+    """Return the response stored for the key in the last 24 hours, or run the request and store its response.
 
-    The response is stored in the transaction of the request itself. Responds 422 if another request used the key, and
-    410 after an erasure.
+    It is stored in the transaction of the request itself. Responds 422 if another request used the key, and 410 after
+    an erasure.
     """
     if key is None:
         return run()

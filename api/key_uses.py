@@ -54,10 +54,7 @@ def count_use(response: Response) -> Response:
 
 
 class LastUse:
-    """Stores the minute of each key's last use in a thread, so that no request waits for it.
-
-    Each minute, the thread stores how often keys were used. Once an hour, it deletes expired rows.
-    """
+    """Stores the uses of keys in a thread, so that no request waits for it, and deletes expired rows once an hour."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app

@@ -16,14 +16,12 @@ MAX_LENGTH = 1_000
 
 
 class MediaType(NamedTuple):
-    """A format of lists: its Content-Type, a function that writes a page's rows, texts before, between and after pages.
-
-    The function gets the rows as comma-separated JSON objects.
-    """
+    """A format of lists; `write` returns a page in it, whose rows it gets as comma-separated JSON objects."""
 
     name: str
     content_type: str
     write: Callable[[str], str] = str
+    # Texts before, between and after pages.
     start: str = ""
     between: str = ""
     end: str = ""
@@ -43,10 +41,7 @@ FEED_TYPES = JSON, NDJSON
 
 
 def requested_type(offered: tuple[MediaType, ...]) -> MediaType:
-    """Return the media type that the request prefers, or respond 406.
-
-    Each media type has other ETags (RFC 9110 §8.8.3).
-    """
+    """Return the media type that the request prefers, or respond 406. Each has other ETags (RFC 9110 §8.8.3)."""
     found = preferred_type(request.environ.get("HTTP_ACCEPT", "")[:MAX_LENGTH], offered)
     if found is None:
         abort(406, not_acceptable(offered))

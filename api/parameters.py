@@ -30,7 +30,7 @@ OTHER_NAMES = {
         "Send q=… to search; each field's name is a filter, as in createdAt[gte]=2024-01-01T00:00:00Z.",
     ),
 }
-# After a body that took longer, the key is checked again.
+# After a body that took longer, the key is checked again, because it may have been deleted.
 SLOW_SECONDS = 0.5
 PLUS_HINT = " A + in a query string means a space: send %2B for a plus sign."
 MAX_PLUS_VARIANTS = 64
@@ -41,10 +41,7 @@ parse_query = partial(parse_qsl, keep_blank_values=True, errors="strict")
 
 
 class Parameters:
-    """The query string of this request: known parameters, each with one value, and filters on fields.
-
-    Raises InvalidQuery for any other parameter, and for a value that isn't valid.
-    """
+    """The query string of this request: known parameters, each with one value, and filters. Raises InvalidQuery."""
 
     def __init__(self, *known: str, fields: tuple[str, ...] = ()) -> None:
         self.values: dict[str, str] = {}
@@ -66,11 +63,9 @@ class Parameters:
                 raise InvalidQuery(f"There is no parameter {name} here. {hint_for(name, (*known, *fields))}")
 
     def plus_variants(self, name: str) -> list[str]:
-        """Return a filter's values with each + as a space, as HTML forms encode it, and as a plus sign.
-
-        If these are more than MAX_PLUS_VARIANTS: with none, the first or all of a value's + as plus signs.
-        """
+        """Return a filter's values with each + as a space, as HTML forms encode it, and as a plus sign."""
         pairs = [p for p in self.query.split("&") if "+" in p and unquote_plus(p.partition("=")[0]) == name]
+        # If the variants are many: with none, the first or all of a value's + as plus signs.
         queries = [query for pair in pairs for query in (pair.replace("=+", "=%2B"), pair.replace("+", "%2B"))]
         if sum(2 ** pair.count("+") for pair in pairs) <= MAX_PLUS_VARIANTS:
             choices = [[("+", "%2B") if part == "+" else (part,) for part in re.split(r"(\+)", pair)] for pair in pairs]
@@ -102,10 +97,7 @@ class Parameters:
         return words
 
     def next_link(self, **changed: Any) -> dict[str, str]:
-        """Return the Link header of the next page (RFC 8288): this request with some parameters changed.
-
-        The new values must need no escaping: numbers and cursors.
-        """
+        """Return the Link header of the next page (RFC 8288): this request with other numbers or another cursor."""
         pairs = [(unquote_plus(part.partition("=")[0]), part) for part in self.query.split("&") if part]
         kept = dict.fromkeys(quote(part, safe="%+=") for name, part in pairs if name not in changed)
         query = "&".join([*kept, *(f"{name}={value}" for name, value in changed.items())])
@@ -120,10 +112,7 @@ def hint_for(name: str, known: tuple[str, ...]) -> str:
 
 
 def parse_body(*types: str) -> Any:
-    """Return the value of the request's JSON body.
-
-    Raises InvalidJSON; responds 415 unless the body is declared as application/json, or one of the types, in UTF-8.
-    """
+    """Return the value of the JSON body. Raises InvalidJSON; responds 415 unless its type is JSON, or one of these."""
     if PARSED_BODY in request.environ:
         return request.environ[PARSED_BODY]
     is_encoded = (request.content_encoding or "identity").lower() != "identity"
@@ -136,10 +125,7 @@ def parse_body(*types: str) -> Any:
 
 
 def require_whole_body() -> None:
-    """Read the body of a request with a key, and respond 413 to one of more than 1 MiB.
-
-    Some servers call the app before the body is complete: the key may have been deleted by then.
-    """
+    """Read the body of a request with a key, if the server has not done so; respond 413 to one of more than 1 MiB."""
     if "key" not in g or request.method in {"GET", "HEAD"}:
         return
     # werkzeug cuts a chunked body at the limit.

@@ -90,10 +90,7 @@ class Query(NamedTuple):
 
 
 class ListRequest:
-    """A list request, parsed: its query, and the values to bind.
-
-    Raises InvalidQuery for an unknown parameter, field or operator, and for an invalid value.
-    """
+    """A list request, parsed: its query, and the values to bind. Raises InvalidQuery."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint

@@ -15,10 +15,7 @@ class TooManyRequests(Exception):
 
 
 class RateLimit:
-    """Counts requests by client, in windows: each begins with the client's first request after the one before.
-
-    Windows are measured by the monotonic clock, so that setting the system clock locks nobody out.
-    """
+    """Counts requests by client, in windows: each begins with the client's first request after the one before."""
 
     def __init__(self, quota: int, seconds: int) -> None:
         self.quota, self.seconds = quota, seconds
@@ -28,6 +25,7 @@ class RateLimit:
 
     def count(self, client: str) -> tuple[int, int]:
         """Count a request; return how many more are allowed, -1 if this one isn't, and the window's seconds left."""
+        # Setting the system clock locks nobody out.
         time = monotonic()
         with self.lock:
             while self.windows and next(iter(self.windows.values()))[0] <= time:

@@ -43,10 +43,7 @@ class Page(NamedTuple):
 
 
 def list_rows(endpoint: Endpoint) -> Response:
-    """Return all rows, or those that the query parameters ask for; with `limit`, one page of them.
-
-    `Accept` chooses JSON, NDJSON or CSV.
-    """
+    """Return all rows that the parameters ask for, or with `limit` one page; `Accept` chooses JSON, NDJSON or CSV."""
     media_type, listing = requested_type(LIST_TYPES), ListRequest(endpoint)
     headers = VARY | cache_headers(listing.parameters)
     if media_type is CSV:
@@ -102,10 +99,8 @@ def first_page(listing: ListRequest) -> Page:
 
 
 def next_page(listing: ListRequest, cursor: str, run: Callable[..., Any] = execute) -> Page:
-    """Return the next page of a whole list; without an index for its order, the cursor is the numbers of the next rows.
-
-    A list that has begun has no time limit: all pages together read each row once.
-    """
+    """Return the next page of a whole list; without an index for its order, the cursor is the next rows' numbers."""
+    # A list that has begun has no time limit (`run`): all pages together read each row once.
     listing.wants_count = False
     if listing.query.limit:
         listing.seek(cursor)
@@ -130,10 +125,7 @@ def stream_pages(
 
 
 def all_pages(page: Page, read_next: Callable[[str], Page], media_type: MediaType, own: Connection) -> Iterator[str]:
-    """Yield the whole list in pieces: its first page, then the other pages, which the connection reads.
-
-    Raises Interrupted.
-    """
+    """Yield the whole list in pieces: its first page, then those that the connection reads. Raises Interrupted."""
     g.connection = own
     try:
         yield media_type.start

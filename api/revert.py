@@ -93,10 +93,7 @@ class Step(NamedTuple):
 
 
 def revert_changes() -> Response:
-    """Take changes back, all or nothing: those of a request, of a key after a version, or all after a version.
-
-    Return the changes that this makes. Rows that others changed afterwards are conflicts.
-    """
+    """Take changes back, all or nothing; return the changes that this makes, or 409 for rows that others changed."""
     values = schema.load(parse_body())
     with exclusive_key() as key, writing():
         return replay_or_run(key, lambda: revert_response(values))
@@ -115,8 +112,7 @@ def revert_response(values: dict[str, Any]) -> JSONResponse:
 def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTEAD) -> int:
     """Revert the changes that the values name, inside a writing transaction; return the version before that.
 
-    Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit: the message says
-    what to do instead.
+    Raises Conflict, and ValidationError for a version in the future, or for more rows than the limit.
     """
     filters, bound = selected_changes(values)
     steps = [Step(*row) for row in execute(steps_query, filters, limit + 1, **bound)]
@@ -238,10 +234,7 @@ def company_members() -> sa.Subquery:
 
 
 def restore_statement(resource: str) -> sa.Insert:
-    """Return the statement that stores a row as it was after a change, with a new time of update.
-
-    Its company_id becomes null if that company no longer exists.
-    """
+    """Return the statement that restores a row as of a change, with a new updatedAt, and no company that is gone."""
     table, time = ENDPOINTS[resource].table, sa.bindparam("now", type_=Change.at.type)
     values = {name: value_or_default(table.c[name], value) for name, value in stored_values(resource).items()}
     values["updated_at"] = later(time, values["created_at"])

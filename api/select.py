@@ -58,16 +58,14 @@ def page_query(query: Query, counted: bool) -> sa.Select[*tuple[Any, ...]]:
 
 
 def rows_query(query: Query) -> sa.Select[Any]:
-    """Return the query for the rows of a page as JSON: the first ones, or those with the numbers to bind.
-
-    With neither a limit nor numbers, it is the query for the numbers of all rows.
-    """
+    """Return the query for the rows of a page as JSON: those with the numbers to bind, or the first up to the limit."""
     own, table = row_object(query.endpoint, query.fields, query.include, query.as_of), query.endpoint.table
     if query.by_numbers:
         numbers = bound_numbers()
         return sa.select(own.label("o")).where(table.c.number == numbers.value).order_by(numbers.key)
     if query.limit:
         return filter_and_sort(sa.select(own.label("o")), query).limit(number(query.limit)).offset(number(0))
+    # With neither numbers nor a limit, it is the query for the numbers of all rows.
     return filter_and_sort(sa.select(table.c.number.label("o")), query)
 
 

@@ -97,10 +97,7 @@ def collect_errors(records: list[Any], store: Callable[[Any], Any]) -> Iterator[
 
 
 def store_record(endpoint: Endpoint, record: Any, match_on: str) -> tuple[str, bool]:
-    """Insert a record, or update the row that it matches; return the row's id and whether it is new.
-
-    Raises Conflict when it matches two rows.
-    """
+    """Insert a record, or update the row that it matches; return its id and whether it is new. Raises Conflict."""
     read_only = {}
     if match_on:
         values = load_values(endpoint, record, partial=True)
