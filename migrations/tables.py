@@ -4,15 +4,17 @@ Revisions don't use models.py: what a revision creates must not change when the 
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from database.columns import big_integer, string
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, Format
 from migrations.triggers import PRESENT, TIME_OF_CHANGE, create_search_index, guard_rows, index_accents, log_changes
+
+__all__ = ["big_integer", "string"]
 
 Item = sa.schema.SchemaItem
 
@@ -28,19 +30,9 @@ class Column(NamedTuple):
     searchable: bool = False
 
 
-def string(length: int) -> sa.String:
-    """Return a text type that sorts by code point on every database."""
-    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
-
-
 def timestamp() -> Any:
     """Return the type of a time."""
     return TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite")
-
-
-def big_integer() -> Any:
-    """Return a 64-bit integer type."""
-    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def serial(name: str, **options: Any) -> sa.Column[int]:
@@ -49,15 +41,25 @@ def serial(name: str, **options: Any) -> sa.Column[int]:
 
 
 def checked(
-    name: str, type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", required: bool = False
-) -> list[Item]:
-    """Return a column and, for each database, the CHECK constraint of its rules; {0} stands for the column."""
-    rules = {
-        dialect: " AND ".join(filter(None, (rule, more))).format(name)
-        for dialect, more in (("sqlite", sqlite), ("postgresql", postgresql))
-    }
-    checks = [sa.CheckConstraint(sql, name=name).ddl_if(dialect=dialect) for dialect, sql in rules.items() if sql]
-    return [sa.Column(name, type_, nullable=not required), *checks]
+    name: str,
+    type_: Any,
+    rule: str = "",
+    sqlite: str = "",
+    postgresql: str = "",
+    *,
+    required: bool = False,
+    **options: Any,
+) -> Column:
+    """Return a column with, for each database, the CHECK constraint of its rules; {0} stands for the column."""
+
+    def items() -> list[Item]:
+        found: list[Item] = [sa.Column(name, type_, nullable=not required)]
+        for dialect, more in ("sqlite", sqlite), ("postgresql", postgresql):
+            if sql := " AND ".join(filter(None, (rule, more))):
+                found.append(sa.CheckConstraint(sql.format(name), name=name).ddl_if(dialect=dialect))
+        return found
+
+    return Column(name, items, **options)
 
 
 def text(
@@ -67,17 +69,12 @@ def text(
     rule: str = "",
     sqlite: str = "",
     postgresql: str = "",
-    *,
-    required: bool = False,
-    indexed: bool = False,
-    searchable: bool = False,
+    **options: Any,
 ) -> Column:
     """Return a text column, its lengths in characters."""
     rule = f"length({{0}}) BETWEEN {min_length} AND {max_length}{rule}"
     sqlite = f"typeof({{0}}) IN ('text', 'null') AND instr({{0}}, char(0)) = 0{sqlite}"
-    return Column(
-        name, partial(checked, name, string(max_length), rule, sqlite, postgresql, required), TEXT, indexed, searchable
-    )
+    return checked(name, string(max_length), rule, sqlite, postgresql, **options)
 
 
 def url(name: str, **options: Any) -> Column:
@@ -87,19 +84,18 @@ def url(name: str, **options: Any) -> Column:
 
 def choice(name: str, *choices: str, indexed: bool = False) -> Column:
     """Return a column that holds one of a few words."""
-    rule = f"{{0}} IN ({', '.join(map(repr, choices))})"
-    return Column(name, partial(checked, name, string(16), rule, required=True), TEXT, indexed)
+    return checked(name, string(16), f"{{0}} IN ({', '.join(map(repr, choices))})", required=True, indexed=indexed)
 
 
 def boolean(name: str) -> Column:
     """Return a boolean column."""
-    return Column(name, partial(checked, name, sa.Boolean(), sqlite="{0} IN (0, 1)", required=True), BOOLEAN)
+    return checked(name, sa.Boolean(), sqlite="{0} IN (0, 1)", required=True, format=BOOLEAN)
 
 
 def integer(name: str) -> Column:
     """Return a column of whole numbers from 0."""
-    rule = "{0} BETWEEN 0 AND 2147483647"
-    return Column(name, partial(checked, name, sa.Integer(), rule, "typeof({0}) = 'integer'", required=True), INTEGER)
+    rules = "{0} BETWEEN 0 AND 2147483647", "typeof({0}) = 'integer'"
+    return checked(name, sa.Integer(), *rules, required=True, format=INTEGER)
 
 
 def amount(name: str) -> Column:
@@ -110,27 +106,22 @@ def amount(name: str) -> Column:
         "typeof({0}) IN ('integer', 'real', 'null') AND round({0}, 2) = {0}",
         "round({0}, 2) = {0}",
     )
-    return Column(name, partial(checked, name, type_, *rules), AMOUNT)
+    return checked(name, type_, *rules, format=AMOUNT)
 
 
 def time(name: str, required: bool = False) -> Column:
     """Return a column of times."""
-    rules = (
-        "strftime('%Y-%m-%dT%H:%M:%SZ', {0}) IS {0}",
-        "{0} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'",
-    )
-    return Column(name, partial(checked, name, timestamp(), "", *rules, required=required), TIME)
+    sqlite = "strftime('%Y-%m-%dT%H:%M:%SZ', {0}) IS {0}"
+    postgresql = "{0} BETWEEN '0001-01-01T00:00:00Z' AND '9999-12-31T23:59:59Z'"
+    return checked(name, timestamp(), "", sqlite, postgresql, required=required, format=TIME)
 
 
 def tags(name: str) -> Column:
     """Return a column of up to 50 tags."""
-    rules = (
-        "json_valid({0}) AND json_type({0}) = 'array' AND json_array_length({0}) <= 50",
-        "jsonb_typeof({0}) = 'array' AND jsonb_array_length({0}) <= 50",
-    )
-    return Column(
-        name, partial(checked, name, sa.JSON().with_variant(JSONB(), "postgresql"), "", *rules, required=True), TAGS
-    )
+    sqlite = "json_valid({0}) AND json_type({0}) = 'array' AND json_array_length({0}) <= 50"
+    postgresql = "jsonb_typeof({0}) = 'array' AND jsonb_array_length({0}) <= 50"
+    type_ = sa.JSON().with_variant(JSONB(), "postgresql")
+    return checked(name, type_, "", sqlite, postgresql, required=True, format=TAGS)
 
 
 def company_id() -> Column:
