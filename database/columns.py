@@ -91,12 +91,21 @@ def string(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
-def column(type_: Any, rule: str = "", sqlite: str = "", postgresql: str = "", **options: Any) -> Any:
+def column(
+    type_: Any,
+    rule: str = "",
+    sqlite: str = "",
+    postgresql: str = "",
+    searchable: bool = False,
+    matching: Matching | None = None,
+    **options: Any,
+) -> Any:
     """Declare a column with a CHECK constraint that enforces its rule for every writer; {} stands for the column.
 
-    `sqlite` and `postgresql` add conditions for one database alone.
+    `sqlite` and `postgresql` add conditions for one database alone; `q` searches the searchable ones.
     """
-    return mapped_column(type_, info={"rule": rule, "sqlite": sqlite, "postgresql": postgresql}, **options)
+    info = {"rule": rule, "sqlite": sqlite, "postgresql": postgresql, "searchable": searchable, "matching": matching}
+    return mapped_column(type_, info=info, **options)
 
 
 @sa.event.listens_for(sa.Table, "after_parent_attach")
@@ -119,21 +128,11 @@ def add_accents_index(table: sa.Table, _metadata: sa.MetaData) -> None:
         sa.Index(f"ix_{table.name}_accents", table.c.number, sqlite_where=where).ddl_if(dialect="sqlite")
 
 
-def text(
-    max_length: int,
-    min_length: int = 0,
-    rule: str = "",
-    sqlite: str = "",
-    searchable: bool = False,
-    matching: Matching | None = None,
-    **options: Any,
-) -> Any:
-    """Declare a text column, its lengths in characters; `q` searches the searchable ones."""
+def text(max_length: int, min_length: int = 0, rule: str = "", sqlite: str = "", **options: Any) -> Any:
+    """Declare a text column, its lengths in characters."""
     rule = f"length({{}}) BETWEEN {min_length} AND {max_length}{rule}"
     sqlite = f"typeof({{}}) IN ('text', 'null') AND instr({{}}, char(0)) = 0{sqlite}"
-    declared = column(string(max_length), rule, sqlite, **options)
-    declared.column.info |= {"searchable": searchable, "matching": matching}
-    return declared
+    return column(string(max_length), rule, sqlite, **options)
 
 
 def url(**options: Any) -> Any:
