@@ -1,13 +1,11 @@
 """The times of demo data in the change log: spread over the last 30 days."""
 
 from datetime import timedelta
-from typing import Any
-
-import sqlalchemy as sa
 
 from database import backend
-from database.columns import Time, from_driver, now
-from database.connection import LAST_SEQ, connection, connections, execute, execute_many
+from database.columns import from_driver, now
+from database.connection import LAST_SEQ, connection, connections
+from formats.values import format_time
 
 DAYS = 30
 # The tables of the log, each with the column of its numbers.
@@ -23,30 +21,13 @@ def log_step(size: int) -> tuple[int, int]:
 
 def backdate(steps: list[tuple[int, int]]) -> None:
     """Spread the times of the steps' changes over the last 30 days, none before the change that precedes them."""
-    before = execute(time_query, first=min(steps, default=(0,))[0]).fetchone()
+    execute = connection().execute
+    first = steps[0][0] if steps else 0
+    before = execute(f"SELECT at FROM changes WHERE seq = {first - 1}").fetchone()
     earlier = (before and from_driver(before[0])) or now() - timedelta(DAYS)
     start, end = max(now() - timedelta(DAYS), earlier), max(now(), earlier)
-    rows = [
-        {"first": first, "last": last, "time": start + (end - start) * index / len(steps)}
-        for index, (first, last) in enumerate(steps, 1)
-    ]
     for table, number in TABLES.items():
-        with backend().without_trigger(connection().execute, table, "keep_update"):
-            execute_many(date_statement, table, number, rows=rows)
-
-
-def time_query() -> sa.Select[Any]:
-    """Return the query for the time of the change before a number."""
-    return (
-        sa.select(sa.column("at", Time()))
-        .select_from(sa.table("changes"))
-        .where(sa.column("seq", sa.Integer()) == sa.bindparam("first") - 1)
-    )
-
-
-def date_statement(table: str, number: str) -> sa.Update:
-    """Return the statement that sets the time of the rows whose numbers are in a range."""
-    is_in = sa.column(number).between(sa.bindparam("first"), sa.bindparam("last"))
-    return (
-        sa.update(sa.table(table, sa.column("at", Time()))).where(is_in).values(at=sa.bindparam("time", type_=Time()))
-    )
+        with backend().without_trigger(execute, table, "keep_update"):
+            for index, (first, last) in enumerate(steps, 1):
+                time = format_time(start + (end - start) * index / len(steps))
+                execute(f"UPDATE {table} SET at = '{time}' WHERE {number} BETWEEN {first} AND {last}")
