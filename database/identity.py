@@ -7,7 +7,7 @@ import logging
 import os
 from contextlib import closing, suppress
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
 from database.record import LAST_CHANGE, Record
 from database.sqlite import connect, driver, is_undamaged, prepare
@@ -25,13 +25,6 @@ class LostFile(Exception):
     """The file at the database's path isn't the one that was opened, or is incomplete; the message says which."""
 
 
-class FileStat(NamedTuple):
-    """The inode of a file, which no other file gets while it is open, and its size."""
-
-    inode: tuple[int, int]
-    size: int
-
-
 class DatabaseFile:
     """The SQLite file of the app, with the WAL and the shared memory beside it."""
 
@@ -40,6 +33,7 @@ class DatabaseFile:
         # The ids of this process's connections, and the files that they have open. While there are no connections,
         # SQLite may delete the WAL, but the file itself must stay the same.
         self.open: set[int] = set()
+        # No other file gets the inode of one that is open.
         self.stats = [stat_file(path), None, None]
         self.was_opened, self.fault = False, ""
 
@@ -90,14 +84,14 @@ class DatabaseFile:
         stats, paths = self.stats, self.paths
         now = [stat_file(path) for path in paths]
         for path, old, new in zip(paths, stats, now, strict=True):
-            if old and (new is None or new.inode != old.inode):
+            if old and not (new and os.path.samestat(old, new)):
                 if connection and now[1] is None:
                     # Otherwise the content of the deleted WAL would be lost with the process.
                     with suppress(driver.Error):
                         connection.end()
                         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 raise self.lost(MOVED, path)
-            if old and new and new.size < old.size and not self.is_complete(path):
+            if old and new and new.st_size < old.st_size and not self.is_complete(path):
                 raise self.lost(CUT, path)
         _path, wal, shm = paths
         if self.was_opened and now[2] and not stat_file(wal) and stat_file(shm):
@@ -125,7 +119,7 @@ class DatabaseFile:
         """Tell whether the WAL can grow: for a quota or a limit of file size, SQLite only reports an I/O error."""
         wal = stat_file(self.paths[1])
         with suppress(OSError), TemporaryFile(dir=os.path.dirname(self.paths[1]), buffering=0) as probe:
-            probe.seek(wal.size if wal else 0)
+            probe.seek(wal.st_size if wal else 0)
             return probe.write(bytes(64 * 1024)) == 64 * 1024
         return False
 
@@ -141,10 +135,8 @@ class DatabaseFile:
         return LostFile(sentence)
 
 
-def stat_file(path: str) -> FileStat | None:
-    """Return the inode and size of the file at a path, or None without one."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return FileStat((found.st_dev, found.st_ino), found.st_size)
+def stat_file(path: str) -> os.stat_result | None:
+    """Return the status of the file at a path, or None without one."""
+    with suppress(OSError):
+        return os.stat(path)
+    return None
