@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
 
 import sqlalchemy as sa
-from flask import Flask, current_app, g, request
+from flask import current_app, g, request
 
 from database.columns import from_driver, now
 from database.connection import execute
@@ -200,11 +200,6 @@ def requires(scope: str) -> Callable[[View], View]:
 def required_scope(view: Any, method: str) -> str:
     """Return the scope that a view is marked to require, or else the one of the method."""
     return str(getattr(view, "scope", "read" if method in {"GET", "HEAD"} else "write"))
-
-
-def init_auth(app: Flask) -> None:
-    """Check the API key before every request of the app."""
-    app.before_request(require_key)
 
 
 def require_key() -> None:

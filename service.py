@@ -11,7 +11,7 @@ from api.first_key import prepare_start
 from api.key_uses import init_key_uses
 from api.problems import init_problems
 from api.protocol import init_protocol
-from auth import API, init_auth
+from auth import API, require_key
 from database import init_database
 from mcp import init_mcp
 from openapi import init_openapi
@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None, writes: bool = True) -> Flask:
     init_database(app, settings, writes)
     init_protocol(app)
     init_changes(app)
-    init_auth(app)
+    app.before_request(require_key)
     init_key_uses(app)
     init_problems(app)
     app.register_blueprint(create_api(), url_prefix=API)
