@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from os.path import isdir
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def missing_package(error: ImportError, extra: str) -> str:
 
 def setting(default: str, flag: str, parse: Callable[[str], Any], sentence: str) -> Any:
     """Declare a setting: its default as text, its flag, its parser and its description."""
-    return field(default=parse(default), metadata={"default": default, "flag": flag, "parse": parse, "help": sentence})
+    metadata = {"default": default, "flag": flag, "parse": parse, "help": sentence}
+    return field(default_factory=partial(parse, default), metadata=metadata)
 
 
 def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
@@ -204,17 +206,15 @@ def load_settings(flags: Mapping[str, str | None], environment: Mapping[str, str
         sources = {row.metadata["flag"]: flags.get(row.name), name: environment.get(name) or None}
         if row.name in SECRETS:
             sources[f"{name}_FILE"] = read_secret(f"{name}_FILE", environment)
-        for source, text in sources.items():
-            if text is not None:
-                try:
-                    values[row.name] = row.metadata["parse"](text)
-                except ValueError as error:
-                    shown = without_password(text) if row.name == "database_url" else text
-                    shown = "***" if row.name in SECRETS else shown
-                    raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
-                break
-    # Resolved now, not at import: the current folder may have changed.
-    values.setdefault("database_url", database_url(Settings.__dataclass_fields__["database_url"].metadata["default"]))
+        # Parsed now, not at import: the current folder may have changed.
+        sources[f"The default of {name}"] = row.metadata["default"]
+        source, text = next((source, text) for source, text in sources.items() if text is not None)
+        try:
+            values[row.name] = row.metadata["parse"](text)
+        except ValueError as error:
+            shown = without_password(text) if row.name == "database_url" else text
+            shown = "***" if row.name in SECRETS else shown
+            raise InvalidSetting(f"{source} {error}, not {shown!r}.") from None
     return Settings(**values)
 
 

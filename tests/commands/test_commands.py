@@ -15,6 +15,7 @@ from click.testing import Result
 
 from auth import is_well_formed
 from database.sqlite import driver as sqlite
+from tests.commands.conftest import run_commands
 from tests.conftest import EXAMPLES, ROOT, LiveServer, send_request
 
 RunCommand = Callable[..., Result]
@@ -279,6 +280,15 @@ def test_a_path_in_a_folder_that_is_missing_is_an_error_of_one_line(run_command:
     assert refused.exit_code == 1
     sentence = f"There is no folder {tmp_path}/localhost for the database: create it first."
     assert refused.stderr == f"Error: {sentence}\n"
+
+
+def test_a_folder_with_the_name_of_the_default_database_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cardfile.db").mkdir()
+    refused, created = [["keys", "list"]], [["keys", "create", "a", "--database", "b.db"]]
+
+    sentence = "Error: The default of DATABASE_URL must name a file"
+    assert re.match(f"{sentence}.*, not 'sqlite:///cardfile.db'.\n$", run_commands(tmp_path, refused, {}))
+    assert run_commands(tmp_path, created, {}).startswith("cfk_")
 
 
 def test_a_flag_overrides_the_environment(run_command: RunCommand, tmp_path: Path) -> None:
