@@ -93,7 +93,8 @@ class Value(fields.Field[Any]):
         self.parse = partial(parse_text, max_length=self.max_length) if self.max_length else self.format.parse
         self.data_key = public_name(column.name)
         self.allow_none = bool(column.nullable)
-        self.required = not column.nullable and column.default is None
+        # set_updated_at() provides updatedAt.
+        self.required = not column.nullable and column.default is None and column.name != "updated_at"
         if column.default is not None:
             default: Any = column.default.arg  # type: ignore[attr-defined]
             self.load_default = partial(default, None) if callable(default) else default
@@ -169,11 +170,6 @@ class ResourceSchema(PublicSchema):
     """The base of the schemas of companies, contacts and conversations."""
 
     model: ClassVar[type[models.Resource]]
-
-    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        """Complete a field from its column; set_updated_at() provides updatedAt."""
-        super().on_bind_field(field_name, field_obj)
-        field_obj.required &= field_name != "updated_at"
 
     @post_load
     def set_updated_at(self, values: dict[str, Any], *, partial: bool | None = None, **_kwargs: Any) -> dict[str, Any]:
