@@ -24,7 +24,6 @@ from database.connection import (
     detach_connection,
     execute,
     execute_read,
-    release_detached,
 )
 from formats.csv_text import csv_line
 
@@ -119,7 +118,7 @@ def stream_pages(
     response = Response(text, 200, headers, content_type=media_type.content_type)
     # An ExitStack, because a response may be closed twice.
     release = ExitStack()
-    release.callback(release_detached, own)
+    release.callback(own.release)
     response.call_on_close(release.close)
     return response
 

@@ -17,7 +17,6 @@ class Backend(Protocol):
     ENGINE_OPTIONS: dict[str, Any]
     INTERRUPTED: str
     BEGIN_SNAPSHOT: str
-    AFTER_SNAPSHOT: tuple[str, ...]
     BEGIN_WRITING: tuple[str, ...]
     insert: Any
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -181,22 +181,13 @@ def connection() -> Connection:
 def detach_connection() -> Connection:
     """Take the connection out of this context, for a response that is sent after the context's end.
 
-    To use it, the caller sets g.connection again; at the end, it calls release_detached(). Raises TooManyLongReads.
+    To use it, the caller sets g.connection again; at the end, it calls release(). Raises TooManyLongReads.
     """
     current = connection()
     if not current.take_slot():
         raise TooManyLongReads
     del g.connection
     return current
-
-
-def release_detached(current: Connection) -> None:
-    """Release a detached connection; on SQLite, checkpoint the WAL after the end of its snapshot."""
-    with suppress(current.pool.engine.dialect.loaded_dbapi.Error):
-        current.end()
-        for sql in current.pool.backend.AFTER_SNAPSHOT:
-            current.execute(sql)
-    current.release()
 
 
 def release_connection(_error: BaseException | None = None) -> None:

@@ -11,7 +11,6 @@ __all__ = ["insert"]
 
 ENGINE_OPTIONS: dict[str, Any] = {"connect_args": {"connect_timeout": 5}}
 BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-AFTER_SNAPSHOT: tuple[str, ...] = ()
 INTERRUPTED = "57014"
 # SQLSTATE classes and codes: connection lost, too many connections, shutdown, lock timeout, deadlock.
 UNAVAILABLE = ("08", "53300", "57P", "55P03", "40", INTERRUPTED)

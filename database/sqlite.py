@@ -30,7 +30,6 @@ INTERRUPTED = "SQLITE_INTERRUPT"
 # Steps of SQLite's virtual machine between calls of the progress handler: a page of 50 rows takes a tenth of them.
 PROGRESS_STEPS = 20_000
 BEGIN_SNAPSHOT = "BEGIN"
-AFTER_SNAPSHOT = ("PRAGMA wal_checkpoint(PASSIVE)",)
 BEGIN_WRITING = ("BEGIN IMMEDIATE",)
 TABLES = "alembic_version", "changes", "companies"
 IS_OWN = f"SELECT count(*) = 0 OR sum(name IN {TABLES}) = {len(TABLES)} FROM sqlite_master"
@@ -41,12 +40,6 @@ WAL_RESET_BUG = (
 )
 DAMAGED = "The database's file is damaged: restore a backup."
 READ_ONLY = "The database's file, its -wal and -shm or its folder can't be written: see owner and mode."
-# Faults that only the operator can fix.
-FAULTS = {
-    "SQLITE_READONLY": READ_ONLY,
-    "SQLITE_CORRUPT": DAMAGED,
-    "SQLITE_NOTADB": DAMAGED,
-}
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = driver.sqlite_version_info) -> bool:
@@ -77,7 +70,9 @@ def is_unavailable(error: Any) -> bool:
 
 def fault(error: Any) -> str | None:
     """Return the sentence about a fault that the operator must fix, or None for another error."""
-    return next((sentence for name, sentence in FAULTS.items() if error_name(error).startswith(name)), None)
+    if error_name(error).startswith("SQLITE_READONLY"):
+        return READ_ONLY
+    return DAMAGED if error_name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else None
 
 
 def limit_reads(connection: Any, is_overdue: Callable[[], bool], _seconds: float) -> bool:

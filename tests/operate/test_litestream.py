@@ -82,7 +82,7 @@ def test_a_restored_database_lacks_at_most_the_last_seconds_before_everything_wa
     writers = [Writer(server) for _number in range(4)]
     for writer in writers:
         writer.start()
-    # Lists of several pages, after each of which Cardfile checkpoints.
+    # Lists of several pages, each from one snapshot.
     for _number in range(25):
         assert send_request(server, "/api/v1/contacts")[0] == 200
         time.sleep(0.2)
