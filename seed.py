@@ -271,10 +271,7 @@ def load_file(path: str, reset: bool = False) -> dict[str, int]:
 
 
 def parse_records(name: str, records: list[Any]) -> list[Row]:
-    """Return the rows of one resource's records.
-
-    Raises InvalidData for the first invalid record.
-    """
+    """Return the rows of one resource's records. Raises InvalidData for the first invalid record."""
     ids, companies = ({row[0] for row in execute(sa.select, RESOURCES[each].model.id)} for each in (name, "companies"))
     rows = []
     for index, record in enumerate(records):

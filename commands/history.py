@@ -51,10 +51,7 @@ def revert_command(
 
 
 def revert_values(values: dict[str, Any], keep: bool) -> list[str]:
-    """Revert the changes, without storing that unless `keep`; return a line for each new change.
-
-    Raises click.ClickException.
-    """
+    """Revert the changes, stored only with `keep`; return a line for each new change. Raises ClickException."""
     try:
         with write_transaction(keep):
             changes = execute(NEW_CHANGES, since=revert(values))

@@ -63,10 +63,7 @@ def revisions() -> list[str]:
 
 
 def revision(connection: Connection) -> str | None:
-    """Return the revision of this database's schema, or None when it is empty.
-
-    Raises ForeignDatabase when it holds another program's tables.
-    """
+    """Return the revision of the schema, or None for an empty database. Raises ForeignDatabase."""
     tables = inspect(connection).get_table_names()
     if not tables:
         return None

@@ -9,10 +9,7 @@ ACCENTED = "\u00c0-\u024f\u0300-\u036f\u0386-\u0390\u03aa-\u03b0\u03ca-\u03ce\u0
 
 
 def index_triggers(resource: str, columns: Sequence[str], condition: str = "") -> dict[str, str]:
-    """Return the SQL of the triggers that keep a resource's index current, by name.
-
-    A condition on OLD limits the trigger of updates.
-    """
+    """Return the SQL of the triggers that keep a resource's index current, by name; `condition` limits updates."""
     names = ", ".join(columns)
     old, new = (", ".join(f"{row}.{column}" for column in columns) for row in ("OLD", "NEW"))
     index = f"{resource}_search"
