@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.orm import mapped_column
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 from database.search import accents_condition
 from formats import values
@@ -57,11 +57,8 @@ def from_driver(value: Any) -> datetime | None:
 class Time(TypeDecorator[datetime]):
     """A time in UTC and whole seconds; SQLite stores it as the text that the API shows, which sorts by time."""
 
-    impl = TIMESTAMP(timezone=True, precision=0)
+    impl = TIMESTAMP(timezone=True, precision=0).with_variant(sa.Text(), "sqlite")
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> TypeEngine[Any]:
-        return sa.Text() if dialect.name == "sqlite" else self.impl_instance
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         if value is None:
