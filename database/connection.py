@@ -282,10 +282,6 @@ def write_transaction(keep: bool = True) -> Iterator[None]:
             current.end("COMMIT" if keep else "ROLLBACK")
             if file and last_change and lock is not None:
                 file.record.write(lock, *last_change)
-        except BaseException as error:
-            try:
-                current.end()
-            except current.pool.engine.dialect.loaded_dbapi.Error:
-                # The transaction is already over, or its state is unknown.
-                discard_connections(error)
+        except BaseException:
+            release_connection()
             raise
