@@ -1,7 +1,5 @@
 """`seed`: demo data, or the rows of a JSON file; `demo reset`."""
 
-from collections.abc import Callable, Mapping
-
 import click
 
 from commands.group import open_app, print_counts, print_undo, setting_options
@@ -22,11 +20,13 @@ def seed(
     companies: int, number: int, until: str | None, path: str | None, reset: bool, yes: bool, **options: str | None
 ) -> None:
     """Load demo data, or the rows of a JSON file, in one transaction."""
-    load(
-        lambda: load_file(path, reset) if path else load_demo(companies, number, until, reset),
-        reset and not yes,
-        options,
-    )
+    with open_app(options):
+        counts = count_rows()
+        if reset and not yes and any(counts.values()):
+            rows = ", ".join(f"{count} {name}" for name, count in counts.items())
+            click.confirm(f"Delete {rows}?", abort=True)
+        print_counts("Loaded", load_file(path, reset) if path else load_demo(companies, number, until, reset))
+        print_undo(options)
 
 
 @click.group("demo")
@@ -39,15 +39,4 @@ def demo() -> None:
 @setting_options("database_url")
 def reset_demo(yes: bool, **options: str | None) -> None:
     """Delete all companies, contacts and conversations, and load the demo data of today."""
-    load(lambda: load_demo(reset=True), not yes, options)
-
-
-def load(load_rows: Callable[[], dict[str, int]], asks: bool, options: Mapping[str, str | None]) -> None:
-    """Load rows, perhaps after a question, and print their numbers."""
-    with open_app(options):
-        counts = count_rows()
-        if asks and any(counts.values()):
-            rows = ", ".join(f"{count} {name}" for name, count in counts.items())
-            click.confirm(f"Delete {rows}?", abort=True)
-        print_counts("Loaded", load_rows())
-        print_undo(options)
+    click.get_current_context().invoke(seed, reset=True, yes=yes, **options)
