@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -15,7 +15,6 @@ from database.columns import (
     choice,
     column,
     company_id,
-    filter_indexes,
     flag,
     now,
     serial,
@@ -59,31 +58,19 @@ class Resource(Row):
 
     updated_at: Mapped[datetime] = time(sort_order=2)
 
-    # Columns with an index for filters; it includes the default sort order.
-    indexed: ClassVar[tuple[str, ...]] = ()
-
     @declared_attr.directive
     @classmethod
     def __table_args__(cls) -> tuple[sa.Index, ...]:
-        return (
-            sa.Index(None, "created_at", "id"),
-            sa.Index(None, "updated_at", "id"),
-            *(
-                index
-                for name in cls.indexed
-                for index in filter_indexes(cls.__tablename__, name, getattr(cls, name).column.info.get("matching"))
-            ),
-        )
+        return sa.Index(None, "created_at", "id"), sa.Index(None, "updated_at", "id")
 
 
 class Company(Resource):
     """A company and its current deal."""
 
     __tablename__ = "companies"
-    indexed = ("name", "website", "stage_id")
 
-    name: Mapped[str] = text(255, 1, searchable=True, matching=NAME)
-    website: Mapped[str | None] = url(searchable=True, matching=WEBSITE)
+    name: Mapped[str] = text(255, 1, indexed=True, searchable=True, matching=NAME)
+    website: Mapped[str | None] = url(indexed=True, searchable=True, matching=WEBSITE)
     industry: Mapped[str | None] = text(255, searchable=True)
     deal_value: Mapped[Decimal | int | float | None] = column(
         # asdecimal=False: SQLite keeps 50000 as an integer and 1999.5 as a double, PostgreSQL both as NUMERIC.
@@ -92,7 +79,7 @@ class Company(Resource):
         "typeof({}) IN ('integer', 'real', 'null') AND round({}, 2) = {}",
         "round({}, 2) = {}",
     )
-    stage_id: Mapped[str | None] = text(255)
+    stage_id: Mapped[str | None] = text(255, indexed=True)
     position: Mapped[int] = column(
         sa.Integer(), f"{{}} BETWEEN 0 AND {MAX_INTEGER}", "typeof({}) = 'integer'", default=0
     )
@@ -107,11 +94,10 @@ class Contact(Resource):
     """A person, optionally at a company."""
 
     __tablename__ = "contacts"
-    indexed = ("company_id", "email")
 
     company_id: Mapped[str | None] = company_id()
     name: Mapped[str] = text(255, 1, searchable=True, matching=NAME)
-    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", searchable=True, matching=EMAIL)
+    email: Mapped[str | None] = text(255, 3, " AND {} LIKE '_%@_%'", indexed=True, searchable=True, matching=EMAIL)
     phone: Mapped[str | None] = text(255, searchable=True)
     title: Mapped[str | None] = text(255, searchable=True)
     role: Mapped[str | None] = text(255, searchable=True)
@@ -124,7 +110,6 @@ class Conversation(Resource):
     """A chat with a visitor of the website."""
 
     __tablename__ = "conversations"
-    indexed = ("company_id", "status")
 
     company_id: Mapped[str | None] = company_id()
     visitor_name: Mapped[str | None] = text(255, searchable=True)
@@ -139,7 +124,7 @@ class Conversation(Resource):
     user_agent: Mapped[str | None] = text(2048)
     referrer_url: Mapped[str | None] = text(2048, searchable=True)
     page_url: Mapped[str | None] = text(2048, searchable=True)
-    status: Mapped[str] = choice(STATUSES, default="open")
+    status: Mapped[str] = choice(STATUSES, default="open", indexed=True)
     assigned_to_user_id: Mapped[str | None] = text(255)
     is_read: Mapped[bool] = flag()
     trust_uploads: Mapped[bool] = flag()

@@ -93,15 +93,19 @@ def column(
     rule: str = "",
     sqlite: str = "",
     postgresql: str = "",
+    *,
+    indexed: bool = False,
     searchable: bool = False,
     matching: Matching | None = None,
     **options: Any,
 ) -> Any:
     """Declare a column with a CHECK constraint that enforces its rule for every writer; {} stands for the column.
 
-    `sqlite` and `postgresql` add conditions for one database alone; `q` searches the searchable ones.
+    `sqlite` and `postgresql` add conditions for one database alone. `indexed` columns have an index for filters; `q`
+    searches the searchable ones.
     """
-    info = {"rule": rule, "sqlite": sqlite, "postgresql": postgresql, "searchable": searchable, "matching": matching}
+    rules = {"rule": rule, "sqlite": sqlite, "postgresql": postgresql}
+    info = rules | {"indexed": indexed, "searchable": searchable, "matching": matching}
     return mapped_column(type_, info=info, **options)
 
 
@@ -123,6 +127,19 @@ def add_accents_index(table: sa.Table, _metadata: sa.MetaData) -> None:
     if searchable:
         where = sa.text(accents_condition(searchable))
         sa.Index(f"ix_{table.name}_accents", table.c.number, sqlite_where=where).ddl_if(dialect="sqlite")
+
+
+@sa.event.listens_for(sa.Table, "after_parent_attach")
+def add_filter_indexes(table: sa.Table, _metadata: sa.MetaData) -> None:
+    """Index columns for filters, with the default sort order; the SQL of an index may differ by database."""
+    for each in [each for each in table.columns if each.info.get("indexed")]:
+        order = table.c.created_at, table.c.id
+        if matching := each.info.get("matching"):
+            for dialect, sql in ("sqlite", matching.sqlite), ("postgresql", matching.postgresql):
+                name = f"ix_{table.name}_{each.name}_created_at_id"
+                sa.Index(name, sa.text(sql.format(each.name)), *order).ddl_if(dialect)
+        else:
+            sa.Index(None, each, *order)
 
 
 def text(max_length: int, min_length: int = 0, rule: str = "", sqlite: str = "", **options: Any) -> Any:
@@ -153,20 +170,9 @@ def time(**options: Any) -> Any:
     return column(Time(), "", "strftime('%Y-%m-%dT%H:%M:%SZ', {}) IS {}", years, **options)
 
 
-def filter_indexes(table: str, name: str, matching: Matching | None) -> list[sa.Index]:
-    """Return the index of a column for filters, with the default sort order; its SQL may differ by database."""
-    if matching is None:
-        return [sa.Index(None, name, "created_at", "id")]
-    expressions = {"sqlite": matching.sqlite, "postgresql": matching.postgresql}
-    return [
-        sa.Index(f"ix_{table}_{name}_created_at_id", sa.text(sql.format(name)), "created_at", "id").ddl_if(dialect)
-        for dialect, sql in expressions.items()
-    ]
-
-
 def company_id() -> Any:
     """Declare the reference to a company, which becomes null when the company is deleted."""
-    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"))
+    return mapped_column(sa.ForeignKey("companies.id", ondelete="SET NULL"), info={"indexed": True})
 
 
 def big_integer() -> Any:

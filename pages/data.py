@@ -127,7 +127,7 @@ def is_column(endpoint: Endpoint, name: str) -> bool:
     if field.format is not TEXT:
         return field.format is not INTEGER and name not in {"createdAt", "updatedAt"}
     is_short = field.max_length <= 255 or column.info.get("matching")
-    return bool(is_short and (column.info.get("searchable") or column.name in endpoint.model.indexed))
+    return bool(is_short and (column.info.get("searchable") or column.info.get("indexed")))
 
 
 def title_of(endpoint: Endpoint) -> str:
