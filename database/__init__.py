@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase
 from database import sqlite
 from database.backend import Backend, backend_of, display_name, reason
 from database.columns import clock, from_driver
-from database.connection import connections, init_connections, release_connection
+from database.connection import Connections, connections, release_connection
 from database.identity import DatabaseFile
 from database.record import LAST_CHANGE, Record
 from database.schema import UnusableDatabase, require_writable, upgrade
@@ -69,8 +69,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     """
     url = settings.database_url
     file = DatabaseFile(str(url.database)) if url.get_backend_name() == "sqlite" else None
-    app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, file, writes)
+    app.config.update(SQLALCHEMY_DATABASE_URI=url, SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings, file, writes))
     if file and not (folder := Path(str(url.database)).parent).is_dir():
         raise UnusableDatabase(f"There is no folder {folder} for the database: create it first.")
     if writes:
@@ -84,7 +83,8 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
             if file:
                 event.listen(db.engine, "connect", file.note_opened)
                 event.listen(db.engine, "close", file.note_closed)
-            init_connections(app, db.engine, file, settings.threads)
+            app.extensions["connections"] = Connections(db.engine, file, settings.threads)
+            app.teardown_appcontext(release_connection)
             upgrade_and_close(db.engine, file.record if file else None)
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "postgresql")) from error

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask, current_app, g, request
+from flask import current_app, g, request
 
 from database.backend import backend_of
 from database.identity import DatabaseFile, LostFile
@@ -156,12 +156,6 @@ class Connections:
         """Close the idle connections."""
         while self.idle:
             self.idle.pop().close()
-
-
-def init_connections(app: Flask, engine: sa.Engine, file: DatabaseFile | None, threads: int) -> None:
-    """Give the app its connections; writers of several processes wait for each other at the file's lock file."""
-    app.extensions["connections"] = Connections(engine, file, threads)
-    app.teardown_appcontext(release_connection)
 
 
 def connections() -> Connections:

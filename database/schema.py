@@ -130,9 +130,8 @@ def run_migrations(connection: Connection, rebuild: bool = False) -> None:
     from alembic import command
     from alembic.config import Config
 
-    config = Config()
+    config = Config(attributes={"connection": connection, "rebuild": rebuild})
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes |= {"connection": connection, "rebuild": rebuild}
     backend = backend_of(connection.engine.url)
     before = backend.schema_of(connection)
     command.upgrade(config, "head")
