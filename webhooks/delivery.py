@@ -12,7 +12,7 @@ from api.problems import Conflict
 from database.columns import now
 from formats.ids import new_id
 from webhooks.client import ANSWER_SECONDS, Answer, Client
-from webhooks.outbox import ChangedWebhook, Claim, Due, claim, read_messages, save, steady_now
+from webhooks.outbox import Claim, Due, claim, read_messages, save, steady_now
 from webhooks.signing import signed_headers
 
 if TYPE_CHECKING:
@@ -66,9 +66,6 @@ class Delivery(threading.Thread):
                 pass
         except Conflict as error:
             self.disable(str(error))
-        except ChangedWebhook:
-            # The progress is stored, and the thread ends.
-            pass
         finally:
             self.client.close()
             self.save(last=True)
@@ -79,12 +76,15 @@ class Delivery(threading.Thread):
             self.client.abort(late)
 
     def send_page(self) -> bool:
-        """Read and send the next messages; tell whether to continue. Raises Conflict and ChangedWebhook."""
+        """Read and send the next messages; tell whether to continue. Raises Conflict."""
         if self.is_unsaved() and not self.save():
             return False
         writes = self.sender.writes
         with self.sender.app.app_context():
-            messages, until = read_messages(self.claimed, self.progress["delivered"])
+            page = read_messages(self.claimed, self.progress["delivered"])
+        if page is None:
+            return False
+        messages, until = page
         secrets = self.claimed.secret, self.claimed.previous_secret, self.claimed.previous_until
         keys = self.sender.vault.decrypt_all(*secrets)
         for message in messages:

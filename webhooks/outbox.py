@@ -9,10 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.changes import LAST_CHANGE, version_query
+from api.changes import LAST_CHANGE
 from api.feed import bind, entry
 from api.json_sql import json_object, json_text, json_value, number
-from api.problems import Conflict
 from api.resources import ENDPOINTS
 from database.columns import clock, from_driver
 from database.connection import execute, execute_many, write_transaction
@@ -24,11 +23,9 @@ from webhooks.schema import EVENTS
 PAGE_SIZE = 100
 # The changes that one statement searches.
 MAX_RANGE = 10_000
-COPIED = "The database was restored or copied: check what the receiver has, then enable the webhook."
-IN_SANDBOX = "A sandbox sends no messages: test and enable webhooks in the original."
 
-# A webhook with changes to send; a copied one belongs to another history.
-Due = namedtuple("Due", "id lease next_attempt_at is_copied")
+# A webhook with changes to send.
+Due = namedtuple("Due", "id lease next_attempt_at")
 # A webhook as it was when its lease began, and the lease.
 Claim = namedtuple(
     "Claim",
@@ -40,10 +37,11 @@ LAG = sa.case((Webhook.delivered < NEWEST, NEWEST - Webhook.delivered), else_=nu
 LAGS = sa.select(Webhook.id, LAG, Webhook.failures).order_by(Webhook.number)
 OF_WEBHOOK = Webhook.id == sa.bindparam("webhook_id")
 HAS_LEASE = Webhook.lease == sa.bindparam("seen_lease")
-FIND_DUE = (
-    sa.select(Webhook.id, Webhook.lease, Webhook.next_attempt_at, Webhook.dataset != Dataset.id)
-    .join_from(Webhook, Dataset, sa.true())
-    .where(Webhook.active, sa.or_(Webhook.delivered < NEWEST, Webhook.dataset != Dataset.id))
+# No webhook that was copied with its database sends, and none in a sandbox.
+IS_SANDBOX = sa.select(Dataset.id.endswith("-sandbox")).scalar_subquery()
+IS_OWN = sa.and_(Webhook.dataset == sa.select(Dataset.id).scalar_subquery(), sa.not_(IS_SANDBOX))
+FIND_DUE = sa.select(Webhook.id, Webhook.lease, Webhook.next_attempt_at).where(
+    Webhook.active, Webhook.delivered < NEWEST, IS_OWN
 )
 IS_AS_FOUND = (
     Webhook.lease.is_not_distinct_from(sa.bindparam("seen_lease")),
@@ -63,12 +61,8 @@ SAVE = (
 )
 # After a change by an admin: what was sent counts, unless it was a replay.
 SENT = sa.case((Webhook.replays == sa.bindparam("seen_replays"), sa.bindparam("sent")), else_=Webhook.delivered)
-FIND_STATE = sa.select(Dataset.id, NEWEST, sa.select(Webhook.revision).where(OF_WEBHOOK).scalar_subquery())
+FIND_NEWEST = sa.select(NEWEST).where(OF_WEBHOOK, IS_OWN, Webhook.revision == sa.bindparam("seen_revision"))
 RELEASE = sa.update(Webhook).where(OF_WEBHOOK, HAS_LEASE).values(lease=sa.null(), delivered=SENT)
-
-
-class ChangedWebhook(Exception):
-    """The webhook isn't as it was when its lease began: it must be claimed again."""
 
 
 def steady_now(later: timedelta = timedelta()) -> datetime:
@@ -76,19 +70,9 @@ def steady_now(later: timedelta = timedelta()) -> datetime:
     return (clock.read()[1] + later).replace(microsecond=0)
 
 
-def is_sandbox() -> bool:
-    """Tell whether the database is the temporary copy of a sandbox."""
-    return bool(execute(version_query).fetchone()[0].endswith("-sandbox"))
-
-
-def copy_reason() -> str:
-    """Return why a webhook that was copied with its database sends nothing."""
-    return IN_SANDBOX if is_sandbox() else COPIED
-
-
 def find_due() -> list[Due]:
     """Return the webhooks with changes to send, now or later."""
-    return [Due(row[0], row[1], from_driver(row[2]), row[3]) for row in execute(FIND_DUE).fetchall()]
+    return [Due(row[0], row[1], from_driver(row[2])) for row in execute(FIND_DUE).fetchall()]
 
 
 def claim(due: Due) -> Claim | None:
@@ -111,18 +95,14 @@ def save(claimed: Claim, new_lease: str | None, attempts: Iterable[Any], progres
     return bool(is_current)
 
 
-def read_messages(claimed: Claim, after: int) -> tuple[list[tuple[int, bytes]], int]:
+def read_messages(claimed: Claim, after: int) -> tuple[list[tuple[int, bytes]], int] | None:
     """Return the next messages, each with its number, and the number of the last change that was searched.
 
-    Raises Conflict if the database was restored or copied: then it must not send the webhook's messages. Raises
-    ChangedWebhook if an admin has changed or deleted the webhook since.
+    Return None if an admin has changed or deleted the webhook since it was claimed, or the database was restored.
     """
-    dataset, newest, revision = execute(FIND_STATE, webhook_id=claimed.id).fetchone()
-    if dataset != claimed.dataset:
-        raise Conflict(copy_reason())
-    if revision != claimed.revision:
-        raise ChangedWebhook
-    until = min(after + MAX_RANGE, newest)
+    if (row := execute(FIND_NEWEST, webhook_id=claimed.id, seen_revision=claimed.revision).fetchone()) is None:
+        return None
+    until = min(after + MAX_RANGE, row[0])
     found = execute(messages_query, claimed.events, after=after, until=until).fetchall() if until > after else []
     messages = [(seq, body.encode()) for seq, body in found]
     return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)

@@ -20,27 +20,30 @@ from database.statement import insert_statement
 from formats.ids import new_id
 from formats.json_text import encode_json, parse_json
 from formats.values import format_time
-from models import Dataset, Webhook, WebhookAttempt
+from models import Webhook, WebhookAttempt
 from webhooks.client import ANSWER_SECONDS, Client
 from webhooks.delivery import KEPT_ATTEMPTS
-from webhooks.outbox import IN_SANDBOX, LAGS, OF_WEBHOOK, copy_reason, is_sandbox
+from webhooks.outbox import IS_OWN, IS_SANDBOX, LAGS, OF_WEBHOOK
 from webhooks.schema import patch_schema, schema
 from webhooks.signing import new_secret, signed_headers
 
 # Each has its own thread, and lines in /metrics.
 MAX_WEBHOOKS = 100
 ROTATION = timedelta(hours=24)
+COPIED = "The database was restored or copied: check what the receiver has, then enable the webhook."
+IN_SANDBOX = "A sandbox sends no messages: test and enable webhooks in the original."
 # Test messages that are sent at the same time; more are 429.
 TEST_SLOTS = Slots(2, patience=1)
 
 COUNT = sa.select(sa.func.count()).select_from(Webhook)
 FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until).where(OF_WEBHOOK)
+FIND_SANDBOX = sa.select(IS_SANDBOX)
 DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
 
 
 def all_webhooks() -> list[dict[str, Any]]:
     """Return all webhooks in the public JSON, oldest first."""
-    return [parse_json(row.encode()) for [row] in execute(webhooks_query, copy_reason())]
+    return [parse_json(row.encode()) for [row] in execute(webhooks_query)]
 
 
 def find_lags() -> dict[str, int]:
@@ -68,7 +71,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
         dataset, newest = execute(version_query).fetchone()
         encrypted = encrypt(secret, is_first=count == 0)
         state = {"id": webhook_id, "secret": encrypted, "delivered": newest, "dataset": dataset, "failures": 0}
-        state |= {"revision": 0, "replays": 0, "created_at": now(), "updated_at": now(), **sandbox_state()}
+        state |= {"revision": 0, "replays": 0, "created_at": now(), "updated_at": now()}
         execute(insert_statement, Webhook, **dict.fromkeys(Webhook.__table__.columns.keys()) | values | state)
         return find_webhook(webhook_id) | {"secret": secret}
 
@@ -84,7 +87,7 @@ def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})
         if values.get("active"):
             values |= {"dataset": dataset, "reason": None}
-        store(webhook_id, values | {"delivered": since, "failures": 0} | sandbox_state(), is_replay)
+        store(webhook_id, values | {"delivered": since, "failures": 0}, is_replay)
         return find_webhook(webhook_id)
 
 
@@ -98,6 +101,11 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
         encrypted = encrypt(secret)
         store(webhook_id, {"secret": encrypted, "previous_secret": current, "previous_until": now() + ROTATION})
         return find_webhook(webhook_id) | {"secret": secret}
+
+
+def is_sandbox() -> bool:
+    """Tell whether the database is the temporary copy of a sandbox."""
+    return bool(execute(FIND_SANDBOX).fetchone()[0])
 
 
 def encrypt(secret: str, is_first: bool = False) -> str:
@@ -116,11 +124,6 @@ def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> N
     """Store columns of a webhook; its delivery, if there is one, ends."""
     values |= {"updated_at": now(), "next_attempt_at": None}
     execute(update_statement, *values, webhook_id=webhook_id, more_replays=int(is_replay), **values)
-
-
-def sandbox_state() -> dict[str, Any]:
-    """Return the columns of a disabled webhook in a sandbox, else none."""
-    return {"active": False, "reason": IN_SANDBOX} if is_sandbox() else {}
 
 
 def remove_webhook(webhook_id: str) -> None:
@@ -159,11 +162,10 @@ def not_found(webhook_id: str) -> Any:
     abort(404, f"There is no webhook with the id {webhook_id}.")
 
 
-def webhooks_query(reason_of_copies: str) -> sa.Select[Any]:
-    """Return the query for all webhooks as JSON. One that was copied with its database is disabled, for the reason."""
-    is_own = Webhook.dataset == sa.select(Dataset.id).scalar_subquery()
-    reason = sa.case((is_own, Webhook.reason), else_=sa.literal_column(f"'{reason_of_copies}'", sa.Text()))
-    state = {"active": json_value(sa.and_(Webhook.active, is_own)), "reason": json_value(reason)}
+def webhooks_query() -> sa.Select[Any]:
+    """Return the query for all webhooks as JSON. Copied ones, and those in a sandbox, are disabled."""
+    reason = sa.case((IS_OWN, Webhook.reason), (IS_SANDBOX, sa.literal(IN_SANDBOX)), else_=sa.literal(COPIED))
+    state = {"active": json_value(sa.and_(Webhook.active, IS_OWN)), "reason": json_value(reason)}
     return sa.select(json_object(schema_fields(schema, Webhook.__table__) | state)).order_by(Webhook.number)
 
 
@@ -178,5 +180,8 @@ def attempts_query() -> sa.Select[Any]:
 def update_statement(*names: str) -> sa.Update:
     """Return the statement that sets columns of a webhook."""
     columns: dict[str, Any] = {name: sa.bindparam(name) for name in names}
+    if "dataset" in columns:
+        # A lease of another history would delay the first message.
+        columns["lease"] = sa.case((Webhook.dataset == columns["dataset"], Webhook.lease))
     columns |= {"revision": Webhook.revision + 1, "replays": Webhook.replays + sa.bindparam("more_replays")}
     return sa.update(Webhook).where(OF_WEBHOOK).values(columns)

@@ -132,12 +132,10 @@ class Sender:
                 self.running[due.id] = delivery
 
     def find_due(self) -> list[Due]:
-        """Return the webhooks whose messages may be sent now, and copied ones."""
+        """Return the webhooks whose messages may be sent now."""
         with self.app.app_context():
             found = find_due()
-        return [
-            each for each in found if each.is_copied or (is_time(each.next_attempt_at) and not self.is_leased(each))
-        ]
+        return [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
 
     def is_leased(self, due: Due) -> bool:
         """Tell whether another process sends: its lease changes, as measured by this process's monotonic clock."""

@@ -17,7 +17,7 @@ from database.slots import Slots
 from settings import InvalidSetting, load_settings
 from tests.conftest import CreateRow, Query
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
-from webhooks.outbox import IN_SANDBOX
+from webhooks.records import IN_SANDBOX
 from webhooks.signing import UNREADABLE
 
 ACME = "https://acme.example/hook"

@@ -22,8 +22,7 @@ from database.identity import LostFile
 from tests.conftest import ROOT, LiveServer, send_request
 from tests.soak.conftest import times
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
-from webhooks.outbox import IN_SANDBOX
-from webhooks.records import MAX_WEBHOOKS
+from webhooks.records import IN_SANDBOX, MAX_WEBHOOKS
 from webhooks.sender import Sender
 
 StartServer = Callable[..., LiveServer]
