@@ -4,8 +4,6 @@ import logging
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import CONTINUE, HTTPResponse, responses
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import ceil
@@ -48,16 +46,7 @@ class Client:
     """Sends messages to a URL, directly or through a proxy, which then decides about addresses."""
 
     def __init__(self, url: str, settings: Settings) -> None:
-        # Imported here because most starts send nothing.
-        from urllib3.connection import HTTPConnection, HTTPSConnection
-        from urllib3.util import parse_url
-
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
-        self.url, self.settings = parse_url(url), settings
-        self.is_tls = self.url.scheme == "https"
-        self.kind: Any = HTTPSConnection if self.is_tls else HTTPConnection
-        self.host = str(self.url.host).strip("[]")
-        self.port = self.url.port or (443 if self.is_tls else 80)
+        self.url, self.settings = url, settings
         self.connection: Any = None
         # The connection forgets its socket when a response has no length.
         self.socket: Any = None
@@ -87,39 +76,44 @@ class Client:
 
     def request(self, body: bytes, headers: Mapping[str, str]) -> Any:
         """Send the request, over a new connection if the last one was closed; return the response, its body unread."""
+        # Imported here because most starts send nothing.
+        from urllib3.util import parse_url
+
+        url = parse_url(self.url)
         if self.connection is None or not self.connection.is_connected:
             self.close()
-            self.connect()
+            self.connect(url)
             self.socket = self.connection.sock
         connection = self.connection
         connection.timeout, connection.response_class = self.remaining(), FinalResponse
-        sent = {"Host": str(self.url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
-        is_forwarded = self.settings.webhook_proxy and not self.is_tls
-        target = self.url.url if is_forwarded else self.url.request_uri
+        sent = {"Host": str(url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
+        target = url.url if self.settings.webhook_proxy and url.scheme == "http" else url.request_uri
         options = {"preload_content": False, "decode_content": False, "enforce_content_length": False}
         connection.request("POST", target, body, {**sent, "Accept-Encoding": "identity", **headers}, **options)
         return connection.getresponse()
 
-    def connect(self) -> None:
-        """Connect to the first address that answers, or to the proxy. Raises PrivateAddress."""
-        if self.settings.webhook_proxy:
-            self.connection = self.kind(*self.settings.webhook_proxy, timeout=self.remaining())
-            if self.is_tls:
-                self.connection.set_tunnel(self.host, self.port)
-            self.connection.connect()
-            return
-        addresses = find_addresses(self.host, self.port, self.settings.webhook_networks == "private")
+    def connect(self, url: Any) -> None:
+        """Connect to the proxy, or to the first address of the host that answers. Raises PrivateAddress."""
+        from urllib3.connection import HTTPConnection, HTTPSConnection
+
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        host, is_tls, proxy = url.host.strip("[]"), url.scheme == "https", self.settings.webhook_proxy
+        port = url.port or (443 if is_tls else 80)
+        has_private = self.settings.webhook_networks == "private"
+        targets = [proxy] if proxy else [(each, port) for each in find_addresses(host, port, has_private)]
+        kind: Any = HTTPSConnection if is_tls else HTTPConnection
         # The certificate must be for the host's name, not for the address.
-        names = {"server_hostname": self.host} if self.is_tls else {}
-        for index, address in enumerate(addresses):
-            seconds = self.remaining() / (len(addresses) - index)
-            self.connection = self.kind(address, self.port, timeout=seconds, **names)
+        names = {"server_hostname": host} if is_tls else {}
+        for index, target in enumerate(targets):
+            self.connection = kind(*target, timeout=self.remaining() / (len(targets) - index), **names)
+            if proxy and is_tls:
+                self.connection.set_tunnel(host, port)
             try:
                 self.connection.connect()
                 break
             except Exception:
                 self.close()
-                if address == addresses[-1]:
+                if target == targets[-1]:
                     raise
 
     def remaining(self) -> float:
@@ -173,11 +167,11 @@ def error_of(status: int) -> str | None:
 
 def describe(error: BaseException) -> str:
     """Return why there was no answer, without text that the receiver sent: it may be a row's data."""
-    cause = error if isinstance(error, PrivateAddress) else error.__cause__ or error.__context__ or error
+    if isinstance(error, PrivateAddress):
+        return str(error)
+    cause = error.__cause__ or error.__context__ or error
     if isinstance(cause, TimeoutError):
         return TIMEOUT
-    if isinstance(cause, PrivateAddress):
-        return str(cause)
     if isinstance(cause, socket.gaierror):
         return f"The address of the host can't be found: {cause.strerror}."
     if isinstance(cause, OSError):
@@ -187,11 +181,10 @@ def describe(error: BaseException) -> str:
 
 def parse_retry_after(text: str) -> int:
     """Return the seconds of a Retry-After header (RFC 9110 §10.2.3), a number or a time, at most a day."""
-    if text.isascii() and text.isdigit():
-        return min(int(text[:9]), MAX_RETRY_SECONDS)
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
     try:
-        time = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError):
+        return ceil(Retry(retry_after_max=MAX_RETRY_SECONDS).parse_retry_after(text))
+    except (InvalidHeader, ValueError, OverflowError):
         return 0
-    seconds = (time.replace(tzinfo=time.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return ceil(min(max(seconds, 0), MAX_RETRY_SECONDS))
