@@ -42,8 +42,8 @@ class Sender:
         self.thread: threading.Thread | None = None
         self.is_stopping = False
         self.running: dict[str, Delivery] = {}
-        # The lease of each webhook, and when it was first read.
-        self.leases: dict[str, tuple[str, float]] = {}
+        # When each lease was first read.
+        self.leases: dict[str | None, float] = {}
         self.fault = ""
 
     def start(self) -> None:
@@ -98,7 +98,7 @@ class Sender:
             for delivery in self.running.values():
                 delivery.join(max(0, deadline - time.monotonic()))
             for delivery in self.running.values():
-                delivery.abort(late=False)
+                delivery.client.abort()
 
     def note_fault(self, error: Exception) -> None:
         """Close connections that may be broken, log the fault unless it is the last one that was logged, and pause."""
@@ -124,7 +124,7 @@ class Sender:
         """Start a delivery for each webhook that is due; abort requests that take too long."""
         self.running = {webhook_id: each for webhook_id, each in self.running.items() if each.is_alive()}
         for delivery in self.running.values():
-            delivery.abort(late=True)
+            delivery.client.abort(late=True)
         for due in self.find_due():
             if due.id not in self.running:
                 delivery = Delivery(self, due)
@@ -132,17 +132,16 @@ class Sender:
                 self.running[due.id] = delivery
 
     def find_due(self) -> list[Due]:
-        """Return the webhooks whose messages may be sent now."""
+        """Return the webhooks whose messages may be sent now.
+
+        Another process sends while its lease changes, as measured by this process's monotonic clock.
+        """
         with self.app.app_context():
             found = find_due()
-        return [each for each in found if is_time(each.next_attempt_at) and not self.is_leased(each)]
-
-    def is_leased(self, due: Due) -> bool:
-        """Tell whether another process sends: its lease changes, as measured by this process's monotonic clock."""
-        lease, since = self.leases.get(due.id, (None, 0.0))
-        if lease != due.lease and due.lease:
-            self.leases[due.id], since = (due.lease, time.monotonic()), time.monotonic()
-        return due.lease is not None and time.monotonic() - since < LEASE_SECONDS
+        now = time.monotonic()
+        self.leases = {each.lease: self.leases.get(each.lease, now) for each in found}
+        expired = [lease for lease, since in self.leases.items() if lease is None or now - since >= LEASE_SECONDS]
+        return [each for each in found if each.lease in expired and is_time(each.next_attempt_at)]
 
 
 def is_time(next_attempt_at: datetime | None) -> bool:

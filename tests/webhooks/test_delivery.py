@@ -17,7 +17,7 @@ from tests.conftest import CreateRow, Query
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
 from webhooks.client import parse_retry_after
 from webhooks.delivery import DELAYS
-from webhooks.outbox import claim, find_due
+from webhooks.outbox import find_due, save
 from webhooks.sender import is_time
 
 pytestmark = pytest.mark.databases("sqlite", "postgresql")
@@ -483,7 +483,21 @@ def test_a_webhook_that_another_process_has_failed_to_send_since_is_not_claimed(
         [due] = find_due()
     deliver()
     with app.app_context():
-        assert claim(due) is None
+        assert not save(due, due._replace(lease="a"))
+
+
+def test_a_webhook_that_another_process_has_disabled_since_is_not_claimed(
+    app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+) -> None:
+    add(receiver.url)
+    create_row("companies")
+    query("UPDATE webhooks SET secret = 'encrypted by another key'")
+    with app.app_context():
+        [due] = find_due()
+    deliver()
+    with app.app_context():
+        assert not save(due, due._replace(lease="a"))
+    assert query("SELECT active, lease FROM webhooks") == [(False, None)]
 
 
 def test_deleting_a_webhook_ends_its_delivery(
