@@ -47,6 +47,7 @@ class Client:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.url, self.settings = url, settings
+        self.parsed_url: Any = None
         self.connection: Any = None
         # The connection forgets its socket when a response has no length.
         self.socket: Any = None
@@ -76,15 +77,11 @@ class Client:
 
     def request(self, body: bytes, headers: Mapping[str, str]) -> Any:
         """Send the request, over a new connection if the last one was closed; return the response, its body unread."""
-        # Imported here because most starts send nothing.
-        from urllib3.util import parse_url
-
-        url = parse_url(self.url)
         if self.connection is None or not self.connection.is_connected:
             self.close()
-            self.connect(url)
+            self.connect()
             self.socket = self.connection.sock
-        connection = self.connection
+        connection, url = self.connection, self.parsed_url
         connection.timeout, connection.response_class = self.remaining(), FinalResponse
         sent = {"Host": str(url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
         target = url.url if self.settings.webhook_proxy and url.scheme == "http" else url.request_uri
@@ -92,12 +89,15 @@ class Client:
         connection.request("POST", target, body, {**sent, "Accept-Encoding": "identity", **headers}, **options)
         return connection.getresponse()
 
-    def connect(self, url: Any) -> None:
+    def connect(self) -> None:
         """Connect to the proxy, or to the first address of the host that answers. Raises PrivateAddress."""
+        # Imported here because most starts send nothing.
         from urllib3.connection import HTTPConnection, HTTPSConnection
+        from urllib3.util import parse_url
 
+        url = self.parsed_url = parse_url(self.url)
         logging.getLogger("urllib3").setLevel(logging.ERROR)
-        host, is_tls, proxy = url.host.strip("[]"), url.scheme == "https", self.settings.webhook_proxy
+        host, is_tls, proxy = str(url.host).strip("[]"), url.scheme == "https", self.settings.webhook_proxy
         port = url.port or (443 if is_tls else 80)
         has_private = self.settings.webhook_networks == "private"
         targets = [proxy] if proxy else [(each, port) for each in find_addresses(host, port, has_private)]
