@@ -18,8 +18,10 @@ from settings import Settings
 
 PREFIX = "whsec_"
 NO_KEY = "Webhooks need the setting SECRET_KEY, which encrypts their secrets, on PostgreSQL: set it, and start again."
-NO_FILE = "{}, the key file of webhooks, is missing: restore it, or set SECRET_KEY and rotate their secrets."
-BAD_FILE = "{}, the key file of webhooks, does not have 64 hexadecimal digits: restore it."
+NO_FILE = (
+    "{}, the key file of webhooks, is missing or does not have 64 hexadecimal digits: restore it, or set SECRET_KEY and"
+    " rotate their secrets."
+)
 UNREADABLE = "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed. Rotate it."
 
 
@@ -61,21 +63,17 @@ class Vault:
         # Imported here because most starts need no secret.
         from cryptography.fernet import Fernet, MultiFernet
 
-        in_file = [read_key(self.path)] if self.path and self.path.exists() else []
-        if not (texts := [*self.keys, *in_file]):
+        if not (texts := [*self.keys, *read_keys(self.path)]):
             raise Conflict(NO_FILE.format(self.path.name) if self.path else NO_KEY)
         # One round of SHA-256 is enough, because keys are random.
         return MultiFernet([Fernet(urlsafe_b64encode(sha256(text.encode()).digest())) for text in texts])
 
 
-def read_key(path: Path) -> str:
-    """Return the key in a file. Raises Conflict unless it is whole."""
-    text = ""
+def read_keys(path: Path | None) -> list[str]:
+    """Return the key in a file, if there is a whole one."""
     with suppress(OSError, ValueError):
-        text = path.read_text("ascii").strip()
-    if not re.fullmatch("[0-9a-f]{64}", text):
-        raise Conflict(BAD_FILE.format(path.name))
-    return text
+        return re.findall(r"\A\s*([0-9a-f]{64})\s*\Z", path.read_text("ascii")) if path else []
+    return []
 
 
 def new_secret() -> str:
