@@ -13,7 +13,7 @@ from api.changes import LAST_CHANGE
 from api.feed import bind, entry
 from api.json_sql import json_object, json_text, json_value, number
 from api.resources import ENDPOINTS
-from database.columns import clock, from_driver
+from database.columns import clock
 from database.connection import execute, execute_many, write_transaction
 from database.statement import insert_statement
 from models import Change, Dataset, Webhook, WebhookAttempt
@@ -58,13 +58,8 @@ def steady_now(later: timedelta = timedelta()) -> datetime:
 
 
 def find_due() -> list[Due]:
-    """Return the webhooks with changes to send, now or later."""
-    found = []
-    for row in execute(FIND_DUE).fetchall():
-        due = Due(*row)
-        times = {name: from_driver(getattr(due, name)) for name in ("previous_until", "next_attempt_at")}
-        found.append(due._replace(**times, events=tuple(json.loads(due.events))))
-    return found
+    """Return the webhooks with changes to send, now or later; times and events have the driver's types."""
+    return [Due(*row) for row in execute(FIND_DUE).fetchall()]
 
 
 def save(stored: Due, new: Due, attempts: Iterable[Any] = ()) -> bool:
@@ -92,11 +87,11 @@ def read_messages(due: Due, after: int) -> tuple[list[tuple[int, bytes]], int] |
     return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)
 
 
-def messages_query(events: tuple[str, ...]) -> sa.Select[*tuple[Any, ...]]:
-    """Return the query for the number and the body (Standard Webhooks 1.0.0) of each change of some events."""
+def messages_query(events: str) -> sa.Select[*tuple[Any, ...]]:
+    """Return the query for the number and the body (Standard Webhooks 1.0.0) of each change of some events, as JSON."""
     prefixes = {each.name: f"{each.singular}." for each in ENDPOINTS.values()}
     event = sa.case(prefixes, value=Change.resource) + Change.action
-    selected = [event == each for each in EVENTS if any(fnmatchcase(each, pattern) for pattern in events)]
+    selected = [event == each for each in EVENTS if any(fnmatchcase(each, pattern) for pattern in json.loads(events))]
     data = entry(Change, {"data": json_text(Change.data)})
     body = sa.cast(json_object({"type": event, "timestamp": json_value(Change.at), "data": data}), sa.Text())
     in_range = Change.seq > bind("after"), Change.seq <= bind("until")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -95,8 +95,8 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
     """Store a new secret beside the old one; return the webhook with it. Raises Conflict."""
     secret = new_secret()
     with write_transaction():
-        current, _previous, until = find_secrets(webhook_id)
-        if until and until > now():
+        current, _previous, previous_until = find_secrets(webhook_id)
+        if (until := from_driver(previous_until)) and until > now():
             raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
         encrypted = encrypt(secret)
         store(webhook_id, {"secret": encrypted, "previous_secret": current, "previous_until": now() + ROTATION})
@@ -114,10 +114,9 @@ def encrypt(secret: str, is_first: bool = False) -> str:
     return str(current_app.extensions["webhooks"].vault.encrypt(secret, is_first or is_sandbox()))
 
 
-def find_secrets(webhook_id: str) -> tuple[str, str | None, datetime | None]:
+def find_secrets(webhook_id: str) -> Any:
     """Return the encrypted secrets of a webhook, the current and the previous one, and when the latter expires."""
-    secret, previous, until = execute(FIND_SECRETS, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
-    return secret, previous, from_driver(until)
+    return execute(FIND_SECRETS, webhook_id=webhook_id).fetchone() or not_found(webhook_id)
 
 
 def store(webhook_id: str, values: dict[str, Any], is_replay: bool = False) -> None:

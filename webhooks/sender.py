@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from flask import Flask, Response, g, request
 
+from database.columns import from_driver
 from database.connection import discard_connections
 from database.identity import LostFile
 from settings import Settings
@@ -141,7 +142,7 @@ class Sender:
         now = time.monotonic()
         self.leases = {each.lease: self.leases.get(each.lease, now) for each in found}
         expired = [lease for lease, since in self.leases.items() if lease is None or now - since >= LEASE_SECONDS]
-        return [each for each in found if each.lease in expired and is_time(each.next_attempt_at)]
+        return [each for each in found if each.lease in expired and is_time(from_driver(each.next_attempt_at))]
 
 
 def is_time(next_attempt_at: datetime | None) -> bool:

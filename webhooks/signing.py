@@ -6,13 +6,12 @@ import secrets
 from base64 import b64decode, b64encode, urlsafe_b64encode
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from api.problems import Conflict
-from database.columns import now
+from database.columns import from_driver, now
 from database.new_file import new_file
 from settings import Settings
 
@@ -50,10 +49,10 @@ class Vault:
         except InvalidToken as error:
             raise Conflict(UNREADABLE) from error
 
-    def decrypt_all(self, secret: str, previous: str | None, previous_until: datetime | None) -> list[str]:
+    def decrypt_all(self, secret: str, previous: str | None, previous_until: Any) -> list[str]:
         """Return the secrets to sign by: for a day after a rotation the old one, too. Raises Conflict."""
         keys = [self.decrypt(secret)]
-        if previous and previous_until and previous_until > now():
+        if previous and (until := from_driver(previous_until)) and until > now():
             with suppress(Conflict):
                 keys.append(self.decrypt(previous))
         return keys
