@@ -15,7 +15,7 @@ from commands.group import open_app, setting_options
 @setting_options("database_url")
 def mcp_command(url: str | None, **options: str | None) -> None:
     """Serve the Model Context Protocol on standard input and output, with the key in CARDFILE_KEY."""
-    from mcp.stdio import PING, NoAnswer, relay, to_app, to_server
+    from mcp.stdio import PING, relay, to_app, to_server
 
     if url and options["database_url"]:
         raise click.UsageError("Send messages to a server by --url, or open a database by --database, not both.")
@@ -26,16 +26,15 @@ def mcp_command(url: str | None, **options: str | None) -> None:
         raise click.ClickException("CARDFILE_KEY must hold an API key, as `keys create NAME --scope write` prints it.")
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     with ExitStack() as stack:
-        try:
-            if url:
-                send = to_server(url, headers)
-            else:
-                app = stack.enter_context(open_app(options, create=False))
-                stack.callback(app.extensions["last_use"].stop)
-                send = to_app(app, headers)
-            send(PING, {})
-        except NoAnswer as error:
-            raise click.ClickException(str(error)) from None
+        if url:
+            send = to_server(url, headers)
+        else:
+            app = stack.enter_context(open_app(options, create=False))
+            stack.callback(app.extensions["last_use"].stop)
+            send = to_app(app, headers)
+        answer = send(PING, {})
+        if answer and "result" not in answer:
+            raise click.ClickException(answer["error"]["message"])
         try:
             relay(send, sys.stdin.buffer, sys.stdout.buffer)
         except BrokenPipeError:

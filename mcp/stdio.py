@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -18,22 +18,15 @@ TIMEOUT_SECONDS = 60
 PING = b'{"jsonrpc": "2.0", "id": 0, "method": "ping"}'
 NO_ANSWER = "has not answered, but may have stored a write: look before you repeat it"
 
-# Returns the answer to a message with these headers, nothing for a notification. Raises NoAnswer.
-Send = Callable[[bytes, dict[str, str]], bytes]
-
-
-class NoAnswer(Exception):
-    """A message got no answer of the protocol; the exception's message is one sentence, `data` the problem, if any."""
-
-    def __init__(self, message: str, data: Any = None) -> None:
-        super().__init__(message)
-        self.data = data
+Answer = dict[str, Any]
+# Returns the answer to a message with these headers, None for a notification.
+Send = Callable[[bytes, dict[str, str]], Answer | None]
 
 
 def to_app(app: Flask, headers: dict[str, str]) -> Send:
     """Return a function that sends a message to the app, with these headers and others."""
 
-    def send(message: bytes, extra: dict[str, str]) -> bytes:
+    def send(message: bytes, extra: dict[str, str]) -> Answer | None:
         # A context of its own: that of the command would keep the state of one message for the next.
         with app.app_context():
             response = app.test_client().post("/mcp", data=message, headers=extra | headers)
@@ -43,12 +36,12 @@ def to_app(app: Flask, headers: dict[str, str]) -> Send:
 
 
 def to_server(url: str, headers: dict[str, str]) -> Send:
-    """Return a function that sends a message to a server, with these headers and others. Raises NoAnswer."""
+    """Return a function that sends a message to a server, with these headers and others."""
     scheme, _, rest = url.partition("://")
-    if scheme not in {"http", "https"} or not rest or "@" in rest:
-        raise NoAnswer(f"{url.rpartition('@')[2]} is not the address of a server, as in http://127.0.0.1:8000.")
 
-    def send(message: bytes, extra: dict[str, str]) -> bytes:
+    def send(message: bytes, extra: dict[str, str]) -> Answer | None:
+        if scheme not in {"http", "https"} or not rest or "@" in rest:
+            return failure(f"{url.rpartition('@')[2]} is not the address of a server, as in http://127.0.0.1:8000.")
         fault = f"{url} can't be reached"
         try:
             parts = urlsplit(url)
@@ -61,23 +54,25 @@ def to_server(url: str, headers: dict[str, str]) -> Send:
                 response = connection.getresponse()
                 return answer_in(response.status, response.read())
         except (OSError, HTTPException, ValueError) as error:
-            raise NoAnswer(f"{fault}: {error or type(error).__name__}.") from None
+            return failure(f"{fault}: {error or type(error).__name__}.")
 
     return send
 
 
-def answer_in(status: int, body: bytes) -> bytes:
-    """Return the answer in a response. Raises NoAnswer for a refused request, or another program's response."""
+def failure(message: str, code: int = INTERNAL_ERROR) -> Answer:
+    """Return the answer to a message that got none of the protocol."""
+    return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+
+
+def answer_in(status: int, body: bytes) -> Answer | None:
+    """Return the answer in a response: that of the server, or an error if the response is another program's."""
     if status == 202:
-        return body
-    try:
+        return None
+    with suppress(ValueError, LookupError, AttributeError):
         answer = json.loads(body)
-        if "result" in answer or answer["error"]["code"] != INTERNAL_ERROR:
-            return body
-        refusal = NoAnswer(str(answer["error"]["message"]), answer["error"].get("data"))
-    except (ValueError, LookupError, TypeError):
-        refusal = NoAnswer(reason_of(status))
-    raise refusal
+        if isinstance(answer, dict) and ("result" in answer or {"code", "message"} <= answer["error"].keys()):
+            return answer
+    return failure(reason_of(status))
 
 
 def reason_of(status: int) -> str:
@@ -90,22 +85,19 @@ def reason_of(status: int) -> str:
 
 
 def relay(send: Send, lines: Iterable[bytes], output: IO[bytes]) -> None:
-    """Send each line as a message, and write the answer, or the error that there is none, as a line."""
+    """Send each line as a message, and write its answer as a line."""
     for line in filter(bytes.strip, lines):
-        message: Any = None
         try:
             message = parse_json(line)
             answer = send(line, headers_of(message))
-        except (InvalidJSON, NoAnswer) as error:
-            code = PARSE_ERROR if isinstance(error, InvalidJSON) else INTERNAL_ERROR
+        except InvalidJSON as error:
+            answer = failure(str(error), PARSE_ERROR)
+        if answer and "result" not in answer and answer["error"]["code"] == INTERNAL_ERROR:
+            # It may be about a message that was not read. A notification has no id, and no answer.
             message_id = message.get("id") if isinstance(message, dict) else None
-            data = {"data": error.data} if isinstance(error, NoAnswer) and error.data else {}
-            fault = {"jsonrpc": "2.0", "id": message_id, "error": {"code": code, "message": str(error), **data}}
-            # A notification has no id, and no answer.
-            is_answered = code == PARSE_ERROR or type(message_id) in {str, int}
-            answer = json.dumps(fault).encode() if is_answered else b""
+            answer = answer | {"id": message_id} if type(message_id) in {str, int} else None
         if answer:
-            output.write(answer + b"\n")
+            output.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
             output.flush()
 
 
