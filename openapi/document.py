@@ -25,10 +25,7 @@ ADDRESS = "http://127.0.0.1:8000"
 MESSAGE_HEADERS = {
     "webhook-id": ("msg_6f1c2b7a_1_409", "The id of the message, the same in every attempt."),
     "webhook-timestamp": ("1705314600", "The time of this attempt, in seconds since 1970."),
-    "webhook-signature": (
-        "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
-        "One or two signatures, separated by a space.",
-    ),
+    "webhook-signature": ("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", "One or two, separated by a space."),
 }
 AUTHENTICATION = "An API key, sent as `Authorization: Bearer YOUR_API_KEY`. Each operation names its required scope."
 BASIC = "The API key as the user name, and any password, for programs that have only fields for these."

@@ -182,11 +182,9 @@ def webhook_schemas(schema: PublicSchema) -> dict[str, JSONSchema]:
     """Return the schemas of webhooks, of the attempts to send to them, and of their messages."""
     rows, fields = row_schemas(schema, "Webhook"), response_fields(schema)
     created = fields | {"secret": TEXT | {"description": "Shown only once.", "examples": [SECRET]}}
-    since = {
-        "since": PARSER_SCHEMAS[values.parse_version] | {"description": "Send the changes after this number, again."}
-    }
+    since = PARSER_SCHEMAS[values.parse_version] | {"description": "Send the changes after this number, again."}
     read_only = {name: sent_back(each) for name, each in fields.items() if each.get("readOnly")}
-    rows["WebhookPatch"]["properties"] |= read_only | since
+    rows["WebhookPatch"]["properties"] |= {**read_only, "since": since}
     result = {name: ATTEMPT[name] for name in ATTEMPT if name not in {"seq", "at"}}
     return {name: rows[name] for name in ("Webhook", "NewWebhook", "WebhookPatch")} | {
         "CreatedWebhook": object_schema(created, created, "A webhook and its new secret."),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flask import Flask
 
+from api.feed import FILTERS
 from api.media_types import FEED_TYPES, LIST_TYPES, MediaType
 from api.resources import ENDPOINTS, Endpoint
 from auth import API, required_scope
@@ -26,23 +27,19 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delete": (("dryRun", "If-Match"), ()),
     "forget": (("dryRun",), ()),
     "list_changes": (
-        (
-            *("since", "until", "resource", "id", "keyId", "requestId", "net"),
-            *("limit.changes", "cursor.changes", "If-None-Match"),
-        ),
+        ("since", "until", *FILTERS, "net", "limit.changes", "cursor.changes", "If-None-Match"),
         ("ETag", "Link"),
     ),
     "get_snapshot": (("asOf", "If-None-Match"), ("ETag", "Content-Disposition", "Cache-Control")),
     "revert_changes": (("dryRun", "Idempotency-Key"), ("Idempotent-Replayed",)),
-    "create_key": ((), ("Cache-Control",)),
-    "roll_key": ((), ("Cache-Control",)),
     "delete_key": (("self",), ()),
-    "create_webhook": ((), ("Cache-Control",)),
-    "rotate_webhook": ((), ("Cache-Control",)),
+    **dict.fromkeys(("create_key", "roll_key", "create_webhook", "rotate_webhook"), ((), ("Cache-Control",))),
 }
 KEYS = KeySchema()
 WITH_BODY = {"POST", "PUT", "PATCH"}
 WITHOUT_BODY = {"roll", "forget", "rotate", "test"}
+# Besides those with a parameter that can conflict.
+CONFLICTING = {"roll_key", "create_webhook", "rotate_webhook", "test_webhook"}
 
 
 class Operation(NamedTuple):
@@ -73,26 +70,23 @@ class Operation(NamedTuple):
             return LIST_TYPES
         return FEED_TYPES if self.name == "list_changes" else ()
 
-    def error_statuses(self) -> Iterator[int]:
-        """Yield the status codes of all errors, and 304."""
-        yield from [304] if "If-None-Match" in self.parameters else []
-        yield from (400, 401)
-        yield from [403] if self.scope != "read" else []
-        yield from [404] if "{id}" in self.path or self.verb == "revert" else []
-        yield from [406] if self.media_types else []
-        is_conflict = {"Idempotency-Key", "self"} & set(self.parameters) or self.name in {
-            "create_webhook",
-            "roll_key",
-            "rotate_webhook",
-            "test_webhook",
+    def error_statuses(self) -> list[int]:
+        """Return the status codes of all errors, and 304."""
+        names, writes = {*self.parameters}, self.method != "GET"
+        conditions = {
+            304: "If-None-Match" in names,
+            403: self.scope != "read",
+            404: "{id}" in self.path or self.verb == "revert",
+            406: self.media_types,
+            409: {"Idempotency-Key", "self"} & names or self.name in CONFLICTING,
+            410: {"since", "asOf", "Idempotency-Key"} & names,
+            412: "If-Match" in names,
+            413: writes,
+            415: self.has_body,
+            422: self.has_body,
+            507: writes or self.noun == "snapshot",
         }
-        yield from [409] if is_conflict else []
-        yield from [410] if {"since", "asOf", "Idempotency-Key"} & set(self.parameters) else []
-        yield from [412] if "If-Match" in self.parameters else []
-        yield from [413] if self.method != "GET" else []
-        yield from (415, 422) if self.has_body else ()
-        yield from (429, 431, 500, 503)
-        yield from [507] if self.method != "GET" or self.noun == "snapshot" else []
+        return sorted([400, 401, 429, 431, 500, 503, *(status for status in conditions if conditions[status])])
 
 
 def schemas_of(app: Flask) -> dict[str, PublicSchema]:

@@ -37,20 +37,10 @@ SHARED: dict[str, JSONSchema] = {
     name: parameter(name.partition(".")[0], schema, example, description)
     for name, schema, example, description in (
         ("limit", integer(1, MAX_PAGE), 50, "The maximum number of rows. `Link` holds the URL of the next page."),
-        (
-            "limit.changes",
-            integer(1, MAX_CHANGES),
-            50,
-            f"The maximum number of changes. Default: {MAX_CHANGES}; with `net=true`, all.",
-        ),
+        ("limit.changes", integer(1, MAX_CHANGES), 50, f"The maximum number. Default: {MAX_CHANGES}; with `net`, all."),
         ("cursor", TEXT, CURSOR, "The start of the page, from the `Link` header of the previous page."),
         ("cursor.changes", integer(0, NEWEST), 50, "With `net=true`: the start of the page, from the `Link` header."),
-        (
-            "asOf",
-            VERSION_OR_TIME,
-            "2024-01-15T10:30:00Z",
-            "Return the data as of this version, as in `406`, or of this time.",
-        ),
+        ("asOf", VERSION_OR_TIME, "2024-01-15T10:30:00Z", "Return the data as of a version, as in `406`, or a time."),
         ("q", WORDS, "acme", "Search that ignores case and accents; all words must match, at most ten different ones."),
         ("dryRun", {"type": "boolean"}, True, "Validate the request and return the response, but save nothing."),
         ("self", {"type": "boolean"}, True, "Required to delete the key of the request itself."),
@@ -68,21 +58,11 @@ SHARED: dict[str, JSONSchema] = {
             "Rows that are the same before and after are left out.",
         ),
         ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
-        (
-            "If-None-Match",
-            ETAG,
-            '"6f1c2b7a-394"',
-            "The last `ETag`. While it is current, the response is 304.",
-        ),
+        ("If-None-Match", ETAG, '"6f1c2b7a-394"', "The last `ETag`. While it is current, the response is 304."),
         ("If-None-Match.create", ETAG, "*", "`*` creates the row; if it exists, the response is 412."),
         ("If-Match", ETAG, '"6f1c2b7a-394"', "The `ETag` of the row; if it has changed, the response is 412."),
         ("Idempotency-Key", PRINTABLE, "import-7", "Makes the request safe to repeat for 24 hours."),
-        (
-            "X-Request-Id",
-            TEXT,
-            "sync-42",
-            "The id of this request in the log: 1 to 128 characters of `A-Za-z0-9._-`, not `.` or `..`.",
-        ),
+        ("X-Request-Id", TEXT, "sync-42", "The request's id in the log: 1 to 128 of `A-Za-z0-9._-`, not `.` or `..`."),
     )
 }
 

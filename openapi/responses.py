@@ -22,11 +22,7 @@ HEADERS: dict[str, JSONSchema] = {
     name: {"description": text, "schema": schema, "required": name == "X-Request-Id"}
     for name, schema, text in (
         ("X-Request-Id", TEXT, "The id of the request in the log."),
-        (
-            "Dataset-Id",
-            TEXT,
-            "The id of the history that versions and ETags belong to: a restored copy has another id.",
-        ),
+        ("Dataset-Id", TEXT, "The id of the history of versions and ETags: a restored copy has another id."),
         ("Dataset-Version", NUMBER, "The number of the last change that the response reflects."),
         ("ETag", TEXT, "The version of the content, for `If-None-Match` and `If-Match`. Absent from a dry run."),
         ("Link", TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
@@ -35,11 +31,7 @@ HEADERS: dict[str, JSONSchema] = {
         ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
         ("Content-Disposition", TEXT, "The name of the file, of a snapshot with the number of the version, or of CSV."),
-        (
-            "Cache-Control",
-            TEXT,
-            "`no-store` for a new key or secret. `immutable`, for a year, with a version in `asOf`.",
-        ),
+        ("Cache-Control", TEXT, "`no-store` for new keys and secrets, `immutable` (a year) with a version in `asOf`."),
         ("WWW-Authenticate", TEXT, "The reason why the key was rejected (RFC 6750)."),
         ("Retry-After", NUMBER, "The number of seconds to wait before retrying."),
         ("RateLimit-Policy", TEXT, "The limit of requests, if this server has one: `q` requests in `w` seconds."),
