@@ -160,7 +160,7 @@ def name_of(title: str) -> str:
 
 def words_of(rows: list[Row]) -> str:
     """Return the names and descriptions of fields or parameters, for the search index."""
-    return " ".join(f"{row.name} {row.description}" for row in rows)
+    return " ".join(f"{row['name']} {row.get('description', '')}" for row in rows)
 
 
 @lru_cache(1024)

@@ -7,16 +7,8 @@ from api.protocol import base_url
 from pages.samples import Example, Sample, write_json
 
 Part = dict[str, Any]
-
-
-class Row(NamedTuple):
-    """A field or a parameter, with the example of a path parameter."""
-
-    name: str
-    type: str
-    description: str
-    required: bool
-    example: str = ""
+# A field or a parameter: its name, its type in words, its description, and whether it is required.
+Row = dict[str, Any]
 
 
 class Operation(NamedTuple):
@@ -56,14 +48,11 @@ def read_resource(description: Any, tag: str) -> Resource:
 def read_operation(description: Any, path: str, method: str, about: Part) -> Operation:
     """Return an operation of the description as the page shows it."""
     rows: dict[str, list[Row]] = {"path": [], "query": [], "header": [], "filter": []}
-    address = base_url() + path
     for each in about["parameters"]:
-        name, type_ = each["name"], description.type_in_words(each["schema"])
-        is_filter = each["schema"].get("type") == "array" or "[" in name
-        example = each["example"] if each["in"] == "path" else ""
-        row = Row(name, type_, each["description"], each.get("required", False), example)
+        is_filter = each["schema"].get("type") == "array" or "[" in each["name"]
+        row = each | {"type": description.type_in_words(each["schema"])}
         rows["filter" if is_filter else each["in"]].append(row)
-        address = address.replace(f"{{{name}}}", example)
+    address = base_url() + path.format(**{row["name"]: row["example"] for row in rows["path"]})
     status, answer = next(iter(about["responses"].items()))
     request, response = content_of(about.get("requestBody", {})), content_of(answer)
     body, value = example_in(request), example_in(response)
@@ -101,6 +90,6 @@ def fields_of(description: Any, content: Part) -> list[Row]:
     _, schema = schema_of(description, content)
     required = schema.get("required", [])
     return [
-        Row(name, description.type_in_words(each), each.get("description", ""), name in required)
+        each | {"name": name, "type": description.type_in_words(each), "required": name in required}
         for name, each in schema.get("properties", {}).items()
     ]

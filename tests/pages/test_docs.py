@@ -191,11 +191,11 @@ def test_a_page_shows_every_operation_field_and_status_of_its_resource(
             section = sections[operation.name]
             assert f"<code>{operation.path}</code>" in section
             rows = [*operation.filters, *operation.request_fields, *chain(*operation.parameters.values())]
-            assert [row.name for row in rows if f"<code>{row.name}</code>" not in section] == []
+            assert [row["name"] for row in rows if f"<code>{row['name']}</code>" not in section] == []
             # A type is no Markdown: the event company.* stays.
-            assert [row.type for row in rows if row.type not in html.unescape(section)] == []
+            assert [row["type"] for row in rows if row["type"] not in html.unescape(section)] == []
             rows, shown = operation.response_fields, section + sections.get("object", "")
-            assert [row.name for row in rows if f"<code>{row.name}</code>" not in shown] == []
+            assert [row["name"] for row in rows if f"<code>{row['name']}</code>" not in shown] == []
             assert [
                 each for each in operation.about["responses"] if f'<th scope="row">{each}</th>' not in section
             ] == []
