@@ -1,12 +1,12 @@
 """`copy`: the rows, keys and changes of a database go into an empty one, of SQLite or PostgreSQL."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from database import Base
@@ -46,22 +46,19 @@ def writing_to(url: URL) -> Iterator[Connection]:
     """Run the block with a connection in a writing transaction; what it doesn't commit is rolled back."""
     backend = backend_of(url)
     try:
-        engine = create_engine(
-            url,
-            **backend.ENGINE_OPTIONS,
-            # find_rows() reads some JSON as text.
-            json_serializer=lambda value: value if isinstance(value, str) else encode_json(value),
-        )
+        engine = create_engine(url, **backend.ENGINE_OPTIONS, poolclass=NullPool, json_serializer=as_json)
         event.listen(engine, "connect", backend.prepare)
-        with ExitStack() as stack:
-            stack.callback(engine.dispose)
-            connection = stack.enter_context(engine.connect())
-            stack.enter_context(backend.upgrading(connection))
+        with engine.connect() as connection, backend.upgrading(connection):
             yield connection
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "postgresql")) from error
     except DatabaseError as error:
         raise UnusableDatabase(f"Nothing was copied to {display_name(url)}: {reason(url, error)}.") from error
+
+
+def as_json(value: Any) -> str:
+    """Return a value as JSON: find_rows() reads some JSON as text already."""
+    return value if isinstance(value, str) else encode_json(value)
 
 
 def copy_table(table: sa.Table, reader: Connection, writer: Connection) -> int:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -43,7 +42,7 @@ def restore_file(source: Path, target: Path) -> tuple[Path | None, list[Key], li
             copy_pages(copy, target)
         except (DatabaseError, driver.Error) as error:
             cause = getattr(error, "orig", error)
-            if is_temporary(cause):
+            if is_full(cause) or is_unavailable(cause):
                 raise UnusableDatabase(f"{target} can't be replaced now, and stays as it was: {cause}.") from error
             raise UnusableDatabase(f"{source} is not a usable backup: {cause}.") from error
         Record(str(target)).accept(Record(str(copy)).dataset_without_wal())
@@ -86,11 +85,6 @@ def find_keys(connection: Connection) -> list[Key]:
     return [(row.id, row.scope, row.name) for row in rows]
 
 
-def is_temporary(error: Any) -> bool:
-    """Tell whether a driver's error means that the database is locked, or its disk full, but not that it is damaged."""
-    return is_full(error) or is_unavailable(error)
-
-
 def set_aside(target: Path) -> tuple[Path, list[Key]]:
     """Copy the database beside itself, or move it there if it is damaged; return the path, and its keys."""
     old = Path(f"{target}.{file_time()}.bak")
@@ -106,7 +100,8 @@ def set_aside(target: Path) -> tuple[Path, list[Key]]:
         raise
     except (UnusableDatabase, DatabaseError) as error:
         cause = getattr(error if isinstance(error, DatabaseError) else error.__cause__, "orig", None)
-        if cause and is_temporary(cause):
+        if is_full(cause) or is_unavailable(cause):
+            # The database is locked, or its disk full, but it is not damaged.
             raise
         engine.dispose()
         for suffix in "", "-wal", "-shm":

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from operate.proxies import init_proxies
+from operate import init_proxies
 from pages.sessions import HOME
 from settings import load_settings
 from tests.conftest import CreateRow, LiveServer
