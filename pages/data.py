@@ -87,7 +87,8 @@ def show_row(resource: str, row_id: str) -> str:
     owner = f"{endpoint.singular}Id"
     tables = [read_table(ENDPOINTS[name], f"{owner}={row_id}&{query}", MAX_RELATED, without=owner) for name in lists]
     own = {"endpoint": endpoint, "row": json.loads(row), "title": title_of(endpoint), "times": times_of(endpoint)}
-    own["long"] = [name for name in endpoint.attributes if is_long(str(own["row"][name]))]
+    texts = {name: str(own["row"][name]) for name in endpoint.attributes}
+    own["long"] = [name for name in texts if len(texts[name]) > MAX_SHORT or texts[name].count("\n") >= MAX_LINES]
     history = read_history(resource, row_id, past.get("as_of", NEWEST))
     shown = {"tables": tables, "history": history, "limit": MAX_HISTORY, "as_of": parameters.values.get("asOf")}
     shown["keys"] = {key["id"]: key["name"] for key in all_records()}
@@ -133,11 +134,6 @@ def is_column(endpoint: Endpoint, name: str) -> bool:
 def title_of(endpoint: Endpoint) -> str:
     """Return the field that names a row for people: the first searchable one."""
     return next((name for name, column in endpoint.columns.items() if column.info.get("searchable")), "id")
-
-
-def is_long(text: str) -> bool:
-    """Tell whether the page of a row shows a value in a box of its own, which scrolls."""
-    return len(text) > MAX_SHORT or text.count("\n") >= MAX_LINES
 
 
 def times_of(endpoint: Endpoint) -> set[str]:

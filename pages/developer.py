@@ -89,10 +89,7 @@ def show_new_key(key_id: str, key: str, is_rolled: bool = False) -> str:
 
 
 def read_form(form: dict[str, str]) -> dict[str, Any]:
-    """Return the values of a new key.
-
-    Raises ValidationError with the errors of all fields.
-    """
+    """Return the values of a new key. Raises ValidationError with the errors of all fields."""
     body, errors, days = {"name": form["name"], "scope": form["scope"]}, {}, form["days"].strip()
     if re.fullmatch("[1-9][0-9]{0,4}", days) and int(days) <= MAX_DAYS:
         body["expiresAt"] = format_time(now() + timedelta(days=int(days)))

@@ -83,10 +83,7 @@ def find_token(kind: str, token: str) -> Any:
 
 
 def require_session() -> Any:
-    """Redirect a request without a session to the sign-in page, with the page as `next`.
-
-    Refuse a form without a form token of the session.
-    """
+    """Redirect a page without a session to the sign-in page, and refuse a form without a token of the session."""
     if request.method == "OPTIONS":
         return None
     # Read before the session is looked up, which may end while a client sends its form slowly.
