@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 WORDS = (
     "and as async await const def else except export false False for from function if import in let new None not null"
+    " or raise return throw true True try while with yield"
 )
-WORDS += " or raise return throw true True try while with yield"
 TOKEN = re.compile(
     # A # within a word, and the // of a URL, begin no comment.
     r"(?P<comment>(?:(?<!\S)#|(?<!:)//).*)"

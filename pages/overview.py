@@ -18,6 +18,7 @@ DAYS = 30
 MAX_STAGES = 8
 PIPELINE = [f"stage-{name}" for name in STAGES]
 COUNT_STATUSES = sa.select(Conversation.status, sa.func.count()).group_by(Conversation.status)
+HAS_ROWS = sa.select(sa.or_(*(sa.exists(sa.select(each.number)) for each in (Company, Contact, Conversation))))
 COUNT_CONTACTS = sa.select(sa.func.count()).select_from(Contact)
 
 
@@ -52,12 +53,7 @@ def add_demo() -> Any:
 
 def has_rows() -> bool:
     """Tell whether there is a company, contact or conversation."""
-    return any(execute(first_row, model).fetchone() for model in (Company, Contact, Conversation))
-
-
-def first_row(model: Any) -> sa.Select[Any]:
-    """Return the query for any row of a model."""
-    return sa.select(model.number).limit(number(1)).offset(number(0))
+    return bool(execute(HAS_ROWS).fetchone()[0])
 
 
 def overview() -> dict[str, Any]:
@@ -113,9 +109,8 @@ def read_stages() -> tuple[list[Bar], int]:
     bars = [Bar(stage_name(name), count, float(amount)) for name, count, amount, *_totals in ordered]
     stages, companies, amount = rows[0][3:]
     if stages > len(bars):
-        others = f"{stages - len(bars):,} others"
         rest = int(companies) - sum(bar.number for bar in bars), float(amount) - sum(bar.amount for bar in bars)
-        bars.append(Bar(others, *rest))
+        bars.append(Bar(f"{stages - len(bars):,} others", *rest))
     return bars, int(companies)
 
 
