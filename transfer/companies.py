@@ -11,10 +11,8 @@ from api.write_views import find_matches
 from database.connection import execute
 from database.statement import insert_statement
 from transfer.cells import Cells, Columns
-from transfer.records import record_loader
 
 COMPANIES = ENDPOINTS["companies"]
-load = record_loader(COMPANIES.schema)
 # The companies found last, because rows of the same company often follow each other.
 MAX_REMEMBERED = 10_000
 
@@ -51,7 +49,7 @@ class Companies:
     def create(self, record: dict[str, str]) -> str:
         """Insert a company; return its id."""
         try:
-            values = load(record)
+            values = COMPANIES.schema.load(record)
         except ValidationError as error:
             raise ValidationError({"company": error.messages}) from None
         execute(insert_statement, COMPANIES.model, **values)

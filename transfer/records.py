@@ -2,7 +2,6 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import takewhile
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,36 +28,16 @@ def parse_records(
     schema: ResourceSchema, rows: Rows, convert: Callable[[Any], Any], refuse: Callable[[int, Any], None]
 ) -> Iterator[Record]:
     """Yield the records of the rows, which `convert` turns into JSON; call `refuse` with the errors of others."""
-    load, names = record_loader(schema), [(name, str(field.data_key)) for name, field in schema.fields.items()]
+    names = [(name, str(field.data_key)) for name, field in schema.fields.items()]
     for line, row in rows:
         try:
             record = convert(row)
-            values = load(record)
+            values = schema.load(record)
         except ValidationError as error:
             refuse(line, error.messages)
         else:
             sent = (name for name, public in names if public in record and not isinstance(record[public], Default))
             yield Record(line, values, frozenset(sent))
-
-
-def record_loader(schema: ResourceSchema) -> Callable[[Any], dict[str, Any]]:
-    """Return a function with the results of schema.load() in half the time; invalid records go to schema.load()."""
-    fields = [(name, str(field.data_key), field) for name, field in schema.fields.items()]
-    known = {public for _name, public, _field in fields}
-    required = {public for _name, public, field in fields if field.required}
-    defaults = [(name, field.load_default) for name, _public, field in fields if field.load_default is not missing]
-
-    def load(record: Any) -> Any:
-        if isinstance(record, dict) and required <= record.keys() <= known and not getattr(record, "duplicates", None):
-            with suppress(ValidationError):
-                values = {name: field.deserialize(record[public]) for name, public, field in fields if public in record}
-                for name, default in defaults:
-                    if name not in values:
-                        values[name] = default() if callable(default) else default
-                return schema.set_updated_at(values)
-        return schema.load(record)
-
-    return load
 
 
 def row_converter(columns: Columns, width: int) -> Callable[[Cells], dict[str, Any]]:
