@@ -10,14 +10,17 @@ from base64 import b64decode, b64encode
 from io import BufferedReader, BytesIO
 from typing import Any
 
-from flask import abort, current_app, g, render_template, request
+from flask import Blueprint, abort, current_app, g, render_template, request
 
 from api.resources import ENDPOINTS
+from auth import public
 from schemas import RESOURCES
 from transfer.columns import Header, guess_map, time_zones
 from transfer.csv_rows import InvalidLine, decode, read_rows
 from transfer.imports import Report, import_file
 from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, presets, templates
+
+blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 
 # Other writers wait for a few seconds while a file of this size is imported.
 MAX_BYTES = 4 * 1024 * 1024
@@ -31,6 +34,7 @@ ORDERS = {"day": True, "month": False}
 ENCODINGS = [("", "UTF-8 or UTF-16"), ("windows-1252", "Windows-1252 (Excel, Salesforce)")]
 
 
+@blueprint.before_request
 def check_request() -> Any:
     """Redirect to the sign-in page, or refuse a form that is too large or not the session's."""
     # base64 makes a file that can't be compressed a third larger.
@@ -40,11 +44,15 @@ def check_request() -> Any:
     return current_app.extensions["require_session"]()
 
 
+@blueprint.get("")
+@public
 def show_upload(problem: str = "") -> str:
     """Show the form that takes a file."""
     return render_template("import.html", problem=without_options(problem), programs=presets(), encodings=ENCODINGS)
 
 
+@blueprint.post("")
+@public
 def import_upload() -> Any:
     """Show a preview of the import, with its choices; with the button Import, store the rows."""
     try:

@@ -24,7 +24,7 @@ StartServer = Callable[..., LiveServer]
 
 
 def test_a_start_without_an_upgrade_imports_only_needed_modules(app: Flask, database: str) -> None:
-    unneeded = {"alembic", "mimesis", "mistune", "psycopg", "granian", "transfer.imports", "urllib3", "cryptography"}
+    unneeded = {"alembic", "mimesis", "mistune", "psycopg", "granian", "urllib3", "cryptography"}
     script = (
         f"{OPEN_DATABASE}; import commands, server, server.waitress_server; print(*({unneeded} & set(sys.modules)))"
     )
