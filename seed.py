@@ -23,7 +23,7 @@ from database.columns import now
 from database.connection import connection, execute, execute_many, write_transaction
 from database.log_dates import DAYS, backdate, log_step
 from database.statement import insert_statement
-from formats.errors import escape_control, first_error, suggest
+from formats.errors import escape_control, missing_last, suggest
 from formats.json_text import InvalidJSON, ParsedObject, parse_json
 from formats.progress import progress_bar
 from models import Resource
@@ -282,7 +282,7 @@ def parse_records(name: str, records: list[Any]) -> list[Row]:
             if row.get("company_id") is not None and row["company_id"] not in companies:
                 raise ValidationError({"companyId": ["Is not the id of a company."]})
         except ValidationError as error:
-            first = first_error(error.messages)
+            first = missing_last(error.messages)[0]
             raise InvalidData(f"/{name}/{index}{first['pointer']}: {first['detail']}") from None
         ids.add(row["id"])
         rows.append(row)

@@ -37,14 +37,14 @@ def export_command(folder: Path, form: str, **options: str | None) -> None:
 @setting_options("database_url")
 def import_command(path: Path, map_name: str | None, database_url: str | None, **chosen: Any) -> None:
     """Store the rows of a file of NDJSON or CSV, or of a folder of files; rows with a known id are updated."""
-    from transfer.imports import InvalidFile, import_rows
-    from transfer.maps import InvalidMap, Options, load_map
+    from transfer.imports import import_rows
+    from transfer.maps import InvalidFile, Options, load_map
 
     options = {"database_url": database_url}
     with open_app(options):
         try:
             reports = import_rows(path, Options(column_map=load_map(map_name) if map_name else None, **chosen))
-        except (InvalidFile, InvalidMap) as error:
+        except InvalidFile as error:
             raise click.ClickException(escape_control(str(error))) from None
         print_reports(reports, chosen["dry_run"])
         if any(report.faults for report in reports):

@@ -31,9 +31,9 @@ def pointers(messages: Any, pointer: str = "") -> Iterator[dict[str, str]]:
             yield {"pointer": pointer, "detail": message}
 
 
-def first_error(messages: Any) -> dict[str, str]:
-    """Return the first error, with missing fields last: an unknown name may be the misspelt name of one."""
-    return min(pointers(messages), key=lambda error: error["detail"] == "Is required.")
+def missing_last(messages: Any) -> list[dict[str, str]]:
+    """Return the errors, with missing fields last: an unknown name may be the misspelt name of one."""
+    return sorted(pointers(messages), key=lambda error: error["detail"] == "Is required.")
 
 
 def hidden_character(text: str) -> str:

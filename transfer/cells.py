@@ -15,7 +15,7 @@ from marshmallow import ValidationError, missing
 from formats.json_text import InvalidJSON, parse_json
 from formats.values import AMOUNT, BOOLEAN, INTEGER, TAGS, TEXT, TIME, format_time
 from schemas import ID, URL, is_email_address
-from transfer.maps import EXAMPLE_TIME, InvalidMap
+from transfer.maps import EXAMPLE_TIME, InvalidFile
 
 BOOLEANS = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
 # As Excel writes them in German, French, Spanish, Italian and Dutch.
@@ -113,7 +113,7 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
             raise ValidationError(f"{text[:64]} is not a time as in {expected}. {hint}")
         if not (zone or time.tzinfo):
             needed = "choose a time zone (--timezone, as in Europe/Berlin)"
-            raise InvalidMap(f"Times such as {text} have no offset from UTC: {needed}.")
+            raise InvalidFile(f"Times such as {text} have no offset from UTC: {needed}.")
         with suppress(OverflowError):
             return format_time(time.replace(tzinfo=time.tzinfo or zone))
         return text
@@ -122,11 +122,11 @@ def time_parser(dates: Sequence[str], day_first: bool | None, zone: tzinfo | Non
 
 
 def single_time(text: str, times: Iterator[datetime]) -> datetime | None:
-    """Return the only one of the times, or None. Raises InvalidMap if the day and the month are ambiguous."""
+    """Return the only one of the times, or None. Raises InvalidFile if the day and the month are ambiguous."""
     found = set(times)
     if len(found) > 1:
         shown = f"{min(found):%Y-%m-%d} or {max(found):%Y-%m-%d}"
-        raise InvalidMap(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
+        raise InvalidFile(f"{text} can be {shown}: choose the order (--day-first or --month-first).")
     return found.pop() if found else None
 
 

@@ -13,7 +13,7 @@ from schemas import MAX_SUGGESTIONS, RESOURCES, ResourceSchema
 from transfer.cells import Cells, Columns, Default, cell_parser, text_parser, time_parser
 from transfer.companies import Companies
 from transfer.csv_rows import InvalidLine
-from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, columns_of, presets, templates
+from transfer.maps import COLUMN, COMPANY, InvalidFile, Map, Options, columns_of, presets, templates
 
 # A text that spreadsheets would take for a formula is exported with an apostrophe in front.
 GUARDED = ("'=", "'+", "'-", "'@")
@@ -113,28 +113,30 @@ def join_first(names: list[str], number: int) -> str:
 
 
 def mapped_columns(resource: str, header: Header, options: Options, companies: Companies) -> Columns:
-    """Return the columns of a file that a map describes. Raises InvalidMap."""
+    """Return the columns of a file that a map describes. Raises InvalidFile."""
     table = (options.column_map or {}).get(resource, {})
     if options.timezone and options.timezone not in time_zones():
-        raise InvalidMap(f"{options.timezone} is not a time zone that this system knows. Write it as in Europe/Berlin.")
+        raise InvalidFile(
+            f"{options.timezone} is not a time zone that this system knows. Write it as in Europe/Berlin."
+        )
     for name in options.notes_from:
         if header.find(name) is None:
-            raise InvalidMap(f"The header has no column {name} (--notes-from). {suggest(name, tuple(header.names))}")
+            raise InvalidFile(f"The header has no column {name} (--notes-from). {suggest(name, tuple(header.names))}")
     columns = map_fields(resource, table, header, options)
     names = [name for name, _get in columns]
     if "id" in table and "id" not in names and options.match in {"", "id"}:
         hint = "Add one to the export, or match rows by another field (--match)."
-        raise InvalidMap(f"id: The header has none of the columns {', '.join(columns_of(table['id']))}. {hint}")
+        raise InvalidFile(f"id: The header has none of the columns {', '.join(columns_of(table['id']))}. {hint}")
     if "name" not in names and RESOURCES[resource].fields.get("name"):
-        raise InvalidMap("name: Is required, but no column of the header is mapped to it.")
+        raise InvalidFile("name: Is required, but no column of the header is mapped to it.")
     fields: Any = RESOURCES[resource].fields.values()
     described = [field.data_key for field in fields if field.format is not TIME]
     telling = {*columns_of(*map(table.get, described))} - {*columns_of(table.get("id"))}
     if "id" in names and telling and all(header.find(name) is None for name in telling):
         hint = f"It has: {join_first(header.names, len(header.names))}."
-        raise InvalidMap(f"The header has only ids and times of {resource}: is it a file of {resource}? {hint}")
+        raise InvalidFile(f"The header has only ids and times of {resource}: is it a file of {resource}? {hint}")
     if options.notes_from and "notes" not in names:
-        raise InvalidMap(f"{resource} have no notes that columns could be added to (--notes-from).")
+        raise InvalidFile(f"{resource} have no notes that columns could be added to (--notes-from).")
     own = {name: table[f"company.{name}"] for name in COMPANY if f"company.{name}" in table}
     company = dict(map_fields("companies", own, header, Options(column_map=options.column_map)))
     if getters := [(name, company[name]) for name in COMPANY if name in company]:

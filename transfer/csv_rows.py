@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from io import BufferedReader, TextIOWrapper
 from itertools import chain, count
 
-from transfer.maps import InvalidMap
+from transfer.maps import InvalidFile
 
 # Many times the longest row that a schema accepts.
 MAX_ROW_LENGTH = 2**20
@@ -19,7 +19,7 @@ WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
 CHOOSE_ENCODING = "choose that encoding (--encoding windows-1252)"
 
 
-class InvalidLine(Exception):
+class InvalidLine(InvalidFile):
     """A line of a file can't be imported; the message says why."""
 
     def __init__(self, line: int, message: str) -> None:
@@ -30,19 +30,19 @@ class InvalidLine(Exception):
 def decode(file: BufferedReader, encoding: str = "") -> TextIOWrapper:
     """Return a file as text: UTF-16 if it has that byte order mark, else UTF-8; invalid bytes become surrogates.
 
-    `encoding` names another one. Raises InvalidMap for an unknown encoding, and for a file that isn't text.
+    `encoding` names another one. Raises InvalidFile for an unknown encoding, and for a file that isn't text.
     """
     start = file.peek(64)[:64]
     if start.startswith(WORKBOOKS):
-        raise InvalidMap("This is a workbook, not CSV: save the sheet as CSV UTF-8.")
+        raise InvalidFile("This is a workbook, not CSV: save the sheet as CSV UTF-8.")
     try:
         if encoding and lookup(encoding).name not in {"utf-8", "utf-16"}:
             return TextIOWrapper(file, encoding, newline="")
     except LookupError:
-        raise InvalidMap(f"{encoding} is not a known text encoding. Write it as in windows-1252.") from None
+        raise InvalidFile(f"{encoding} is not a known text encoding. Write it as in windows-1252.") from None
     is_utf_16 = start.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
     if not is_utf_16 and re.search(rb"[\x01-\x08\x0e-\x1a]", start):
-        raise InvalidMap(f"This is not CSV, nor other text: {SAVE}")
+        raise InvalidFile(f"This is not CSV, nor other text: {SAVE}")
     encoding, errors = ("utf-16", "surrogatepass") if is_utf_16 else ("utf-8-sig", "surrogateescape")
     return TextIOWrapper(file, encoding, errors, newline="")
 

@@ -17,22 +17,18 @@ from database import backend
 from database.columns import now
 from database.connection import connection, execute_many, write_transaction
 from database.statement import insert_statement
-from formats.errors import MAX_ERRORS, escape_control, pointers
+from formats.errors import MAX_ERRORS, missing_last
 from formats.progress import progress_bar
 from schemas import RESOURCES
 from transfer.columns import Header, guess_map, join_first, mapped_columns, plain_columns
 from transfer.companies import COMPANIES, Companies
 from transfer.csv_rows import InvalidLine, decode, read_rows
-from transfer.maps import InvalidMap, Options
+from transfer.maps import InvalidFile, Options
 from transfer.records import Record, Rows, before_footer, parse_ndjson, parse_records, row_converter
 
 ROWS_A_STEP = 1_000
 # The rows that a dry run shows.
 MAX_SHOWN = 10
-
-
-class InvalidFile(Exception):
-    """A file can't be imported; the message names the file, the line and the field."""
 
 
 @dataclass
@@ -64,11 +60,8 @@ class Report:
         return sentence if self.repeated else ""
 
     def refuse(self, line: int, messages: Any) -> None:
-        """Add the faults of a line to the report of a dry run; otherwise, or after MAX_ERRORS, raise InvalidLine.
-
-        A missing field comes last: an unknown name may be its misspelt name.
-        """
-        for error in sorted(pointers(messages), key=lambda error: error["detail"] == "Is required."):
+        """Add the faults of a line to the report of a dry run; otherwise, or after MAX_ERRORS, raise InvalidLine."""
+        for error in missing_last(messages):
             name = error["pointer"][1:].replace("~1", "/").replace("~0", "~")
             message = f"{name}: {error['detail']}".removeprefix(": ")
             if not self.is_dry or len(self.faults) + 1 >= MAX_ERRORS:
@@ -91,12 +84,9 @@ def import_path(file: Path, options: Options) -> Report:
     report = Report(options.resource or ("" if options.column_map else file.stem.lower()), options.dry_run, str(file))
     try:
         with file.open("rb") as opened, progress_bar(file.stem, file.stat().st_size) as bar:
-            is_ndjson = file.suffix.lower() == ".ndjson"
-            store_file(opened, report, options, is_ndjson, lambda: bar.update(opened.tell() - bar.pos))
-    except InvalidLine as error:
-        raise InvalidFile(escape_control(f"{file}, line {error.line}: {error}")) from None
-    except InvalidMap as error:
-        raise InvalidFile(escape_control(f"{file}: {error}")) from None
+            store_file(opened, report, options, lambda: bar.update(opened.tell() - bar.pos))
+    except InvalidFile as error:
+        raise InvalidFile(f"{file}{f', line {error.line}' if error.line else ''}: {error}") from None
     return report
 
 
@@ -123,22 +113,11 @@ def find_files(path: Path, options: Options) -> list[Path]:
     return found
 
 
-def import_file(file: BufferedReader, report: Report, options: Options) -> None:
-    """Store the rows of one file in one transaction, and report. Raises InvalidLine or InvalidMap."""
-    with write_transaction(keep=not options.dry_run):
-        store_file(file, report, options)
-
-
-def store_file(
-    file: BufferedReader,
-    report: Report,
-    options: Options,
-    is_ndjson: bool = False,
-    advance: Callable[[], Any] = lambda: None,
-) -> None:
-    """Store the rows of one file, inside a writing transaction, and report. Raises InvalidLine or InvalidMap."""
+def store_file(file: BufferedReader, report: Report, options: Options, advance: Callable[[], Any]) -> None:
+    """Store the rows of one file, inside a writing transaction, and report. Raises InvalidFile."""
+    is_ndjson = report.path.lower().endswith(".ndjson")
     if is_ndjson and options.column_map:
-        raise InvalidMap("A map is for CSV files, not for NDJSON.")
+        raise InvalidFile("A map is for CSV files, not for NDJSON.")
     try:
         if is_ndjson:
             store(report, parse_ndjson(file), lambda row: row, options.match, advance)
@@ -157,13 +136,13 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
     header, found = Header(cells), options.column_map
     if found is None:
         if options.timezone or options.day_first is not None or options.notes_from:
-            raise InvalidMap("A time zone, an order of dates and columns for notes need a map (--map).")
+            raise InvalidFile("A time zone, an order of dates and columns for notes need a map (--map).")
         columns = plain_columns(RESOURCES[report.resource], line, header) if line else []
         return rows, row_converter(columns, len(cells))
     score, _map, resource = guess_map(header, {"": found})
     if not score:
         known = f"The header has no column of the map. It has: {join_first(header.names, len(cells))}."
-        raise InvalidMap(known if cells else "The file is empty.")
+        raise InvalidFile(known if cells else "The file is empty.")
     report.resource = report.resource or resource
     columns = mapped_columns(report.resource, header, options, report.companies)
     report.left_out = header.left_out()
@@ -179,7 +158,7 @@ def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str,
     """Insert or update the rows, inside a writing transaction."""
     endpoint, ids, count = ENDPOINTS[report.resource], set[int](), 0
     if match and match not in endpoint.match_on:
-        raise InvalidMap(f"{report.resource} can be matched by {' or '.join(endpoint.match_on)}, not by {match}.")
+        raise InvalidFile(f"{report.resource} can be matched by {' or '.join(endpoint.match_on)}, not by {match}.")
     records = parse_records(endpoint.schema, rows, convert, report.refuse)
     with ExitStack() as stack:
         for table in {endpoint.table, COMPANIES.table}:

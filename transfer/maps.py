@@ -30,8 +30,11 @@ COMPANY = ("id", "website", "name")
 Map = dict[str, Any]
 
 
-class InvalidMap(Exception):
-    """A map, or another choice for a file, can't be used; the message says why."""
+class InvalidFile(Exception):
+    """A file, or a choice for it, can't be imported; the message says why."""
+
+    # The number of the line at fault.
+    line = 0
 
 
 @dataclass(frozen=True)
@@ -55,35 +58,35 @@ def presets() -> dict[str, Map]:
 
 
 def load_map(name: str) -> Map:
-    """Return the map of a known program, or of a TOML file. Raises InvalidMap."""
+    """Return the map of a known program, or of a TOML file. Raises InvalidFile."""
     if name in presets():
         return presets()[name]
     if not Path(name).is_file():
-        raise InvalidMap(f"There is no map {name}: name a TOML file, or one of {', '.join(presets())}.")
+        raise InvalidFile(f"There is no map {name}: name a TOML file, or one of {', '.join(presets())}.")
     try:
         return read_map(Path(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidMap(f"{name} is not TOML: {error}.") from None
+        raise InvalidFile(f"{name} is not TOML: {error}.") from None
     except RecursionError:
-        raise InvalidMap(f"{name}: Has too many nested tables or arrays.") from None
+        raise InvalidFile(f"{name}: Has too many nested tables or arrays.") from None
 
 
 def read_map(path: Path) -> Map:
-    """Return the map of a TOML file. Raises InvalidMap for a key or a format of times that is wrong."""
+    """Return the map of a TOML file. Raises InvalidFile for a key or a format of times that is wrong."""
     known, found = known_keys(), Map()
     for key, value in flatten(tomllib.loads(path.read_text(encoding="utf-8"))):
         if key not in known:
             hint = suggest(key, tuple(known))
-            raise InvalidMap(f"{path}: {key}: Is not a known key.{f' {hint}' if '?' in hint else ''}")
+            raise InvalidFile(f"{path}: {key}: Is not a known key.{f' {hint}' if '?' in hint else ''}")
         if not isinstance(value, KINDS[known[key]]) or (isinstance(value, list) and len(templates(value)) < len(value)):
-            raise InvalidMap(f"{path}: {key}: Must be {known[key]}.")
+            raise InvalidFile(f"{path}: {key}: Must be {known[key]}.")
         resource, _dot, name = key.partition(".")
         (found.setdefault(resource, {}) if name else found)[name or key] = value
     for form in found.get("dates", []):
         try:
             datetime.strptime(EXAMPLE_TIME.strftime(form), form)
         except (ValueError, re.error):
-            raise InvalidMap(f"{path}: dates: {form} is not a format that strptime of Python knows.") from None
+            raise InvalidFile(f"{path}: dates: {form} is not a format that strptime of Python knows.") from None
     return found
 
 

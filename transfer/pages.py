@@ -14,11 +14,12 @@ from flask import Blueprint, abort, current_app, g, render_template, request
 
 from api.resources import ENDPOINTS
 from auth import public
+from database.connection import write_transaction
 from schemas import RESOURCES
 from transfer.columns import Header, guess_map, time_zones
-from transfer.csv_rows import InvalidLine, decode, read_rows
-from transfer.imports import Report, import_file
-from transfer.maps import COLUMN, COMPANY, InvalidMap, Map, Options, presets, templates
+from transfer.csv_rows import decode, read_rows
+from transfer.imports import Report, store_file
+from transfer.maps import COLUMN, COMPANY, InvalidFile, Map, Options, presets, templates
 
 blueprint = Blueprint("import_pages", __name__, template_folder="templates")
 
@@ -59,7 +60,7 @@ def import_upload() -> Any:
         data = read_file()
         with decode(BufferedReader(BytesIO(data)), request.form.get("encoding", "")) as text:
             header = Header(next(read_rows(text), (0, []))[1])
-    except (InvalidMap, InvalidLine) as error:
+    except InvalidFile as error:
         return show_upload(str(error)), 422
     program, resource = choose_program(header)
     fields = {} if program == OWN else choose_fields(header, program, resource)
@@ -67,9 +68,10 @@ def import_upload() -> Any:
     g.signed_in.write_as_key()
     report, problem = Report(resource, options.dry_run), ""
     try:
-        import_file(BufferedReader(BytesIO(data)), report, options)
-    except (InvalidMap, InvalidLine) as error:
-        problem = without_options(f"Line {error.line}: {error}" if isinstance(error, InvalidLine) else str(error))
+        with write_transaction(keep=not options.dry_run):
+            store_file(BufferedReader(BytesIO(data)), report, options, lambda: None)
+    except InvalidFile as error:
+        problem = without_options(f"Line {error.line}: {error}" if error.line else str(error))
     report.advice = without_options(report.advice)
     if not (options.dry_run or problem):
         return render_template("imported.html", report=report), 201
@@ -94,14 +96,14 @@ def shown_rows(report: Report) -> dict[str, Any]:
 
 
 def read_file() -> bytes:
-    """Return the file of the form: a new one, or the one that was sent back. Raises InvalidMap."""
+    """Return the file of the form: a new one, or the one that was sent back. Raises InvalidFile."""
     try:
         packed = b64decode(request.form.get("packed", ""))
         data = zlib.decompressobj().decompress(packed, MAX_BYTES + 1) if packed else request.files["upload"].read()
     except (ValueError, KeyError, zlib.error):
         data = b""
     if not data or len(data) > MAX_BYTES:
-        raise InvalidMap(TOO_LARGE if data else "Choose a file that is not empty.")
+        raise InvalidFile(TOO_LARGE if data else "Choose a file that is not empty.")
     return data
 
 
