@@ -21,7 +21,7 @@ from models import ApiKey
 from server.log import set_up_logging
 from server.spool import Spool
 from server.turns import Turns
-from settings import InvalidSetting, Settings
+from settings import InvalidSetting, Settings, missing_package
 
 NO_TLS = "Warning: without TLS, others on the network can read API keys: put a proxy in front (see PROXIES in README)."
 
@@ -36,8 +36,10 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
     return_freed_memory()
     server: Any
     if settings.server == "granian":
-        from server.granian_server import Granian
-
+        try:
+            from server.granian_server import Granian
+        except ImportError as error:
+            raise click.ClickException(missing_package(error, "granian")) from error
         # Granian would end a response that fails halfway as if it were complete.
         app.wsgi_app = Spool(Turns(app.wsgi_app), streams=0)  # type: ignore[method-assign]
         server = Granian(app, settings, variables)

@@ -21,8 +21,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import click
 from flask import Flask, has_app_context
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.net import SocketHolder
+from granian.server import Server
 
 from api.rate_limits import TooManyRequests
 from database.connection import release_connection
@@ -30,7 +34,7 @@ from server import listener
 from server.heartbeats import Heartbeats
 from server.listener import BACKLOG, open_sockets, raise_descriptor_limit, share
 from server.signals import catch_signals
-from settings import Settings, missing_package
+from settings import Settings
 
 # Threads of a process, most of which may wait for clients.
 MAX_THREADS = 512
@@ -46,75 +50,60 @@ CROWDED_ANSWER_SECONDS = 5
 PR_SET_PDEATHSIG = 1
 
 
-def import_granian() -> Any:
-    """Return the package. Raises click.ClickException where it isn't installed."""
-    try:
-        import granian.constants
-        import granian.http
-        import granian.log
-        import granian.net
-        import granian.server
-    except ImportError as error:
-        raise click.ClickException(missing_package(error, "granian")) from error
-    return granian
+class InheritingServer(Server):  # type: ignore[misc]
+    """Granian's server, in which each worker listens on one of the inherited `sockets`."""
 
+    sockets: list[socket.socket]
+    worker_index: int
 
-def inheriting_server(granian: Any, sockets: list[socket.socket]) -> Any:
-    """Return a class of Granian's server in which each worker listens on one of the sockets."""
+    def _init_shared_socket(self) -> None:
+        self._ssp, self._sso = None, self.sockets[0]
 
-    def close_sockets() -> None:
-        for each in sockets:
+    def _spawn_worker(self, idx: int, **rest: Any) -> Any:
+        # The worker process inherits the number.
+        self.worker_index = idx
+        self._shd = SocketHolder(self.sockets[idx].fileno(), False, BACKLOG)
+        return super()._spawn_worker(idx=idx, **rest)
+
+    def _drop_shared_socket(self) -> None:
+        # By then, the workers have stopped accepting: Granian's loop would not end on a closed socket.
+        threading.Timer(0.2, self.close_sockets).start()
+
+    def close_sockets(self) -> None:
+        for each in self.sockets:
             # OSError: some systems only shut connections down.
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    class InheritingServer(granian.server.Server):  # type: ignore[misc]
-        def _init_shared_socket(self) -> None:
-            self._ssp, self._sso = None, sockets[0]
 
-        def _spawn_worker(self, idx: int, **rest: Any) -> Any:
-            # The worker process inherits the number.
-            self.worker_index = idx
-            self._shd = granian.net.SocketHolder(sockets[idx].fileno(), False, BACKLOG)
-            return super()._spawn_worker(idx=idx, **rest)
-
-        def _drop_shared_socket(self) -> None:
-            # By then, the workers have stopped accepting: Granian's loop would not end on a closed socket.
-            threading.Timer(0.2, close_sockets).start()
-
-    return InheritingServer
-
-
-def create_server(granian: Any, workers: int, listening: socket.socket, connection_limit: int) -> Any:
+def create_server(workers: int, listening: socket.socket, connection_limit: int) -> InheritingServer:
     """Return Granian's server, whose workers listen on the socket, and on others with its address."""
-    return inheriting_server(granian, share(listening, workers))(
+    server = InheritingServer(
         "cardfile",
         port=listening.getsockname()[1],
-        interface=granian.constants.Interfaces.WSGI,
+        interface=Interfaces.WSGI,
         workers=workers,
         blocking_threads=MAX_THREADS,
         backpressure=connection_limit,
         # TCP_USER_TIMEOUT doesn't close HTTP/2 connections whose client stops reading a stream.
-        http=granian.constants.HTTPModes.http1,
-        http1_settings=granian.http.HTTP1Settings(
-            # Also the timeout of idle connections.
-            header_read_timeout=listener.IDLE_SECONDS * 1000,
-            max_buffer_size=64 * 1024,
-        ),
+        http=HTTPModes.http1,
+        # Also the timeout of idle connections.
+        http1_settings=HTTP1Settings(header_read_timeout=listener.IDLE_SECONDS * 1000, max_buffer_size=64 * 1024),
         websockets=False,
         # An error is, for example, the end of a worker process.
-        log_level=granian.log.LogLevels.error,
+        log_level=LogLevels.error,
         log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
         respawn_failed_workers=True,
         workers_kill_timeout=8,
     )
+    server.sockets = share(listening, workers)
+    return server
 
 
 class Granian:
     """The server: it listens once constructed, and starts its worker processes in run()."""
 
     def __init__(self, app: Flask, settings: Settings, variables: Collection[str]) -> None:
-        granian = import_granian()
         self.app, self.gate = app, threading.BoundedSemaphore(settings.threads)
         # The time since which a request has waited for its body, and its Authorization header, by thread.
         self.waits: dict[int, tuple[float, str]] = {}
@@ -125,7 +114,7 @@ class Granian:
         for each in others:
             each.close()
         self.address, self.port = listening.getsockname()[:2]
-        self.server = create_server(granian, settings.workers, listening, self.connection_limit)
+        self.server = create_server(settings.workers, listening, self.connection_limit)
         # Installed before the first lines are printed, because a program that reads them may stop the server at once.
         self.signals = catch_signals()
 
