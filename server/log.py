@@ -17,6 +17,7 @@ from auth import redact
 
 log = logging.getLogger("cardfile")
 
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 # A pipe accepts up to this many bytes in one write, completely or not at all.
 PIECE = getattr(select, "PIPE_BUF", 512)
 
@@ -60,18 +61,11 @@ class LogStream:
             raise BlockingIOError
 
 
-class TextFormatter(logging.Formatter):
-    """Messages as text."""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        return format_second(int(record.created))
-
-
-class JSONFormatter(TextFormatter):
+class JSONFormatter(logging.Formatter):
     """Messages as JSON objects, one a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname, "log": record.name}
+        line = {"time": self.formatTime(record, TIME_FORMAT), "level": record.levelname, "log": record.name}
         line["message"] = record.getMessage()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -91,7 +85,8 @@ def set_up_logging(log_format: str) -> None:
     """Write log messages to standard error, where requests are logged, too."""
     log_stream.open()
     handler = logging.StreamHandler(log_stream)
-    handler.setFormatter(JSONFormatter() if log_format == "json" else TextFormatter("%(asctime)s %(message)s"))
+    text_formatter = logging.Formatter("%(asctime)s %(message)s", TIME_FORMAT)
+    handler.setFormatter(JSONFormatter() if log_format == "json" else text_formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # waitress warns whenever a request waits for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -135,4 +130,4 @@ def write_line(fields: dict[str, object]) -> None:
 @lru_cache(maxsize=1)
 def format_second(second: int) -> str:
     """Return a time in the format of log lines."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
+    return time.strftime(TIME_FORMAT, time.localtime(second))
