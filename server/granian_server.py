@@ -185,8 +185,7 @@ class Granian:
             return start_response(line, *rest)
 
         if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            client = environ.get("HTTP_AUTHORIZATION", "")
-            environ["wsgi.input"] = Body(environ["wsgi.input"], client, self.gate, self.waits)
+            environ["wsgi.input"] = Body(environ["wsgi.input"], environ.get("HTTP_AUTHORIZATION", ""), self)
         with self.gate:
             body = self.app(environ, start)
             is_large = int(environ.get("CONTENT_LENGTH", 0)) > BUFFERED_BYTES
@@ -207,10 +206,8 @@ class Granian:
 class Body:
     """The input stream of a request, which is read outside of the gate."""
 
-    def __init__(
-        self, stream: Any, client: str, gate: threading.Semaphore, waits: dict[int, tuple[float, str]]
-    ) -> None:
-        self.stream, self.client, self.gate, self.waits = stream, client, gate, waits
+    def __init__(self, stream: Any, client: str, server: Granian) -> None:
+        self.stream, self.client, self.gate, self.waits = stream, client, server.gate, server.waits
 
     def read(self, size: int | None = None) -> bytes:
         """Return `size` bytes, or all; fewer if the connection ends. No transaction is open yet.
