@@ -7,16 +7,18 @@ from contextlib import closing
 from tempfile import TemporaryFile
 from typing import Any, cast
 
-from werkzeug.http import HTTP_STATUS_CODES
+from flask import Response
 from werkzeug.wsgi import ClosingIterator, FileWrapper
 
 from api.problems import DETAILS, PROBLEM_TYPE, Interrupted, problem_json
+from api.responses import JSONResponse
 from database.connection import TASK
 
 log = logging.getLogger("cardfile")
 
 MAX_IN_MEMORY = 1024 * 1024
 PIECE = 64 * 1024
+NO_ROOM = "There is no room for a temporary file: read the list page by page."
 
 
 class Spool:
@@ -101,21 +103,15 @@ def spool(body: Iterable[bytes], environ: dict[str, Any], started: list[Any]) ->
         return cast(Iterable[bytes], file)
     except OSError as error:
         log.error("A response of more than 1 MiB can't be written to a temporary file: %s", error.strerror)
-        code, detail = 507, "There is no room for a temporary file: read the list page by page."
+        if isinstance(body, list):
+            return body
+        response: Response = JSONResponse(problem_json(507, NO_ROOM, request_id), 507, content_type=PROBLEM_TYPE)
     except Interrupted as error:
         log.error("The response to request %s was interrupted.", request_id)
-        error.problem.headers.add("X-Request-Id", request_id)
-        started[:] = error.problem.status, list(error.problem.headers)
-        return [error.problem.data]
+        response = error.problem
     except Exception:
         log.exception("The response to request %s was interrupted.", request_id)
-        code, detail = 500, DETAILS[500]
-    return body if isinstance(body, list) else problem(code, detail, request_id, started)
-
-
-def problem(code: int, detail: str, request_id: str, started: list[Any]) -> Iterable[bytes]:
-    """Return the body of a problem, and put its status and headers into `started`."""
-    text = problem_json(code, detail, request_id)
-    headers = [("Content-Type", PROBLEM_TYPE), ("Content-Length", str(len(text))), ("X-Request-Id", request_id)]
-    started[:] = f"{code} {HTTP_STATUS_CODES[code]}", headers
-    return [text.encode()]
+        response = JSONResponse(problem_json(500, DETAILS[500], request_id), 500, content_type=PROBLEM_TYPE)
+    response.headers.add("X-Request-Id", request_id)
+    started[:] = response.status, list(response.headers)
+    return [response.data]

@@ -135,7 +135,7 @@ def test_a_response_of_unknown_length_is_507_when_the_disk_of_temporary_files_is
     spool.app = app_with(stream).app
 
     response = spool({TASK: Task()}, lambda *arguments: started.append(arguments[0]))
-    assert started == ["507 Insufficient Storage"]
+    assert started == ["507 INSUFFICIENT STORAGE"]
     assert b"There is no room for a temporary file" in b"".join(response)
     assert stream.is_closed
 
@@ -165,7 +165,7 @@ def test_a_response_that_breaks_off_is_500_or_an_error_and_is_logged_with_its_re
             list(response)
         response.close()  # type: ignore[attr-defined]
     else:
-        assert started[0] == "500 Internal Server Error" and ("X-Request-Id", "job-7") in started[1]
+        assert started[0] == "500 INTERNAL SERVER ERROR" and ("X-Request-Id", "job-7") in started[1]
         assert b'"requestId":"job-7"' in b"".join(response)
     assert body.is_closed
     assert "The response to request job-7 was interrupted." in caplog.text
