@@ -115,6 +115,8 @@ class StrictParser(HTTPChannel.parser_class):  # type: ignore[misc]
     """Closes the connection after a request of ambiguous length; refuses folded headers and long chunk extensions."""
 
     fault = ""
+    # When check_connections() saw the unfinished request for the first time.
+    first_seen = 0.0
 
     def parse_header(self, header_plus: bytes) -> None:
         line, end, fields = header_plus.partition(b"\r\n")
@@ -206,11 +208,10 @@ def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> N
     """Run waitress's loop until a signal arrives; then stop accepting connections and finish open requests."""
     # waitress's own run() drops responses that its loop has not sent yet.
     next_check = 0.0
-    first_seen: dict[Any, float] = {}
     while not signals:
         wasyncore.loop(timeout=CHECK_SECONDS, use_poll=True, map=sockets, count=1)
         if time.monotonic() >= next_check:
-            first_seen = check_connections(sockets, first_seen)
+            check_connections(sockets)
             next_check = time.monotonic() + CHECK_SECONDS
     stop(server, sockets)
 
@@ -230,13 +231,12 @@ def stop(server: Any, sockets: dict[int, Any]) -> None:
     wasyncore.close_all(sockets)
 
 
-def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> dict[Any, float]:
+def check_connections(sockets: dict[int, Any]) -> None:
     """Close idle connections, and those whose request makes no progress; answer requests without a key at once.
 
-    A body may take any time as long as it makes progress, a header STALLED_SECONDS in all. Returns when each request
-    that is still unfinished was first seen.
+    A body may take any time as long as it makes progress, a header STALLED_SECONDS in all.
     """
-    now, unfinished = time.time(), {}
+    now = time.time()
     for channel in list(sockets.values()):
         if not isinstance(channel, HTTPChannel) or channel.requests or channel.total_outbufs_len:
             continue
@@ -244,15 +244,14 @@ def check_connections(sockets: dict[int, Any], first_seen: dict[Any, float]) -> 
         channel.last_activity = min(channel.last_activity, now)
         request, since, limit = channel.request, channel.last_activity, float(listener.IDLE_SECONDS)
         if request is not None:
-            unfinished[request] = min(first_seen.get(request, now), now)
-            since, limit = since if request.headers_finished else unfinished[request], listener.STALLED_SECONDS
+            request.first_seen = min(request.first_seen or now, now)
+            since, limit = since if request.headers_finished else request.first_seen, listener.STALLED_SECONDS
         if len(sockets) > listener.CROWDED * channel.adj.connection_limit:
             limit = listener.CROWDED_SECONDS
         if now - since > limit or now > (channel.lingers_until or now):
             channel.will_close = True
         elif request is not None and request.headers_finished and lacks_key(request):
             answer_without_body(channel)
-    return unfinished
 
 
 def lacks_key(request: Any) -> bool:
