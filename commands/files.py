@@ -68,8 +68,8 @@ def print_reports(reports: list[Any], is_dry: bool) -> None:
         is_unchanged = "has_written" not in g and any(counts.values())
         print_counts("Would store" if is_dry else "Unchanged:" if is_unchanged else "Stored", counts)
     for report in reports:
-        if repeated := report.describe_repeated():
-            click.echo(repeated, err=True)
+        if report.repeated:
+            click.echo(report.repeated, err=True)
         if report.left_out:
             has_notes = "notes" in RESOURCES[report.resource].fields
             hint = " --notes-from COLUMN adds a column to the notes." if has_notes else ""

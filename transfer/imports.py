@@ -35,15 +35,15 @@ MAX_SHOWN = 10
 class Report:
     """The result of an import or a dry run: the numbers of rows, and of companies that were created for them.
 
-    `repeated` is the number of rows with the id of an earlier row. A dry run has the JSON of the first rows as they
-    would be stored, and the first faults with their lines. `advice` says how to import the same file again.
+    `repeated` is a sentence about rows with the id of an earlier row, and `advice` says how to import the same file
+    again. A dry run has the JSON of the first rows as they would be stored, and the first faults with their lines.
     """
 
     resource: str
     is_dry: bool
     path: str = ""
     count: int = 0
-    repeated: int = 0
+    repeated: str = ""
     companies: Companies = field(default_factory=Companies)
     left_out: list[str] = field(default_factory=list)
     advice: str = ""
@@ -53,11 +53,6 @@ class Report:
     def list_left_out(self) -> str:
         """Return the names of the first columns left out, and how many more there are."""
         return join_first(self.left_out, len(self.left_out))
-
-    def describe_repeated(self) -> str:
-        """Return a sentence about rows with the id of an earlier one, or ""."""
-        sentence = f"Rows that repeat an earlier row of the file: {self.repeated:,}. The last one counts."
-        return sentence if self.repeated else ""
 
     def refuse(self, line: int, messages: Any) -> None:
         """Add the faults of a line to the report of a dry run; otherwise, or after MAX_ERRORS, raise InvalidLine."""
@@ -174,7 +169,9 @@ def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str,
             for record in step[: (MAX_SHOWN - len(report.rows)) * report.is_dry]:
                 report.rows[record.values["id"]] = read_row(endpoint, record.values["id"]) or ""
             advance()
-    report.count, report.repeated = len(ids), count - len(ids)
+    report.count = len(ids)
+    if count > len(ids):
+        report.repeated = f"Rows that repeat an earlier row of the file: {count - len(ids):,}. The last one counts."
 
 
 def merge_rows(step: list[Record]) -> list[Record]:
