@@ -1,6 +1,5 @@
 """`export`: every resource to a file of its own, all from one snapshot."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -35,13 +34,9 @@ def export_file(path: Path, schema: ResourceSchema, connection: sa.Connection) -
         part.open("w", encoding="utf-8", newline="") as file,
         progress_bar(path.stem, count) as bar,
     ):
-        for line in csv_file(schema, rows) if path.suffix == ".csv" else (f"{row}\n" for row in rows):
-            file.write(line)
+        if path.suffix == ".csv":
+            file.write(csv_line(field.data_key for field in schema.fields.values()))
+        for row in rows:
+            file.write(csv_lines(row) if path.suffix == ".csv" else f"{row}\n")
             bar.update(1)
     return count
-
-
-def csv_file(schema: ResourceSchema, rows: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a CSV file: the header, then the rows, which are JSON objects."""
-    yield csv_line(field.data_key for field in schema.fields.values())
-    yield from map(csv_lines, rows)
