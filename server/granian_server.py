@@ -140,7 +140,7 @@ class Granian:
         self.server.on_startup(prepare_signals)
         # A signal to all processes may stop a worker before its parent has handled the signal.
         self.server.on_shutdown(lambda: self.server.interrupt_signal and self.server.interrupt_children.clear())
-        self.heartbeats.watch()
+        threading.Thread(target=self.heartbeats.kill_hung_workers, daemon=True).start()
         self.server.serve(target_loader=self.start_worker, wrap_loader=False)
 
     def start_worker(self) -> Callable[..., Iterable[bytes]]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import threading
 import time
 from contextlib import suppress
 from mmap import mmap
@@ -26,12 +25,8 @@ class Heartbeats:
         self.numbers[2 * index] = os.getpid()
         self.numbers[2 * index + 1] += 1
 
-    def watch(self) -> None:
-        """Start a thread of the main process that kills each worker without a beat for HUNG_SECONDS."""
-        threading.Thread(target=self.kill_hung_workers, daemon=True).start()
-
     def kill_hung_workers(self) -> None:
-        """Kill hung workers in an endless loop.
+        """Kill each worker without a beat for HUNG_SECONDS, in an endless loop, in a thread of the main process.
 
         It counts its own rounds, not the time: a machine that sleeps, or a paused container, stops all processes.
         """
