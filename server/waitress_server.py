@@ -193,7 +193,14 @@ class Waitress:
         """Serve until a signal; then stop accepting connections, finish open requests, and return."""
         for each in self.app.extensions["background"]:
             each.start()
-        serve_until(self.signals, self.server, self.channels)
+        next_check = 0.0
+        # waitress's own run() drops responses that its loop has not sent yet.
+        while not self.signals:
+            wasyncore.loop(timeout=CHECK_SECONDS, use_poll=True, map=self.channels, count=1)
+            if time.monotonic() >= next_check:
+                check_connections(self.channels)
+                next_check = time.monotonic() + CHECK_SECONDS
+        stop(self.server, self.channels)
 
 
 def accept_all(server: Any) -> None:
@@ -202,18 +209,6 @@ def accept_all(server: Any) -> None:
     while server.readable() and len(server.active_channels) > before:
         before = len(server.active_channels)
         accept_one(server)
-
-
-def serve_until(signals: list[float], server: Any, sockets: dict[int, Any]) -> None:
-    """Run waitress's loop until a signal arrives; then stop accepting connections and finish open requests."""
-    # waitress's own run() drops responses that its loop has not sent yet.
-    next_check = 0.0
-    while not signals:
-        wasyncore.loop(timeout=CHECK_SECONDS, use_poll=True, map=sockets, count=1)
-        if time.monotonic() >= next_check:
-            check_connections(sockets)
-            next_check = time.monotonic() + CHECK_SECONDS
-    stop(server, sockets)
 
 
 def stop(server: Any, sockets: dict[int, Any]) -> None:
