@@ -51,10 +51,28 @@ PR_SET_PDEATHSIG = 1
 
 
 class InheritingServer(Server):  # type: ignore[misc]
-    """Granian's server, in which each worker listens on one of the inherited `sockets`."""
+    """Granian's server, whose workers listen on an inherited socket, and on others with its address."""
 
-    sockets: list[socket.socket]
-    worker_index: int
+    def __init__(self, listening: socket.socket, workers: int, connection_limit: int) -> None:
+        super().__init__(
+            "cardfile",
+            port=listening.getsockname()[1],
+            interface=Interfaces.WSGI,
+            workers=workers,
+            blocking_threads=MAX_THREADS,
+            backpressure=connection_limit,
+            # TCP_USER_TIMEOUT doesn't close HTTP/2 connections whose client stops reading a stream.
+            http=HTTPModes.http1,
+            # Also the timeout of idle connections.
+            http1_settings=HTTP1Settings(header_read_timeout=listener.IDLE_SECONDS * 1000, max_buffer_size=64 * 1024),
+            websockets=False,
+            # An error is, for example, the end of a worker process.
+            log_level=LogLevels.error,
+            log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
+            respawn_failed_workers=True,
+            workers_kill_timeout=8,
+        )
+        self.sockets = share(listening, workers)
 
     def _init_shared_socket(self) -> None:
         self._ssp, self._sso = None, self.sockets[0]
@@ -76,30 +94,6 @@ class InheritingServer(Server):  # type: ignore[misc]
                 each.shutdown(socket.SHUT_RDWR)
 
 
-def create_server(workers: int, listening: socket.socket, connection_limit: int) -> InheritingServer:
-    """Return Granian's server, whose workers listen on the socket, and on others with its address."""
-    server = InheritingServer(
-        "cardfile",
-        port=listening.getsockname()[1],
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=MAX_THREADS,
-        backpressure=connection_limit,
-        # TCP_USER_TIMEOUT doesn't close HTTP/2 connections whose client stops reading a stream.
-        http=HTTPModes.http1,
-        # Also the timeout of idle connections.
-        http1_settings=HTTP1Settings(header_read_timeout=listener.IDLE_SECONDS * 1000, max_buffer_size=64 * 1024),
-        websockets=False,
-        # An error is, for example, the end of a worker process.
-        log_level=LogLevels.error,
-        log_dictconfig={"loggers": {"_granian": {"propagate": True}}},
-        respawn_failed_workers=True,
-        workers_kill_timeout=8,
-    )
-    server.sockets = share(listening, workers)
-    return server
-
-
 class Granian:
     """The server: it listens once constructed, and starts its worker processes in run()."""
 
@@ -114,7 +108,7 @@ class Granian:
         for each in others:
             each.close()
         self.address, self.port = listening.getsockname()[:2]
-        self.server = create_server(settings.workers, listening, self.connection_limit)
+        self.server = InheritingServer(listening, settings.workers, self.connection_limit)
         # Installed before the first lines are printed, because a program that reads them may stop the server at once.
         self.signals = catch_signals()
 
