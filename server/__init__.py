@@ -50,8 +50,6 @@ def run_server(app: Flask, settings: Settings, variables: Collection[str], demo:
         server = Waitress(app, settings, variables)
     if demo:
         seed.load_demo(only_if_empty=True)
-    if sys.stdout is None:
-        raise click.ClickException("There is no standard output to show the first key on.")
     print_first_lines(settings, server.address, server.port, sandbox)
     close_database()
     server.run()
@@ -71,6 +69,8 @@ def return_freed_memory() -> None:
 
 def print_first_lines(settings: Settings, address: str, port: int, sandbox: bool) -> None:
     """Print the API's URL; on the very first start, create an admin key and print it."""
+    if sys.stdout is None:
+        raise click.ClickException("There is no standard output to show the first key on.")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     version = backend().version(connection().execute)
