@@ -1,9 +1,12 @@
 """The pages: their blueprints, templates and static files, and the headers that all pages share."""
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from flask import Blueprint, Flask, Response, g, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, g, redirect, render_template, request, send_from_directory, url_for
 
 from api.problems import PROBLEM_TYPE
 from api.rate_limits import RateLimit
@@ -25,22 +28,16 @@ POLICY = (
 def init_pages(app: Flask) -> None:
     """Register the pages and their static files; the extension "sign_in_link" creates a link for `serve`."""
     pages = Blueprint("pages", __name__, template_folder="templates")
-    pages.register_blueprint(docs.blueprint)
-    pages.register_blueprint(docs.quickstart, url_prefix=HOME)
-    pages.register_blueprint(sign_in.blueprint, url_prefix=HOME)
-    pages.register_blueprint(developer.blueprint, url_prefix=HOME)
-    pages.register_blueprint(overview.blueprint, url_prefix="/settings/overview")
-    pages.register_blueprint(activity.blueprint, url_prefix="/settings/activity")
-    pages.register_blueprint(data.blueprint, url_prefix="/data")
-    pages.add_url_rule("/settings", "settings", developer.redirect_to_keys, strict_slashes=False)
-    pages.add_url_rule("/static/<path:name>", "static", send_static)
-    pages.add_app_template_filter(format_time, "moment")
-    pages.add_app_template_filter(format_age, "ago")
-    pages.add_app_template_filter(docs.read_markdown, "markdown")
-    pages.add_app_template_filter(docs.link_operations, "link_operations")
-    pages.add_app_template_filter(highlight, "highlight")
+    for part in docs, sign_in, developer, overview, activity, data:
+        pages.register_blueprint(part.blueprint)
+    pages.add_url_rule("/", "root", redirect_to("pages.docs.show_docs", 302))
+    pages.add_url_rule("/settings", "settings", redirect_to("pages.developer.show_keys", 303), strict_slashes=False)
+    # Static files have an ETag.
+    pages.add_url_rule("/static/<path:path>", "static", public(partial(send_from_directory, STATIC)))
     pages.after_app_request(finish_page)
     app.register_blueprint(pages)
+    app.jinja_env.filters |= {"moment": format_time, "ago": format_age, "highlight": highlight}
+    app.jinja_env.filters |= {"markdown": docs.read_markdown, "link_operations": docs.link_operations}
     init_forms(app)
     # Other rooms use these to add settings pages, which check the session, and to which the layout links.
     app.extensions.update(sign_in_link=create_link, require_session=require_session)
@@ -59,10 +56,9 @@ def create_link() -> str:
     return f"{HOME}/link?token={add_token('link')}"
 
 
-@public
-def send_static(name: str) -> Response:
-    """Return a static file with an ETag, or 304 if the browser has it already."""
-    return send_from_directory(STATIC, name)
+def redirect_to(endpoint: str, status: int) -> Callable[[], Any]:
+    """Return a view that redirects to the page of another one."""
+    return public(lambda: redirect(url_for(endpoint), status))
 
 
 def format_time(time: str) -> str:

@@ -37,7 +37,7 @@ DELETED = sa.literal_column("' (deleted)'", sa.String())
 NO_KEY: Any = sa.literal_column("'command or sign-in link'")
 KEY = sa.func.coalesce(ApiKey.name, Write.key_id + DELETED, NO_KEY).label("key")
 
-blueprint = Blueprint("activity", __name__)
+blueprint = Blueprint("activity", __name__, url_prefix="/settings/activity")
 blueprint.before_request(require_session)
 
 

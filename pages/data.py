@@ -38,7 +38,7 @@ MAX_SHORT, MAX_LINES = 255, 5
 # Parameters that the CSV file of all rows doesn't use.
 PAGE_PARAMETERS = {"limit", "cursor", "include"}
 
-blueprint = Blueprint("data", __name__)
+blueprint = Blueprint("data", __name__, url_prefix="/data")
 blueprint.before_request(require_session)
 
 

@@ -17,7 +17,7 @@ from database.connection import execute, write_transaction
 from formats.values import format_time
 from models import SCOPES, KeyUse
 from pages.overview import has_rows
-from pages.sessions import COOKIE, PATHS, remove_token, require_session
+from pages.sessions import COOKIE, HOME, PATHS, remove_token, require_session
 from schemas import KeySchema
 
 MAX_DAYS = 36_500
@@ -30,15 +30,9 @@ COUNT_USES = (
 )
 NOT_FOUND = "This key does not exist. It may have been deleted already."
 
-blueprint = Blueprint("developer", __name__)
+blueprint = Blueprint("developer", __name__, url_prefix=HOME)
 blueprint.before_request(require_session)
 schema = KeySchema()
-
-
-@public
-def redirect_to_keys() -> Response:
-    """Redirect to the keys."""
-    return redirect(url_for("pages.developer.show_keys"), 303)  # type: ignore[return-value]
 
 
 @blueprint.get("")

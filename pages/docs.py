@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from flask import Blueprint, Response, abort, current_app, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, g, redirect, render_template, url_for
 from markupsafe import Markup
 
 import auth
@@ -18,7 +18,7 @@ from database.columns import now
 from database.connection import write_transaction
 from pages.reference import Row, read_resource
 from pages.samples import Example, read_parts
-from pages.sessions import COOKIE, SignedIn, find_token
+from pages.sessions import HOME, has_session
 from pages.sign_in import refuse_other_sites
 
 START = "quickstart"
@@ -26,9 +26,6 @@ KEY_LIFETIME = timedelta(days=30)
 HTML = "text/html; charset=utf-8"
 
 blueprint = Blueprint("docs", __name__)
-quickstart = Blueprint("quickstart", __name__)
-# The form has no token of a session, because its page is the same for everybody.
-quickstart.before_request(refuse_other_sites)
 
 
 class Section(NamedTuple):
@@ -52,13 +49,6 @@ class Guide(NamedTuple):
         first, *others = re.split("^### (.*)\n", self.text, flags=re.M)
         pairs = [("", first), *zip(others[::2], others[1::2], strict=True)]
         return [Section(name_of(title), title, [*read_parts(text)]) for title, text in pairs]
-
-
-@blueprint.get("/")
-@public
-def redirect_to_docs() -> Response:
-    """Redirect to the documentation."""
-    return redirect(url_for("pages.docs.show_docs"))  # type: ignore[return-value]
 
 
 @blueprint.get("/docs", defaults={"name": START}, strict_slashes=False)
@@ -100,15 +90,14 @@ def show_search_index() -> Response:
     return text_response(json.dumps(entries, ensure_ascii=False), "application/json")
 
 
-@quickstart.post("/quickstart")
+@blueprint.post(f"{HOME}/quickstart")
 @public
 def create_quickstart_key() -> Any:
     """Create a key and show the quickstart with it; without a session, redirect to the sign-in page."""
-    token = request.cookies.get(COOKIE, "")
-    found = find_token("session", token)
-    if found is None:
+    # The form has no token of a session, because its page is the same for everybody.
+    refuse_other_sites()
+    if not has_session():
         return redirect(url_for("pages.sign_in.show_sign_in", next="/docs"), 303)
-    g.signed_in = SignedIn(token, found[0])
     # Its page is the same for everybody, so that this form works once in a session.
     g.form = g.signed_in.sign("quickstart")
     with write_transaction():

@@ -21,8 +21,7 @@ COUNT_STATUSES = sa.select(Conversation.status, sa.func.count()).group_by(Conver
 HAS_ROWS = sa.select(sa.or_(*(sa.exists(sa.select(each.number)) for each in (Company, Contact, Conversation))))
 COUNT_CONTACTS = sa.select(sa.func.count()).select_from(Contact)
 
-
-blueprint = Blueprint("overview", __name__)
+blueprint = Blueprint("overview", __name__, url_prefix="/settings/overview")
 blueprint.before_request(require_session)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from flask import Flask, abort, g, redirect, request, url_for
 from sqlalchemy import and_, bindparam, delete, or_, select
 
-from api.problems import problem
 from auth import RequestKey, digest, is_expired
 from database import backend
 from database.columns import from_driver, now
@@ -24,6 +23,7 @@ COOKIE = "cardfile_session"
 PATHS = "/settings", "/data"
 LIFETIMES = {"session": timedelta(hours=12), "link": timedelta(minutes=15)}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+FORGED = "This form was not sent from this site. Reload the page and try again."
 SENT_ALREADY = (
     "This form was sent already, and was carried out then: nothing was done again. Keys and secrets are shown only"
     " once; replace one that you lost."
@@ -82,25 +82,30 @@ def find_token(kind: str, token: str) -> Any:
     return execute(FIND_TOKEN, sha256=digest(token), kind=kind, now=now()).fetchone()
 
 
+def has_session() -> bool:
+    """Tell whether the request has a valid session, which is then in `g.signed_in`."""
+    token = request.cookies.get(COOKIE, "")
+    if found := find_token("session", token):
+        g.signed_in = SignedIn(token, found[0])
+    return found is not None
+
+
 def require_session() -> Any:
     """Redirect a page without a session to the sign-in page, and refuse a form without a token of the session."""
     if request.method == "OPTIONS":
         return None
     # Read before the session is looked up, which may end while a client sends its form slowly.
     form_id, _dot, signature = request.form.get("token", "").partition(".")
-    token = request.cookies.get(COOKIE, "")
-    found = find_token("session", token)
-    if found is None and request.method in SAFE_METHODS:
+    is_form, is_signed_in = request.method not in SAFE_METHODS, has_session()
+    if is_form and not is_signed_in:
+        abort(403, "You are not signed in. Sign in and try again.")
+    if not is_signed_in:
         wanted = None if request.path == HOME else request.full_path.rstrip("?")
         return redirect(url_for("pages.sign_in.show_sign_in", next=wanted), 303)
-    if found is None:
-        return problem(403, "You are not signed in. Sign in and try again.")
-    g.signed_in = SignedIn(token, found[0])
-    if request.method in SAFE_METHODS:
-        return None
-    if not hmac.compare_digest(signature.encode(), g.signed_in.sign(form_id).encode()):
-        return refuse_form()
-    g.form = signature
+    if is_form and not hmac.compare_digest(signature.encode(), g.signed_in.sign(form_id).encode()):
+        abort(403, FORGED)
+    if is_form:
+        g.form = signature
     return None
 
 
@@ -122,8 +127,3 @@ def init_forms(app: Flask) -> None:
 def add_form() -> Any:
     """Return the statement that stores a form, unless it is stored, as a link that no token leads to."""
     return insert_statement(Session, backend().insert).on_conflict_do_nothing()
-
-
-def refuse_form() -> Any:
-    """Return 403 for a form that another site may have sent."""
-    return problem(403, "This form was not sent from this site. Reload the page and try again.")

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, current_app, redirect, render_template, request, url_for
 
-from api.problems import problem
 from api.rate_limits import TooManyRequests
 from auth import InvalidKey, find_key, public
 from database.connection import write_transaction
-from pages.sessions import COOKIE, LIFETIMES, PATHS, SAFE_METHODS, add_token, find_token, refuse_form, remove_token
+from pages.sessions import COOKIE, FORGED, HOME, LIFETIMES, PATHS, SAFE_METHODS, add_token, find_token, remove_token
 
 ATTEMPTS_PER_MINUTE = 10
 WRONG_ORIGIN = (
@@ -17,23 +16,22 @@ WRONG_ORIGIN = (
     " proxy send X-Forwarded-Host and X-Forwarded-Proto."
 )
 
-blueprint = Blueprint("sign_in", __name__)
+blueprint = Blueprint("sign_in", __name__, url_prefix=HOME)
 
 
 @blueprint.before_request
-def refuse_other_sites() -> Any:
+def refuse_other_sites() -> None:
     """Refuse a form from another site; before sign-in there is no form token to check."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin", "")
     if request.method in SAFE_METHODS or site == "same-origin":
-        return None
+        return
     if site:
-        return refuse_form()
+        abort(403, FORGED)
     # Browsers send Sec-Fetch-Site only over trusted connections, but Origin with every POST. Origin is compared with
     # the raw Host header: werkzeug rejects host names with an underscore.
     host = request.environ["HTTP_HOST"]
-    if origin in {f"http://{host}", f"https://{host}"}:
-        return None
-    return problem(403, WRONG_ORIGIN.format(origin=origin or "missing", address=f"{request.scheme}://{host}"))
+    if origin not in {f"http://{host}", f"https://{host}"}:
+        abort(403, WRONG_ORIGIN.format(origin=origin or "missing", address=f"{request.scheme}://{host}"))
 
 
 @blueprint.get("/sign-in")

@@ -295,9 +295,14 @@ def test_docs_is_404_without_a_description_and_the_settings_work(app: Flask, ano
     assert anonymous.get("/settings/developer/sign-in").status_code == 200
 
 
-@pytest.mark.parametrize(("path", "location"), [("/", "/docs"), ("/docs/quickstart", "http://localhost/docs")])
-def test_an_address_of_the_first_page_redirects_to_it(anonymous: FlaskClient, path: str, location: str) -> None:
-    assert anonymous.get(path).headers["Location"] == location
+@pytest.mark.parametrize(
+    ("path", "status", "location"), [("/", 302, "/docs"), ("/docs/quickstart", 308, "http://localhost/docs")]
+)
+def test_an_address_of_the_first_page_redirects_to_it(
+    anonymous: FlaskClient, path: str, status: int, location: str
+) -> None:
+    page = anonymous.get(path)
+    assert (page.status_code, page.headers["Location"]) == (status, location)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/errors", "/docs/api/companies"])
