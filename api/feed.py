@@ -49,7 +49,10 @@ class Selection(NamedTuple):
 
 
 def list_changes() -> Response:
-    """Return the changes after `since`, in commit order, or with `net` one entry for each row, as JSON or NDJSON."""
+    """Return the changes after the number `since`, in commit order, deletions included; 410 if it is in the future.
+
+    With `net`, return one entry for each row, as it was before and after them. `Accept` chooses JSON or NDJSON.
+    """
     parameters = Parameters("since", "until", "limit", "net", "cursor", *FILTERS)
     media_type = requested_type(FEED_TYPES)
     limit = parameters.number("limit", 1, MAX_CHANGES, 0)

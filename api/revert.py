@@ -93,7 +93,10 @@ class Step(NamedTuple):
 
 
 def revert_changes() -> Response:
-    """Take changes back, all or nothing; return the changes that this makes, or 409 for rows that others changed."""
+    """Take changes back, all or nothing: those of a request, of a key after a version, or all after a version.
+
+    Return the changes that this makes. Rows that others changed afterwards are conflicts.
+    """
     values = schema.load(parse_body())
     with exclusive_key() as key, writing():
         return replay_or_run(key, lambda: revert_response(values))

@@ -37,7 +37,7 @@ SHARED: dict[str, JSONSchema] = {
     name: parameter(name.partition(".")[0], schema, example, description)
     for name, schema, example, description in (
         ("limit", integer(1, MAX_PAGE), 50, "The maximum number of rows. `Link` holds the URL of the next page."),
-        ("limit.changes", integer(1, MAX_CHANGES), 50, f"The maximum number. Default: {MAX_CHANGES}; with `net`, all."),
+        ("limit.changes", integer(1, MAX_CHANGES), 50, f"How many changes at most: {MAX_CHANGES}, or all with `net`."),
         ("cursor", TEXT, CURSOR, "The start of the page, from the `Link` header of the previous page."),
         ("cursor.changes", integer(0, NEWEST), 50, "With `net=true`: the start of the page, from the `Link` header."),
         ("asOf", VERSION_OR_TIME, "2024-01-15T10:30:00Z", "Return the data as of a version, as in `406`, or a time."),
@@ -62,7 +62,7 @@ SHARED: dict[str, JSONSchema] = {
         ("If-None-Match.create", ETAG, "*", "`*` creates the row; if it exists, the response is 412."),
         ("If-Match", ETAG, '"6f1c2b7a-394"', "The `ETag` of the row; if it has changed, the response is 412."),
         ("Idempotency-Key", PRINTABLE, "import-7", "Makes the request safe to repeat for 24 hours."),
-        ("X-Request-Id", TEXT, "sync-42", "The request's id in the log: 1 to 128 of `A-Za-z0-9._-`, not `.` or `..`."),
+        ("X-Request-Id", TEXT, "sync-42", "Its id in the log: 1 to 128 characters of `A-Za-z0-9._-`, not `.` or `..`."),
     )
 }
 

@@ -86,6 +86,20 @@ def test_descriptions_name_the_resource_and_the_scope(description: Description) 
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("listChanges", "deletions included"),
+        ("listChanges", "410 if it is in the future"),
+        ("listChanges", "as it was before and after"),
+        ("revertChanges", "of a request, of a key after a version, or all after a version"),
+    ],
+)
+def test_descriptions_state_what_the_parameters_do_not(description: Description, name: str, fact: str) -> None:
+    [text] = [each["description"] for _path, _method, each in description.operations if each["operationId"] == name]
+    assert fact in text
+
+
 def accepted_parameters(admin: FlaskClient, path: str, method: str) -> set[str]:
     """Return the parameters that a path accepts, from its error for an unknown parameter."""
     body = {"to": 0} if path == REVERT else {"name": "a"}
