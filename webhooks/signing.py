@@ -21,7 +21,10 @@ NO_FILE = (
     "{}, the key file of webhooks, is missing or does not have 64 hexadecimal digits: restore it, or set SECRET_KEY and"
     " rotate their secrets."
 )
-UNREADABLE = "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed. Rotate it."
+UNREADABLE = (
+    "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed or can't be read."
+    " Restore it, or rotate the secret."
+)
 
 
 class Vault:
