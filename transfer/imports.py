@@ -133,7 +133,7 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
         if options.timezone or options.day_first is not None or options.notes_from:
             raise InvalidFile("A time zone, an order of dates and columns for notes need a map (--map).")
         columns = plain_columns(RESOURCES[report.resource], line, header) if line else []
-        return rows, row_converter(columns, len(cells))
+        return rows, row_converter(RESOURCES[report.resource], columns, len(cells))
     score, _map, resource = guess_map(header, {"": found})
     if not score:
         known = f"The header has no column of the map. It has: {join_first(header.names, len(cells))}."
@@ -146,7 +146,8 @@ def read_csv(report: Report, rows: Rows, options: Options) -> tuple[Rows, Callab
         by = " or ".join(name for name in ENDPOINTS[report.resource].match_on if name in names)
         hint = f"update the rows with the same {by} (--match {by.split()[0]})" if by else "revert this import first"
         report.advice = f"The file has no ids, so its rows get new ones: to import it again, {hint}."
-    return before_footer(rows, len(cells), tuple(found.get("footer", []))), row_converter(columns, len(cells))
+    convert = row_converter(RESOURCES[report.resource], columns, len(cells))
+    return before_footer(rows, len(cells), tuple(found.get("footer", []))), convert
 
 
 def store(report: Report, rows: Rows, convert: Callable[[Any], Any], match: str, advance: Callable[[], Any]) -> None:

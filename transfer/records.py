@@ -40,10 +40,10 @@ def parse_records(
             yield Record(line, values, frozenset(sent))
 
 
-def row_converter(columns: Columns, width: int) -> Callable[[Cells], dict[str, Any]]:
+def row_converter(schema: ResourceSchema, columns: Columns, width: int) -> Callable[[Cells], dict[str, Any]]:
     """Return a function that turns a row's cells into a JSON object, without missing values.
 
-    It raises ValidationError.
+    It raises ValidationError, with the errors that the schema finds in the other values, too.
     """
 
     def convert(cells: Cells) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def row_converter(columns: Columns, width: int) -> Callable[[Cells], dict[str, A
             except ValidationError as error:
                 errors |= error.messages if isinstance(error.messages, dict) else {name: error.messages}
         if errors:
-            raise ValidationError(errors)
+            raise ValidationError(schema.validate(record) | errors)
         return record
 
     return convert

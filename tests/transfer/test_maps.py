@@ -576,6 +576,23 @@ def test_a_dry_run_lists_every_fault_by_line_and_field(run_command: RunCommand, 
     assert last_change(tmp_path) == [(None,)]
 
 
+def test_a_text_that_a_map_cannot_convert_hides_no_other_fault_of_its_row(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    write_map(tmp_path, '[contacts]\nname = "{Name}"\nemail = "{Mail}"\ncreatedAt = "{Since}"\n')
+    (tmp_path / "people.csv").write_text("Name,Mail,Since\n,x,soon\n", encoding="utf-8")
+    done = run_command("import", "people.csv", "--map", "map.toml", "--dry-run", *BERLIN)
+    assert [line.partition(": ")[2].partition(": ")[::2] for line in done.stderr.splitlines()[:3]] == [
+        ("email", "Must be an e-mail address, as in jane@acme.com."),
+        (
+            "createdAt",
+            "soon is not a time as in 2024-01-31 10:30 or 31/01/2024 10:30 or 01/31/2024 10:30. "
+            "The map can name more formats (dates).",
+        ),
+        ("name", "Is required."),
+    ]
+
+
 def test_a_dry_run_ends_after_a_hundred_faults(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "contacts.csv").write_text("name,email\n" + "Ann,x\n" * 500, encoding="utf-8")
     faults = [line for line in run_command("import", "contacts.csv", "--dry-run").stderr.splitlines() if "line" in line]
@@ -593,7 +610,7 @@ def test_any_text_is_parsed_or_refused(cells: list[str | None]) -> None:
     found["companies"] |= {f"values.{name}": table for name, table in found["companies"].pop("values").items()}
     header = Header(["Firm", "Legal form", "Brand", "Worth", "Rank", "Kind", "Site", "Seen"])
     options = Options(column_map=found, timezone="Europe/Berlin", day_first=True)
-    convert = row_converter(map_fields("companies", found["companies"], header, options), 8)
+    convert = row_converter(RESOURCES["companies"], map_fields("companies", found["companies"], header, options), 8)
     with suppress(ValidationError):
         values = RESOURCES["companies"].load(convert(cells))
         assert values["created_by"] == "import" and values["name"]
