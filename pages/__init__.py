@@ -79,7 +79,7 @@ def format_age(time: str) -> str:
 
 def finish_page(response: Response) -> Response:
     """Show problems to browsers, and under /settings, as pages; set the security headers of pages."""
-    if request.path.startswith(f"{API}/"):
+    if f"{request.path}/".startswith(f"{API}/"):
         # The API returns no pages.
         return response
     is_setting = f"{request.path}/".startswith(tuple(f"{path}/" for path in PATHS))

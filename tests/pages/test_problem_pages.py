@@ -22,6 +22,7 @@ HTML, PROBLEM = "text/html; charset=utf-8", "application/problem+json"
         ("GET", "/nothing", "*/*", 404, PROBLEM),
         ("GET", "/nothing", None, 404, PROBLEM),
         ("GET", "/nothing", "application/json, text/html;q=0.5, */*", 404, PROBLEM),
+        ("GET", "/api/v1", BROWSER, 401, PROBLEM),
         ("GET", "/api/v1/nothing", BROWSER, 401, PROBLEM),
         ("GET", "/api/v1/companies", BROWSER, 401, PROBLEM),
     ],
