@@ -20,8 +20,8 @@ VERSIONS = sa.select(LAST_CHANGE.scalar_subquery(), Dataset.oldest_version)
 # KEEP_CHANGES blanks data without a new change, but raises the oldest version. Neither number ever falls, so that their
 # sum changes whenever the log does.
 LOG_STATE = sa.select(LAST_CHANGE.scalar_subquery() + Dataset.oldest_version)
-# RFC 9110 §8.8.3; werkzeug accepts more.
-ETAGS = r'\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*'
+# RFC 9110 §8.8.3, in a list that may have empty elements (§5.6.1); werkzeug accepts more.
+ETAGS = r'\*|[ \t,]*(W/)?"[!#-~]*"([ \t]*,[ \t,]*(W/)?"[!#-~]*")*[ \t,]*'
 # How proxies that compress change an ETag: nginx makes it weak, Apache and others append the encoding.
 CHANGED_BY_PROXY = re.compile(r'W/"|[-;:](gzip|deflate|br|zstd)"')
 
