@@ -23,7 +23,7 @@ TAGS = {each.name: str(each.schema.__doc__) for each in ENDPOINTS.values()} | {
 ADDRESS = "http://127.0.0.1:8000"
 # The headers of a message (Standard Webhooks 1.0.0).
 MESSAGE_HEADERS = {
-    "webhook-id": ("msg_6f1c2b7a_1_409", "The id of the message, the same in every attempt."),
+    "webhook-id": ("msg_6f1c2b7a_018ce0e9-3c98-7709_409", "The id of the message, the same in every attempt."),
     "webhook-timestamp": ("1705314600", "The time of this attempt, in seconds since 1970."),
     "webhook-signature": ("v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=", "One or two, separated by a space."),
 }

@@ -91,7 +91,7 @@ class Delivery(threading.Thread):
 
     def send(self, seq: int, body: bytes, keys: list[str]) -> bool:
         """Send a message; tell whether it was received."""
-        message_id = f"msg_{self.webhook.dataset[:8]}_{self.webhook.number}_{seq}"
+        message_id = f"msg_{self.webhook.dataset[:8]}_{self.webhook.id}_{seq}"
         answer = self.client.post(body, signed_headers(message_id, int(time.time()), body, keys))
         if answer.error and self.sender.is_stopping:
             # It may have been aborted: the next process sends it again.

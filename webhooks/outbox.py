@@ -26,7 +26,7 @@ MAX_RANGE = 10_000
 # A webhook with changes to send, as it was when it was read, or with the progress since.
 Due = namedtuple(
     "Due",
-    "id url number dataset secret previous_secret previous_until revision replays"
+    "id url dataset secret previous_secret previous_until revision replays"
     " lease delivered failures next_attempt_at active reason events",
 )
 PROGRESS = ("lease", "delivered", "failures", "next_attempt_at", "active", "reason")

@@ -280,6 +280,20 @@ def test_since_replays_and_after_a_change_of_the_url_the_retry_comes_at_once(
     assert receiver.received[1].headers["webhook-id"] == receiver.received[3].headers["webhook-id"]
 
 
+def test_a_new_webhook_repeats_no_message_id_of_a_deleted_one(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    create_row("companies")
+    for _webhook in range(2):
+        path = f"{URL}/{add(receiver.url)['id']}"
+        admin.patch(path, json={"since": 0})
+        deliver()
+        admin.delete(path)
+
+    assert receiver.seqs == [1, 1]
+    assert receiver.received[0].headers["webhook-id"] != receiver.received[1].headers["webhook-id"]
+
+
 def test_after_a_rotation_both_secrets_sign_for_a_day(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
 ) -> None:
