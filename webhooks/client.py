@@ -67,7 +67,8 @@ class Client:
             data = response.read(MAX_ANSWER_BYTES + 1)
             status, error = response.status, error_of(response.status)
         except Exception as caught:
-            error = describe(caught)
+            through = " The request goes through WEBHOOK_PROXY." if self.settings.webhook_proxy else ""
+            error = describe(caught) + through
         if monotonic() >= self.deadline:
             status, error = None, TIMEOUT
         if len(data) > MAX_ANSWER_BYTES or error:

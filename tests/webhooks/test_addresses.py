@@ -339,6 +339,11 @@ def test_a_proxy_is_used_only_if_the_setting_names_it(
     assert proxy[1] == [f"POST {url} HTTP/1.1".encode()]
 
 
+def test_the_error_of_a_request_through_a_proxy_names_the_setting(receiver: Receiver) -> None:
+    error = send(receiver.url, Settings(webhook_proxy=("127.0.0.1", 1))).error
+    assert error == "The connection failed: Connection refused. The request goes through WEBHOOK_PROXY."
+
+
 def test_through_a_proxy_the_certificate_is_verified_too(
     tls_receiver: Receiver, proxy: tuple[int, list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
