@@ -25,7 +25,7 @@ SET_OLDEST = sa.update(Dataset).values(oldest_version=bind("until"))
 def blank_old_data(days: int) -> bool:
     """Blank some changes that were superseded more than `days` days ago, inside a writing transaction.
 
-    Return whether more are left. The oldest version becomes the last of the changes that superseded them.
+    Return whether more are left. The oldest version becomes the last of the changes that are so old.
     """
     newest, oldest = execute(VERSIONS).fetchone()
     horizon = version_at(format_time(earliest_now() - timedelta(days=days)), newest)
