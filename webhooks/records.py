@@ -77,11 +77,13 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
-    """Update the fields that are sent, and `since`; the next attempt is at once. Raises ValidationError."""
+    """Update the sent fields, and `since`; after a change, the next attempt is at once. Raises ValidationError."""
     with write_transaction():
         dataset, newest = execute(version_query).fetchone()
         stored = find_webhook(webhook_id)
         values = patch_schema.load_patch(body, stored)
+        if values.items() <= stored.items():
+            return stored
         is_replay = "since" in values
         if (since := values.pop("since", min(stored["delivered"], newest))) > newest:
             raise ValidationError({"since": [f"Must be at most {newest}, the last change."]})

@@ -161,6 +161,25 @@ def test_a_webhook_is_disabled_after_ten_attempts_and_goes_on_where_it_stopped(
     assert receiver.seqs == [1] * 10 + [1, 2, 3]
 
 
+def test_a_patch_that_changes_nothing_neither_brings_the_next_attempt_forward_nor_forgets_failures(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    path = f"{URL}/{add(receiver.url, 'company.*', 'contact.created', description='Mail')['id']}"
+    create_row("companies")
+    receiver.answer = answer(500)
+    deliver()
+    failed = admin.get(path).json
+    wanted = {name: failed[name] for name in ("url", "events", "description", "active")}
+    for body in {}, wanted, failed:
+        assert admin.patch(path, json=body).json == failed
+        deliver()
+    assert (failed["failures"], receiver.seqs) == (1, [1])
+    for number, body in enumerate(({"description": None}, {"since": 0}), 1):
+        assert admin.patch(path, json=wanted | body).json["failures"] == 0
+        deliver()
+        assert receiver.seqs == [1] * (number + 1)
+
+
 def test_410_disables_a_webhook_at_once(
     admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
 ) -> None:
