@@ -39,7 +39,7 @@ OF_WEBHOOK = Webhook.id == sa.bindparam("webhook_id")
 IS_SANDBOX = sa.select(Dataset.id.endswith("-sandbox")).scalar_subquery()
 IS_OWN = sa.and_(Webhook.dataset == sa.select(Dataset.id).scalar_subquery(), sa.not_(IS_SANDBOX))
 FIND_DUE = sa.select(*(getattr(Webhook, name) for name in Due._fields[:-1]), sa.cast(Webhook.events, sa.Text())).where(
-    Webhook.active, Webhook.delivered < NEWEST, IS_OWN
+    Webhook.active, sa.or_(Webhook.delivered < NEWEST, Webhook.lease.is_not(None)), IS_OWN
 )
 # A webhook is stored only if it is still as it was read: it may have been changed by an admin, or another process.
 SEEN = ("lease", "revision", "delivered", "failures", "active")
@@ -58,7 +58,7 @@ def steady_now(later: timedelta = timedelta()) -> datetime:
 
 
 def find_due() -> list[Due]:
-    """Return the webhooks with changes to send, now or later; times and events have the driver's types."""
+    """Return the webhooks with changes to send, now or later, or a lease; times and events have the driver's types."""
     return [Due(*row) for row in execute(FIND_DUE).fetchall()]
 
 

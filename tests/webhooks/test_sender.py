@@ -19,7 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from database.identity import LostFile
-from tests.conftest import ROOT, LiveServer, send_request
+from tests.conftest import ROOT, LiveServer, Query, send_request
 from tests.soak.conftest import times
 from tests.webhooks.conftest import URL, Add, Deliver, Receiver, answer
 from webhooks.outbox import find_due, save
@@ -173,6 +173,20 @@ def test_another_process_takes_over_only_when_a_lease_no_longer_changes(
     deliver()
     assert receiver.seqs == [1]
     assert sender.find_due() == []
+
+
+def test_the_lease_of_a_killed_process_with_nothing_left_to_send_delays_no_message_after_40_seconds(
+    admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(receiver.url)
+    query("UPDATE webhooks SET lease = 'of the killed process'")
+    clock = time.monotonic()
+    monkeypatch.setattr("webhooks.sender.time.monotonic", lambda: clock)
+    deliver()
+    clock += 41
+    write(admin, 1)
+    deliver()
+    assert receiver.seqs == [1]
 
 
 @pytest.mark.parametrize("fault", [OSError, LostFile])
