@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -95,13 +96,16 @@ def change_webhook(webhook_id: str, body: Any) -> dict[str, Any]:
 
 def rotate_secret(webhook_id: str) -> dict[str, Any]:
     """Store a new secret beside the old one; return the webhook with it. Raises Conflict."""
-    secret = new_secret()
+    secret, signing = new_secret(), []
     with write_transaction():
-        current, _previous, previous_until = find_secrets(webhook_id)
-        if (until := from_driver(previous_until)) and until > now():
+        current, _previous, previous_until = secrets = find_secrets(webhook_id)
+        # One that can't be decrypted doesn't sign.
+        with suppress(Conflict):
+            signing = current_app.extensions["webhooks"].vault.decrypt_all(*secrets)
+        if len(signing) == 2 and (until := from_driver(previous_until)):
             raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
-        encrypted = encrypt(secret)
-        store(webhook_id, {"secret": encrypted, "previous_secret": current, "previous_until": now() + ROTATION})
+        values = {"secret": encrypt(secret), "previous_secret": current, "previous_until": now() + ROTATION}
+        store(webhook_id, values)
         return find_webhook(webhook_id) | {"secret": secret}
 
 

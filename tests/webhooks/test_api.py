@@ -243,6 +243,23 @@ def test_a_webhook_whose_secret_cannot_be_decrypted_is_disabled(
     Webhook(rotated["secret"]).verify(message.body.decode(), message.headers)
 
 
+@pytest.mark.databases("sqlite", "postgresql")
+def test_after_the_loss_of_the_key_secrets_are_rotated_at_once_even_soon_after_a_rotation(
+    app: Flask, admin: FlaskClient, receiver: Receiver, add: Add
+) -> None:
+    path = f"{URL}/{add(receiver.url)['id']}"
+    old, new = ("a key that is lost a minute later..",), ("another key, with 32 characters or more",)
+    # First the current secret can't be decrypted, then the previous one.
+    for keys, statuses in (old, [200, 200, 409]), (new, [200, 200, 409]):
+        app.extensions["webhooks"].vault.keys = keys
+        answers = [admin.post(f"{path}/rotate") for _status in statuses]
+        assert [each.status_code for each in answers] == statuses
+        admin.post(f"{path}/test")
+        message = receiver.received.pop()
+        for each in answers[:2]:
+            Webhook(each.json["secret"]).verify(message.body.decode(), message.headers)
+
+
 @pytest.mark.databases("postgresql")
 def test_on_postgresql_webhooks_need_a_secret_key(admin: FlaskClient) -> None:
     response = admin.post(URL, json={"url": ACME, "events": ["*"]})
