@@ -33,7 +33,8 @@ TABLE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "get_snapshot": (("asOf", "If-None-Match"), ("ETag", "Content-Disposition", "Cache-Control")),
     "revert_changes": (("dryRun", "Idempotency-Key"), ("Idempotent-Replayed",)),
     "delete_key": (("self",), ()),
-    **dict.fromkeys(("create_key", "roll_key", "create_webhook", "rotate_webhook"), ((), ("Cache-Control",))),
+    "create_webhook": ((), ("Cache-Control", "Location")),
+    **dict.fromkeys(("create_key", "roll_key", "rotate_webhook"), ((), ("Cache-Control",))),
 }
 KEYS = KeySchema()
 WITH_BODY = {"POST", "PUT", "PATCH"}

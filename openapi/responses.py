@@ -28,7 +28,7 @@ HEADERS: dict[str, JSONSchema] = {
         ("Link", TEXT, 'The URL of the next page, as `<…>; rel="next"`. Absent on the last page.'),
         ("X-Total-Count", NUMBER, "The number of rows on all pages, with `Prefer: count=exact`."),
         ("Preference-Applied", TEXT, "`count=exact` if it was requested."),
-        ("Location", TEXT | {"format": "uri-reference"}, "The path of the created row. Absent from a batch."),
+        ("Location", TEXT | {"format": "uri-reference"}, "The path of what was created. Absent from a batch."),
         ("Idempotent-Replayed", TEXT | {"enum": ["true"]}, "Present if this is the response to an earlier request."),
         ("Content-Disposition", TEXT, "The name of the file, of a snapshot with the number of the version, or of CSV."),
         ("Cache-Control", TEXT, "`no-store` for new keys and secrets, `immutable` (a year) with a version in `asOf`."),

@@ -1,6 +1,6 @@
 """`/api/v1/webhooks`, for admin keys."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, url_for
 
 from api.parameters import Parameters, parse_body, refuse_body
 from api.responses import JSONResponse
@@ -36,7 +36,9 @@ def get_webhook(webhook_id: str) -> Response:
 @requires("admin")
 def create_webhook() -> Response:
     """Create a webhook, which gets the changes from now on. The response has its secret, which is shown only once."""
-    return JSONResponse(encode_json(records.add_webhook(schema.load(parse_body()))), 201, {"Cache-Control": "no-store"})
+    created = records.add_webhook(schema.load(parse_body()))
+    location = url_for(".get_webhook", webhook_id=created["id"])
+    return JSONResponse(encode_json(created), 201, {"Cache-Control": "no-store", "Location": location})
 
 
 @blueprint.patch("/webhooks/<webhook_id>")

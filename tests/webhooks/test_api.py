@@ -33,7 +33,8 @@ def test_a_webhook_is_created_listed_changed_and_deleted(admin: FlaskClient, add
     hook = {name: created.json[name] for name in FIELDS}
     assert (hook["active"], hook["reason"], hook["delivered"], hook["failures"]) == (True, None, 0, 0)
     assert admin.get(URL).json == [hook]
-    assert admin.get(f"{URL}/{hook['id']}").json == hook
+    assert created.headers["Location"] == f"{URL}/{hook['id']}"
+    assert admin.get(created.headers["Location"]).json == hook
     changed = admin.patch(f"{URL}/{hook['id']}", json={"description": None, "events": ["*"], "active": False})
     assert changed.json == hook | {"description": None, "events": ["*"], "active": False} | {
         "updatedAt": changed.json["updatedAt"]
