@@ -17,6 +17,8 @@ ANSWER_SECONDS = 15
 MAX_ANSWER_BYTES, SHOWN_CHARACTERS = 64 * 1024, 500
 MAX_RETRY_SECONDS = 24 * 3600
 NAT64, GLOBAL_UNICAST = ip_network("64:ff9b::/96"), ip_network("2000::/3")
+# Special networks of IANA's registries that `is_global` allows, wholly or partly, in some versions of Python.
+SPECIAL = [ip_network(each) for each in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20")]
 TIMEOUT = f"There was no whole answer within {ANSWER_SECONDS} seconds."
 
 
@@ -155,7 +157,7 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or (IPv4Address(int(ip) % 2**32) if ip in NAT64 else None)
         if inner or ip not in GLOBAL_UNICAST:
             return inner is not None and is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in each for each in SPECIAL)
 
 
 def error_of(status: int) -> str | None:

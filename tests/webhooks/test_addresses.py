@@ -65,10 +65,15 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             "172.16.0.1",
         ),
         *("172.31.255.255", "192.0.0.1", "192.0.2.1", "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1"),
+        # Also the metadata service of some clouds, and the relays of 6to4.
+        *("192.0.0.8", "192.0.0.192", "192.88.99.1", "192.88.99.2"),
         *("224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
         *("::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "fec0::1", "ff02::1", "100::1", "2001:db8::1"),
+        # Anycast of a router near by (RFC 7723), identifiers, dummy (RFC 9780), documentation (RFC 9637), segments.
+        *("2001:1::1", "2001:20::1", "2001:1ff::1", "100:0:0:1::1", "3fff::1", "3fff:fff::1", "5f00::1"),
         # IPv4 in IPv6: mapped, compatible, 6to4, NAT64 (also its local prefix), Teredo, ISATAP-like.
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "2002:7f00:1::", "2002:a9fe:a9fe::1"),
+        "2002:c000:c0::1",
         *(
             "64:ff9b::10.0.0.1",
             "64:ff9b::169.254.169.254",
@@ -83,7 +88,10 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
+    [
+        *("1.1.1.1", "8.8.8.8", "172.32.0.1", "192.0.1.1", "2001:200::1", "2606:4700::1111", "3fff:1000::1"),
+        *("::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"),
+    ],
 )
 def test_a_public_address_is_allowed(address: str) -> None:
     assert is_public(address)
