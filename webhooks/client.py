@@ -65,12 +65,14 @@ class Client:
         status, data, error, retry_after = None, b"", None, 0
         try:
             response = self.request(body, headers)
+            status, error = response.status, error_of(response.status)
             retry_after = parse_retry_after(response.headers.get("Retry-After", ""))
             data = response.read(MAX_ANSWER_BYTES + 1)
-            status, error = response.status, error_of(response.status)
         except Exception as caught:
+            self.close()
             through = " The request goes through WEBHOOK_PROXY." if self.settings.webhook_proxy else ""
-            error = describe(caught) + through
+            # The status decides, even if the body breaks off.
+            error = error if status else describe(caught) + through
         if monotonic() >= self.deadline:
             status, error = None, TIMEOUT
         if len(data) > MAX_ANSWER_BYTES or error:
@@ -88,8 +90,7 @@ class Client:
         connection.timeout, connection.response_class = self.remaining(), FinalResponse
         sent = {"Host": str(url.netloc), "Content-Type": "application/json", "User-Agent": f"Cardfile/{VERSION}"}
         target = url.url if self.settings.webhook_proxy and url.scheme == "http" else url.request_uri
-        options = {"preload_content": False, "decode_content": False, "enforce_content_length": False}
-        connection.request("POST", target, body, {**sent, "Accept-Encoding": "identity", **headers}, **options)
+        connection.request("POST", target, body, {**sent, **headers}, preload_content=False, decode_content=False)
         return connection.getresponse()
 
     def connect(self) -> None:

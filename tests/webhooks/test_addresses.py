@@ -167,6 +167,32 @@ def test_any_other_status_is_a_failure(receiver: Receiver, status: int) -> None:
     assert str(status) in str(send(receiver.url, PRIVATE).error)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(b"Content-Length: 9\r\n\r\ncut", id="length"),
+        pytest.param(b"Content-Length: 9\r\n\r\n", id="nothing"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n9\r\ncut", id="chunk"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n3\r\ncut\r\n", id="chunks"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\nno length\r\n", id="no chunks"),
+        pytest.param(b"Connection: close\r\n\r\ncut", id="close"),
+    ],
+)
+def test_the_status_decides_even_if_the_body_breaks_off(receiver: Receiver, rest: bytes) -> None:
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 %b x\r\nRetry-After: 7\r\n%b" % (status, rest))
+        handler.close_connection = True
+
+    receiver.answer = write
+    client = Client(receiver.url, PRIVATE)
+    for status, error in (b"200", None), (b"410", "The answer was 410 Gone."), (b"200", None):
+        answered = client.post(b"{}", {})
+        assert (answered.status, answered.error, answered.retry_after) == (int(status), error, 7)
+        time.sleep(0.02)
+    assert len({each.port for each in receiver.received}) == 3
+    client.close()
+
+
 @pytest.mark.parametrize("interim", [b"102 Processing", b"103 Early Hints\r\nLink: </a.css>"])
 def test_interim_responses_are_skipped(receiver: Receiver, interim: bytes) -> None:
     def write(handler: BaseHTTPRequestHandler) -> None:
