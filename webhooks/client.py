@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 class FinalResponse(HTTPResponse):
-    """The response after interim ones such as 103 (RFC 9110 §15.2); its base class skips only those with 100."""
+    """The response after interim ones such as 103 (RFC 9110 §15.2): http.client skips only 100, with no public hook."""
 
     def _read_status(self) -> Any:
         version, status, reason = super()._read_status()  # type: ignore[misc]
