@@ -17,10 +17,7 @@ from settings import Settings
 
 PREFIX = "whsec_"
 NO_KEY = "Webhooks need the setting SECRET_KEY, which encrypts their secrets, on PostgreSQL: set it, and start again."
-NO_FILE = (
-    "{}, the key file of webhooks, is missing or does not have 64 hexadecimal digits: restore it, or set SECRET_KEY and"
-    " rotate their secrets."
-)
+NO_FILE = "{}, the key file of webhooks, is missing, unreadable or damaged: restore it, or set SECRET_KEY and rotate."
 UNREADABLE = (
     "Its secret can't be decrypted: SECRET_KEY, or the .key file beside the database, has changed or can't be read."
     " Restore it, or rotate the secret."
