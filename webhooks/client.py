@@ -56,7 +56,7 @@ class Client:
         self.deadline: float = 0
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send a message and return the answer; never raise.
+        """Send a message and return the answer; never raise. The status decides, even if the body breaks off.
 
         Its caller has another thread call abort() after ANSWER_SECONDS: an answer may come byte by byte.
         """
@@ -144,8 +144,7 @@ class Client:
 def find_addresses(host: str, port: int, with_private: bool) -> list[str]:
     """Return the addresses of a host that may be connected to. Raises PrivateAddress if there are none."""
     found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    allowed = [each for each in dict.fromkeys(found) if with_private or is_public(each)]
-    if not allowed:
+    if not (allowed := [each for each in dict.fromkeys(found) if with_private or is_public(each)]):
         name = host if host == found[0] else f"{host} ({found[0]})"
         raise PrivateAddress(f"{name} is not a public address: WEBHOOK_NETWORKS=private allows it.")
     return allowed

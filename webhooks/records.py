@@ -36,7 +36,6 @@ IN_SANDBOX = "A sandbox sends no messages: test and enable webhooks in the origi
 # Test messages that are sent at the same time; more are 429.
 TEST_SLOTS = Slots(2, patience=1)
 
-COUNT = sa.select(sa.func.count()).select_from(Webhook)
 FIND_SECRETS = sa.select(Webhook.secret, Webhook.previous_secret, Webhook.previous_until).where(OF_WEBHOOK)
 FIND_SANDBOX = sa.select(IS_SANDBOX)
 DELETE = sa.delete(Webhook).where(OF_WEBHOOK)
@@ -67,7 +66,7 @@ def add_webhook(values: dict[str, Any]) -> dict[str, Any]:
     """Store a webhook, which gets the changes from now on; return it with its secret. Raises Conflict."""
     secret, webhook_id = new_secret(), new_id()
     with write_transaction():
-        if (count := execute(COUNT).fetchone()[0]) >= MAX_WEBHOOKS:
+        if (count := len(all_webhooks())) >= MAX_WEBHOOKS:
             raise Conflict(f"There are {MAX_WEBHOOKS} webhooks already: delete one first.")
         dataset, newest = execute(version_query).fetchone()
         encrypted = encrypt(secret, is_first=count == 0)
@@ -104,20 +103,15 @@ def rotate_secret(webhook_id: str) -> dict[str, Any]:
             signing = current_app.extensions["webhooks"].vault.decrypt_all(*secrets)
         if len(signing) == 2 and (until := from_driver(previous_until)):
             raise Conflict(f"The secret before this one signs until {format_time(until)}: rotate after that.")
-        values = {"secret": encrypt(secret), "previous_secret": current, "previous_until": now() + ROTATION}
-        store(webhook_id, values)
+        store(webhook_id, {"secret": encrypt(secret), "previous_secret": current, "previous_until": now() + ROTATION})
         return find_webhook(webhook_id) | {"secret": secret}
-
-
-def is_sandbox() -> bool:
-    """Tell whether the database is the temporary copy of a sandbox."""
-    return bool(execute(FIND_SANDBOX).fetchone()[0])
 
 
 def encrypt(secret: str, is_first: bool = False) -> str:
     """Return a secret as it is stored. Raises Conflict if its key is missing."""
     # A sandbox is a copy without the key file.
-    return str(current_app.extensions["webhooks"].vault.encrypt(secret, is_first or is_sandbox()))
+    is_first = is_first or bool(execute(FIND_SANDBOX).fetchone()[0])
+    return str(current_app.extensions["webhooks"].vault.encrypt(secret, is_first))
 
 
 def find_secrets(webhook_id: str) -> Any:
@@ -140,9 +134,8 @@ def remove_webhook(webhook_id: str) -> None:
 
 def send_test(webhook_id: str) -> dict[str, Any]:
     """Send a test message at once; return the answer. Raises Conflict, and TooManyRequests."""
-    sender = current_app.extensions["webhooks"]
-    secrets, url = find_secrets(webhook_id), find_webhook(webhook_id)["url"]
-    if is_sandbox():
+    sender, secrets = current_app.extensions["webhooks"], find_secrets(webhook_id)
+    if (webhook := find_webhook(webhook_id))["reason"] == IN_SANDBOX:
         raise Conflict(IN_SANDBOX)
     release_connection()
     message = {"type": "webhook.test", "timestamp": format_time(now()), "data": {"webhookId": webhook_id}}
@@ -150,7 +143,7 @@ def send_test(webhook_id: str) -> dict[str, Any]:
     headers = signed_headers(f"msg_test_{new_id()}", int(time.time()), body, sender.vault.decrypt_all(*secrets))
     if not TEST_SLOTS.acquire():
         raise TooManyRequests("tests of webhooks at once", 5)
-    client = Client(url, sender.settings)
+    client = Client(webhook["url"], sender.settings)
     timer = threading.Timer(ANSWER_SECONDS, client.abort)
     try:
         timer.start()
