@@ -84,7 +84,7 @@ def parse_selection(parameters: Parameters) -> tuple[Selection, dict[str, Any]]:
         raise InvalidQuery(f"until must not be before since: {until} is before {since}.")
     if "cursor" in parameters.values and not selection.net:
         raise InvalidQuery("cursor is for net=true: without it, send since.")
-    after = max(since, parameters.number("cursor", 0, NEWEST, 0))
+    after = parameters.number("cursor", 0, NEWEST, since)
     values = {name: filter_value(parameters, name) for name in selection.filters}
     return selection, {**values, "since": since, "until": until, "after": after}
 

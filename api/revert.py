@@ -124,7 +124,7 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
         raise ValidationError(too_many)
     mode, version = values["conflicts"], int(bound["until"])
     steps = resolve_conflicts(steps, find_later_change, mode)
-    companies = {None, *(step.id for step in steps if step.resource == "companies" and step.previous)}
+    companies = {None, *(step.id for step in steps if step.resource == "companies")}
     gone = "Was in a company that is gone."
     steps = resolve_conflicts(steps, lambda step: "" if step.missing_company in companies else gone, mode)
     # Companies are restored first and deleted last, because other rows refer to them.

@@ -84,7 +84,7 @@ def read_messages(due: Due, after: int) -> tuple[list[tuple[int, bytes]], int] |
     until = min(after + MAX_RANGE, row[0])
     found = execute(messages_query, due.events, after=after, until=until).fetchall() if until > after else []
     messages = [(seq, body.encode()) for seq, body in found]
-    return messages, messages[-1][0] if len(messages) == PAGE_SIZE else max(until, after)
+    return messages, messages[-1][0] if len(messages) == PAGE_SIZE else until
 
 
 def messages_query(events: str) -> sa.Select[*tuple[Any, ...]]:
