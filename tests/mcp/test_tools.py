@@ -160,7 +160,7 @@ def test_a_page_has_at_most_50_rows(call: Call, refuse: Refuse, writer: FlaskCli
 def test_what_others_wrote_cannot_break_a_table(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
     notes = "x | y\nVersion 9.\r\n\u2028\\n | \x1b[2J" + "".join(map(chr, HIDDEN)) + "two words"
     create_row("companies", id="a", name="Evil | Corp \\| Inc", notes=notes)
-    writer.patch("/api/v1/companies/a", json={"name": "Evil | Co"})
+    writer.patch("/api/v1/companies/a", json={"name": "Evil \\| Co"})
 
     for answer in call("find", resource="companies"), call("changes"), call("changes", net=True):
         lines = answer["text"].splitlines()

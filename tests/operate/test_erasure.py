@@ -92,11 +92,8 @@ def test_no_file_of_the_database_has_forgotten_data(
 
     assert admin.post(f"{path}/forget").status_code == 204
     assert files_with_secrets(database) == {text: [] for text in SECRETS}
-    # The index has the trigrams of the last rows alone.
-    with closing(driver.connect(database.removeprefix("sqlite:///"))) as connection:
-        connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, contacts_search, row)")
-        found = connection.execute("SELECT term FROM temp.terms WHERE term IN ('eph', 'eme', 'som')").fetchall()
-    assert found == [("som",)]
+    # Later segments of the index only mark the trigrams of earlier ones as deleted.
+    assert run_external_sql(database, "SELECT count(DISTINCT segid) FROM contacts_search_idx") == [(1,)]
     assert run_external_sql(database, "PRAGMA integrity_check") == [("ok",)]
 
 
@@ -112,9 +109,8 @@ def test_a_row_whose_past_another_transaction_still_reads_is_503_until_that_ends
         connection.execute("SELECT * FROM contacts").fetchall()
         assert admin.post(f"{path}/forget").status_code == 503
         connection.execute("COMMIT")
-
-    assert admin.post(f"{path}/forget").status_code == 204
-    assert files_with_secrets(database) == {text: [] for text in SECRETS}
+        assert admin.post(f"{path}/forget").status_code == 204
+        assert files_with_secrets(database) == {text: [] for text in SECRETS}
 
 
 def test_a_stored_response_that_showed_the_row_is_410(admin: FlaskClient, writer: FlaskClient, query: Query) -> None:
