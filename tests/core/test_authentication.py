@@ -232,6 +232,18 @@ def test_the_last_use_is_stored_to_the_minute(app: Flask, reader: FlaskClient, q
     [[used]] = query("SELECT last_used_at FROM api_keys")
     assert used[-4:] == ":00Z"
     assert before <= datetime.fromisoformat(used) <= now()
+    # A process that was slower stores its minute later.
+    [[key_id]] = query("SELECT id FROM api_keys")
+    app.extensions["last_use"].write(key_id, before - timedelta(minutes=1))
+    assert query("SELECT last_used_at FROM api_keys") == [(used,)]
+
+
+def test_all_uses_of_a_key_are_stored_at_the_end(app: Flask, reader: FlaskClient, query: Query) -> None:
+    for _time in range(2):
+        reader.get("/api/v1/companies")
+    app.extensions["last_use"].stop()
+
+    assert query("SELECT sum(requests) FROM key_uses") == [(2,)]
 
 
 def test_a_failure_to_store_the_last_use_is_logged_and_the_response_is_200(

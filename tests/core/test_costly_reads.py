@@ -165,6 +165,14 @@ def test_slots_are_refused_once_none_is_freed_and_not_while_others_are() -> None
     assert slots.taken == 0
 
 
+def test_a_freed_slot_is_taken_at_once() -> None:
+    slots = Slots(1, patience=5)
+    slots.acquire()
+    threading.Timer(0.1, slots.release).start()
+    started = time.monotonic()
+    assert slots.acquire() and time.monotonic() - started < 2
+
+
 def test_a_few_writers_wait_for_a_slow_one_and_the_others_are_refused_at_once(
     app: Flask, writer: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.conftest import Query
+from tests.conftest import Query, run_external_sql
 from tests.core.conftest import NOON
 from tests.history.conftest import CHANGES, feed, key_id, rows, timeless, version
 
@@ -136,6 +136,19 @@ def test_later_pages_end_at_the_same_version_while_others_write(writer: FlaskCli
         (1, None), (2, None), (3, None), (4, None)
     ]  # fmt: skip
     assert "Link" not in second.headers
+
+
+def test_all_entries_are_of_one_version_while_others_write(
+    writer: FlaskClient, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["api.feed"], "MAX_CHANGES", 2)
+    for name in "abcd":
+        writer.put(f"{CONTACTS}/{name}", json={"name": name})
+    with writer.get(f"{CHANGES}?net=true", buffered=False) as response:
+        pieces = response.iter_encoded()
+        start = next(pieces)
+        run_external_sql(database, "DELETE FROM contacts WHERE id = 'd'")
+        assert [each["seq"] for each in json.loads(start + b"".join(pieces))] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("query_string", ["", "&id=c", "&keyId=WRITER"])

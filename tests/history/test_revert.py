@@ -254,6 +254,14 @@ def test_a_contact_whose_company_others_deleted(
         assert found == {"ann": "globex" if conflicts == "skip" else None}
 
 
+def test_a_contact_without_its_former_company_that_is_gone_is_not_changed(
+    two_rows: None, writer: FlaskClient, other: FlaskClient
+) -> None:
+    writer.patch(f"{CONTACTS}/ann", json={"companyId": None}, headers=BATCH)
+    other.delete(f"{COMPANIES}/acme")
+    assert revert(writer, requestId="batch", conflicts="overwrite").json == []
+
+
 def test_rows_deleted_and_created_again_with_the_same_id(two_rows: None, writer: FlaskClient) -> None:
     before = rows(writer)
     writer.delete(f"{CONTACTS}/ann")
@@ -294,6 +302,11 @@ def test_a_revert_never_restores_forgotten_data(admin: FlaskClient, writer: Flas
     assert writer.get(f"{CONTACTS}/ann").status_code == 404
     assert revert(writer, to=version(writer) - 1).status_code == 200
     assert writer.get(f"{CONTACTS}/ann").json["name"] == "New"
+
+    # A later row with the id of a forgotten one stays.
+    admin.post(f"{CONTACTS}/ann/forget", headers={"X-Request-Id": "again"})
+    writer.put(f"{CONTACTS}/ann", json={"name": "Newest"})
+    assert revert(writer, requestId="again", conflicts="overwrite").json == []
 
 
 def test_a_dry_run_returns_the_same_response_and_stores_nothing(

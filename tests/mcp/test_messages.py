@@ -17,6 +17,7 @@ from tests.mcp.conftest import ABOUT_CLIENT, META, STATELESS, call_tool, post_me
 LEGACY = ["2025-11-25", "2025-06-18"]
 VERSIONS = [STATELESS, *LEGACY]
 OLD_META = {**ABOUT_CLIENT, f"{META}protocolVersion": "1900-01-01"}
+LEGACY_META = {**ABOUT_CLIENT, f"{META}protocolVersion": "2025-11-25"}
 
 
 DUPLICATES = (
@@ -155,6 +156,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int]] = [
     ({"meta": OLD_META}, -32020),
     ({"meta": OLD_META, "MCP_Protocol_Version": "1900-01-01"}, -32022),
     ({"meta": {}, "MCP_Protocol_Version": "1900-01-01"}, -32022),
+    ({"meta": LEGACY_META, "MCP_Protocol_Version": "2025-11-25"}, -32022),
     ({"meta": {}}, -32602),
     ({"meta": None}, -32602),
     ({"meta": {**ABOUT_CLIENT, f"{META}protocolVersion": 5}}, -32602),
@@ -168,7 +170,7 @@ def test_headers_and_body_must_agree_on_a_known_revision(reader: FlaskClient) ->
         error = response.json["error"]
         assert (response.status_code, error["code"], response.json["id"]) == (400, code, 7), changed
         if code == -32022:
-            assert error["data"] == {"supported": VERSIONS, "requested": "1900-01-01"}
+            assert error["data"] == {"supported": VERSIONS, "requested": changed["MCP_Protocol_Version"]}
 
 
 def test_the_name_of_the_tool_is_in_a_header(reader: FlaskClient) -> None:

@@ -180,6 +180,9 @@ def test_rows_are_read_as_they_were(call: Call, create_row: CreateRow) -> None:
     assert call("get", resource="companies", id="acme", asOf="1")["row"]["name"] == "Acme"
     past = call("find", resource="companies", asOf="1", filters={"name": "acme"})
     assert (past["rows"][0]["name"], past["version"]) == ("Acme", 1)
+    create_row("companies")
+    time = call("changes")["changes"][-1]["at"]
+    assert call("find", resource="companies", asOf=time, limit=1)["more"]["asOf"] == "3"
 
 
 def test_save_creates_and_matches_all_or_none(call: Call, refuse: Refuse) -> None:

@@ -99,9 +99,14 @@ def test_a_copy_gives_the_same_responses_to_the_same_keys_in_a_history_of_its_ow
     run_command: RunCommand, admin: FlaskClient, source: str, target: str
 ) -> None:
     [(last,)] = run_external_sql(source, "SELECT max(seq) FROM changes")
+    run_external_sql(source, "UPDATE dataset SET oldest_version = 1")
+    session = "INSERT INTO sessions (sha256, kind, expires_at) VALUES ('a', 'session', '2999-01-01T00:00:00Z')"
+    run_external_sql(source, session)
     completed = run_command("copy", "--from", source, "--to", target)
 
     assert (completed.exit_code, completed.stdout) == (0, "")
+    copied = "SELECT oldest_version, (SELECT count(*) FROM sessions) FROM dataset"
+    assert run_external_sql(target, copied) == [(1, 0)]
     counts, dataset = completed.stderr.splitlines()[-2:]
     assert counts.startswith("Copied and compared ")
     for part in f"{last} changes", "2 api_keys", "1 rolled_keys", "1 replays", "20 companies":
@@ -183,6 +188,15 @@ def test_the_error_for_an_unreachable_target_hides_the_password(run_command: Run
     assert refused.exit_code == 1
     assert "Nothing was copied to postgresql+psycopg://me:***@127.0.0.1:1/cards: " in refused.stderr
     assert "secret" not in refused.stderr
+
+
+@pytest.mark.databases("sqlite")
+def test_a_database_with_a_broken_reference_is_not_copied(run_command: RunCommand, source: str, target: str) -> None:
+    # SQLite's shell enforces no foreign keys.
+    run_external_sql(source, "UPDATE contacts SET company_id = 'gone' WHERE rowid = 1")
+    refused = run_command("copy", "--from", source, "--to", target)
+    sentence = "Error: Nothing was copied: row 1 of contacts refers to a row of companies that is missing."
+    assert refused.stderr.splitlines()[-1] == sentence
 
 
 def fail_with(error: BaseException) -> Callable[..., None]:

@@ -73,7 +73,7 @@ def test_without_the_setting_no_page_of_another_origin_is_allowed(reader: FlaskC
 
 
 @pytest.mark.usefixtures("shared")
-@pytest.mark.parametrize("path", ["/api/v1/companies", "/api/v1/companies/a", "/api/v1/nothing", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/companies/a", "/api/v1/nothing", "/openapi.json"])
 def test_a_preflight_is_answered_without_a_key(anonymous: FlaskClient, path: str) -> None:
     response = anonymous.options(path, headers=PREFLIGHT)
     found = {name: value for name, value in response.headers.items() if name.startswith("Access-Control")}
@@ -86,6 +86,11 @@ def test_a_preflight_is_answered_without_a_key(anonymous: FlaskClient, path: str
         "Access-Control-Allow-Headers": "authorization,content-type",
         "Access-Control-Max-Age": "7200",
     }
+
+
+@pytest.mark.usefixtures("shared")
+def test_options_without_a_preflight_names_the_methods(anonymous: FlaskClient) -> None:
+    assert sorted(anonymous.options("/api/v1/companies").allow) == ["GET", "HEAD", "OPTIONS", "POST"]
 
 
 @pytest.mark.usefixtures("shared")

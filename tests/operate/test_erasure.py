@@ -170,6 +170,13 @@ def test_an_invalid_request_or_a_dry_run_forgets_nothing(
     assert admin.get("/api/v1/contacts/x").status_code == 200
 
 
+def test_a_dry_run_in_the_body_forgets_nothing(admin: FlaskClient, create_row: CreateRow) -> None:
+    create_row("contacts", id="x")
+
+    assert admin.post("/api/v1/contacts/x/forget", json={"dryRun": True}).status_code == 400
+    assert admin.get("/api/v1/contacts/x").status_code == 200
+
+
 def test_only_an_admin_key_can_forget(writer: FlaskClient, create_row: CreateRow) -> None:
     create_row("contacts", id="x")
 

@@ -34,12 +34,14 @@ def test_healthz_executes_no_query(app: Flask, anonymous: FlaskClient, monkeypat
 
 
 @pytest.mark.databases("sqlite", "postgresql")
-def test_readyz_is_503_for_another_schema(anonymous: FlaskClient, query: Query) -> None:
+def test_readyz_is_503_for_another_schema(
+    anonymous: FlaskClient, query: Query, capfd: pytest.CaptureFixture[str]
+) -> None:
     query("UPDATE alembic_version SET version_num = '0004'")
     response = anonymous.get("/readyz")
     query(f"UPDATE alembic_version SET version_num = '{revisions()[-1]}'")
 
-    assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
+    assert (response.status_code, response.headers["Retry-After"], capfd.readouterr().err) == (503, "10", "")
     assert response.json["detail"] == f"The schema of the database is 0004, not {revisions()[-1]}: restart the server."
     assert anonymous.get("/readyz").status_code == 200
 

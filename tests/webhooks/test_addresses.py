@@ -145,6 +145,20 @@ def test_the_public_ones_of_several_addresses_are_used_in_turn(
     assert connected == ["8.8.8.8", "8.8.4.4"]
 
 
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    resolve: Callable[..., list[str]], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.client.ANSWER_SECONDS", 2)
+    resolve(["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"])
+    port = receiver.server_address[1]
+    # Once its queue is full, Linux answers no more connections.
+    silent = socket.create_server(("127.0.0.2", port), backlog=0)
+    with silent, socket.create_connection(silent.getsockname()):
+        for delay in (0, 1.4):
+            receiver.answer = lambda handler, delay=delay: time.sleep(delay) or answer(204)(handler)
+            assert send(f"http://several.example:{port}/", PRIVATE).error is None
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_a_failure_and_not_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = answer(status, Location="http://169.254.169.254/latest/meta-data/")
@@ -158,6 +172,11 @@ def test_a_redirect_is_a_failure_and_not_followed(receiver: Receiver, status: in
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 299])
 def test_2xx_is_success(receiver: Receiver, status: int) -> None:
     receiver.answer = answer(status)
+    assert send(receiver.url, PRIVATE).error is None
+
+
+def test_a_success_whose_body_is_cut_off_is_a_success(receiver: Receiver) -> None:
+    receiver.answer = answer(200, **{"Content-Length": "8", "Connection": "close"})
     assert send(receiver.url, PRIVATE).error is None
 
 
@@ -238,6 +257,14 @@ def test_64_kilobytes_of_an_answer_are_read(receiver: Receiver) -> None:
     answered = send(receiver.url, PRIVATE)
     assert (answered.status, answered.error, answered.text) == (200, None, "x" * 500)
     assert sent < 20_000_000
+
+
+def test_the_rest_of_a_longer_answer_is_not_taken_for_the_next(receiver: Receiver) -> None:
+    receiver.answer = answer(200, b"x" * (64 * 1024 + 1), **{"Content-Length": "70000"})
+    client = Client(receiver.url, PRIVATE)
+    assert [client.post(b"{}", {}).error for _time in range(2)] == [None, None]
+    assert len({each.port for each in receiver.received}) == 2
+    client.close()
 
 
 def drip(handler: BaseHTTPRequestHandler, head: bytes, piece: bytes) -> None:

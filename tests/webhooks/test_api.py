@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,13 @@ def test_an_unknown_id_is_404(admin: FlaskClient) -> None:
         assert (response.status_code, response.json["detail"]) == (404, "There is no webhook with the id nothing.")
 
 
+def test_a_parameter_or_a_body_without_a_meaning_is_400(admin: FlaskClient, add: Add) -> None:
+    path = f"{URL}/{add(ACME)['id']}"
+    assert admin.get(f"{URL}?limit=1").status_code == 400
+    for name in "rotate", "test":
+        assert admin.post(f"{path}/{name}", json={"since": 0}).status_code == 400
+
+
 def test_there_are_a_hundred_webhooks_at_most(admin: FlaskClient, add: Add, query: Query) -> None:
     add(ACME)
     names = "url, events, active, delivered, failures, secret, dataset, revision, replays, created_at, updated_at"
@@ -135,6 +143,11 @@ def test_secrets_are_encrypted_by_a_key_that_only_the_owner_can_read(
     stored = query("SELECT * FROM webhooks")
     assert secret not in str(stored) and secret.removeprefix("whsec_") not in str(stored)
     assert secret not in admin.get(URL).text
+    # Backups of the database have secrets that it encrypted.
+    key = file.read_text()
+    admin.delete(f"{URL}/{admin.get(URL).json[0]['id']}")
+    admin.post(URL, json={"url": ACME, "events": ["*"]})
+    assert file.read_text() == key
 
 
 def test_secret_keys_may_have_blanks_around_them() -> None:
@@ -300,6 +313,9 @@ def test_a_test_message_is_signed_and_the_answer_shown(
     assert (sent["type"], sent["data"]) == ("webhook.test", {"webhookId": hook["id"]})
     assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
     assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 0
+    for timer in [each for each in threading.enumerate() if isinstance(each, threading.Timer)]:
+        timer.join(2)
+        assert not timer.is_alive()
 
 
 def test_more_tests_than_two_at_once_are_429(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -124,6 +125,77 @@ def test_every_attempt_has_the_same_id_and_body_and_a_new_timestamp_and_signatur
     assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
     for message in receiver.received:
         Webhook(hook["secret"]).verify(message.body.decode(), message.headers)
+    receiver.answer = answer(200)
+    pass_time()
+    deliver()
+    assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 0
+
+
+def test_the_next_attempts_of_several_webhooks_are_spread(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, query: Query
+) -> None:
+    for _number in range(3):
+        add(receiver.url)
+    query("UPDATE webhooks SET failures = 8")
+    create_row("companies")
+    receiver.answer = answer(500)
+    deliver()
+    assert len({each["nextAttemptAt"] for each in admin.get(URL).json}) > 1
+
+
+def test_each_attempt_is_stored_once(
+    admin: FlaskClient,
+    receiver: Receiver,
+    create_row: CreateRow,
+    add: Add,
+    deliver: Deliver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
+    hook = add(receiver.url)
+    for _row in range(3):
+        create_row("companies")
+    deliver()
+    assert [each["seq"] for each in admin.get(f"{URL}/{hook['id']}/attempts").json] == [3, 2, 1]
+
+
+def test_a_delivery_whose_progress_cannot_be_stored_ends(
+    receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.delivery.SAVE_SECONDS", 0)
+    monkeypatch.setattr("webhooks.delivery.MAX_UNSAVED_SECONDS", 0.3)
+    add(receiver.url)
+    for _row in range(9):
+        create_row("companies")
+
+    def fail(handler: BaseHTTPRequestHandler) -> None:
+        # The lease is stored already.
+        monkeypatch.setattr("webhooks.delivery.save", lambda *_rest: 1 / 0)
+        time.sleep(0.1)
+        answer(204)(handler)
+
+    receiver.answer = fail
+    deliver()
+    assert 0 < len(receiver.seqs) < 9
+
+
+def test_a_replay_that_an_admin_asks_for_during_a_delivery_is_sent(
+    admin: FlaskClient, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+) -> None:
+    path, asked = f"{URL}/{add(receiver.url)['id']}", []
+    for _row in range(2):
+        create_row("companies")
+
+    def ask(handler: BaseHTTPRequestHandler) -> None:
+        if not asked:
+            asked.append(admin.patch(path, json={"since": 0}))
+        answer(204)(handler)
+
+    receiver.answer = ask
+    deliver()
+    deliver()
+    # The first delivery may end with the message in which it was asked for.
+    assert (receiver.seqs.count(1), receiver.seqs[-2:]) == (2, [1, 2])
 
 
 def test_a_webhook_is_disabled_after_ten_attempts_and_goes_on_where_it_stopped(
@@ -351,6 +423,7 @@ def test_a_restored_or_copied_database_sends_nothing(
     state = admin.get(f"{URL}/{hook['id']}").json
     assert (state["active"], receiver.received) == (False, [])
     assert f'cardfile_webhook_lag_changes{{webhook="{hook["id"]}"}} 0.0' in admin.get("/metrics").text
+    assert admin.patch(f"{URL}/{hook['id']}", json={"description": "x"}).json["delivered"] == 1
     query("UPDATE webhooks SET delivered = 0")
     assert state["reason"].startswith("The database was restored or copied")
     admin.patch(f"{URL}/{hook['id']}", json={"active": True})
@@ -505,12 +578,13 @@ def test_a_process_that_lost_its_lease_stores_nothing_and_stops(
     assert admin.get(f"{URL}/{hook['id']}/attempts").json == []
 
 
-def test_a_webhook_that_another_process_has_failed_to_send_since_is_not_claimed(
-    app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver
+@pytest.mark.parametrize("status", [204, 500])
+def test_a_webhook_that_another_process_has_sent_or_failed_to_send_since_is_not_claimed(
+    app: Flask, receiver: Receiver, create_row: CreateRow, add: Add, deliver: Deliver, status: int
 ) -> None:
     add(receiver.url)
     create_row("companies")
-    receiver.answer = answer(500)
+    receiver.answer = answer(status)
     with app.app_context():
         [due] = find_due()
     deliver()

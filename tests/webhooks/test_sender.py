@@ -113,6 +113,20 @@ def test_deliveries_that_hang_end_together_at_a_stop(
     blocked.set()
 
 
+def test_an_attempt_that_a_stop_aborts_is_no_failure_of_the_receiver(
+    admin: FlaskClient, receiver: Receiver, add: Add, sending: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.sender.STOP_SECONDS", 0.1)
+    blocked = threading.Event()
+    receiver.answer = lambda _handler: blocked.wait(20) and None
+    hook = add(receiver.url)
+    write(admin, 1)
+    receiver.wait_for(1)
+    sending.stop()
+    blocked.set()
+    assert admin.get(f"{URL}/{hook['id']}").json["failures"] == 0
+
+
 def test_a_webhook_whose_thread_cannot_be_started_is_sent_to_later(
     app: Flask, admin: FlaskClient, receiver: Receiver, add: Add, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +230,10 @@ def test_a_fault_of_the_database_is_logged_once_and_sending_goes_on(
     monkeypatch.setattr(sending, "find_due", find_due)
     write(admin, 3)
     receiver.wait_for(3)
+    wait_until = time.monotonic() + 5
+    while sending.fault and time.monotonic() < wait_until:
+        time.sleep(0.01)
+    assert sending.fault == ""
 
 
 @pytest.mark.parametrize("writes", [0, 1])
