@@ -220,12 +220,7 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
 
 
 def member_query() -> sa.Select[Any]:
-    """Return the query for a row that is in a company."""
-    return sa.select(company_members()).limit(number(1))
-
-
-def company_members() -> sa.Subquery:
-    """Return the subquery for the rows that are in the company with the id to bind: the resource and id of each."""
+    """Return the query for the resource and id of a row that is in the company with the id to bind."""
     rows = [
         sa.select(sa.literal_column(f"'{name}'").label("resource"), each.table.c.id).where(
             each.table.c.company_id == sa.bindparam("id")
@@ -233,7 +228,7 @@ def company_members() -> sa.Subquery:
         for name, each in ENDPOINTS.items()
         if "company_id" in each.table.c
     ]
-    return sa.union_all(*rows).subquery()
+    return sa.select(sa.union_all(*rows).subquery()).limit(number(1))
 
 
 def restore_statement(resource: str) -> sa.Insert:

@@ -156,8 +156,11 @@ def delete_row(endpoint: Endpoint, row_id: str) -> Response:
     """Delete the row. A company's contacts and conversations stay, with companyId null."""
     with writing():
         existing_row(endpoint, row_id)
+        before = g.version[1]
         execute(delete_statement, endpoint.name, row_id=row_id)
         set_version(*execute(version_query).fetchone())
+        # The other changes are those of a company's contacts and conversations.
+        g.members = g.version[1] - before - 1
         del g.etag
         return Response(status=204)
 

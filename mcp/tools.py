@@ -10,7 +10,7 @@ from flask import current_app, g, request
 
 from api.feed import FILTERS
 from api.resources import ENDPOINTS
-from api.revert import MAX_ROWS, RevertSchema, company_members
+from api.revert import MAX_ROWS, RevertSchema
 from database.connection import execute
 from formats.ids import new_id
 from formats.values import parse_version
@@ -179,20 +179,12 @@ def update(resource: str, id: str, fields: dict[str, Any], **options: Any) -> An
 @tool(ROW | IF_MATCH | DRY_RUN, scope="write")
 def delete(resource: str, id: str, **options: Any) -> Answer:
     """Delete a row. Contacts and conversations of a company stay."""
-    # A database refuses text with NUL or a lone surrogate, which no id has.
-    is_company = resource == "companies" and id.isprintable()
-    members = execute(members_query, id=id).fetchone()[0] if is_company else 0
     send("DELETE", resource, id, options=options)
-    note = f" Contacts and conversations that lose this company: {members}." if members else ""
+    note = f" Contacts and conversations that lose this company: {g.members}." if g.members else ""
     row = f"{resource}/{id}"
     if options.get("dryRun"):
-        return f"{row} can be deleted.{note}", {"members": members}
-    return f"Deleted {row}.{note}", {"deleted": row, "members": members}
-
-
-def members_query() -> sa.Select[Any]:
-    """Return the query for the number of rows that are in a company."""
-    return sa.select(sa.func.count()).select_from(company_members())
+        return f"{row} can be deleted.{note}", {"members": g.members}
+    return f"Deleted {row}.{note}", {"deleted": row, "members": g.members}
 
 
 REVERT_FIELDS: Any = RevertSchema().fields.values()

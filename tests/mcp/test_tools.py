@@ -374,6 +374,18 @@ def test_the_deletion_of_a_company_names_the_number_of_its_rows(call: Call, writ
         assert deleted["members"] == 3
 
 
+def test_a_refused_deletion_reads_no_row_of_the_company(
+    reader: FlaskClient, writer: FlaskClient, create_row: CreateRow, statements: list[ExecutedStatement]
+) -> None:
+    create_row("companies", id="acme", name="Acme")
+    create_row("contacts", companyId="acme")
+    refused = [(reader, {}, 403), (writer, {"ifMatch": "other"}, 412), (writer, {"id": "nope"}, 404)]
+    for client, extra, status in refused:
+        result = call_tool(client, "delete", **{"resource": "companies", "id": "acme"} | extra)
+        assert result["structuredContent"]["status"] == status
+    assert [each.sql for each in statements if "FROM contacts" in each.sql] == []
+
+
 def test_any_call_is_taken_back_by_one_call(call: Call, create_row: CreateRow, writer: FlaskClient) -> None:
     create_row("companies", id="acme", name="Acme")
     rows = [{"name": str(number), "companyId": "acme", "notes": "long " * 1000} for number in range(150)]
