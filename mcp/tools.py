@@ -21,6 +21,8 @@ from models import SCOPES, Write
 
 # The most rows of a page, their number by default, and the most rows that a call saves or reverts.
 MAX_PAGE, DEFAULT_PAGE, MAX_WRITTEN = 50, 20, 100
+# How changes of more rows are reverted.
+ASK = "ask a person to use `cardfile revert --request {}` or Settings → Activity"
 
 # Text, and the same as data.
 Answer = tuple[str, dict[str, Any]]
@@ -102,7 +104,9 @@ def write_note(is_dry_run: bool) -> dict[str, str]:
     """Return a note whether the call stored changes, and if so, its requestId and how to take them back."""
     if is_dry_run or "has_written" not in g:
         return {"note": "Dry run: nothing was stored." if is_dry_run else "Nothing changed."}
-    return {"note": f'To take this back: revert {{"requestId": "{g.request_id}"}}', "requestId": g.request_id}
+    is_large = g.get("members", 0) >= MAX_ROWS
+    revert = ASK.format(g.request_id) if is_large else f'revert {{"requestId": "{g.request_id}"}}'
+    return {"note": f"To take this back: {revert}", "requestId": g.request_id}
 
 
 @tool(RESOURCE)
@@ -212,7 +216,7 @@ def revert_limit(values: dict[str, Any]) -> tuple[int, str]:
     """Return the most rows that this revert may change, and what to do instead if it would change more."""
     request_id = values["requestId"]
     is_own = execute(KEYS_OF_REQUEST, request_id=request_id).fetchall() == [(g.key.id,)]
-    ask = f"ask a person to use `cardfile revert --request {request_id or 'ID'}` or Settings → Activity"
+    ask = ASK.format(request_id or "ID")
     # Deleting a company changes its contacts, too: what one call did, one call takes back.
     return (MAX_ROWS, ask) if is_own else (MAX_WRITTEN, f"name a later version or a request of your own key, or {ask}")
 

@@ -361,8 +361,14 @@ def test_a_request_of_the_own_key_that_changed_more_rows_is_reverted_by_a_person
     writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 3)
     deleted = call("delete", resource="companies", id="acme")
 
-    text = refuse("revert", requestId=deleted["requestId"])
-    assert f"3 rows: ask a person to use `cardfile revert --request {deleted['requestId']}` or Settings" in text
+    ask = f"ask a person to use `cardfile revert --request {deleted['requestId']}` or Settings → Activity"
+    assert f"\nTo take this back: {ask}\n" in deleted["text"]
+    assert f"3 rows: {ask}." in refuse("revert", requestId=deleted["requestId"])
+    writer.post("/api/v1/changes/revert", json={"requestId": deleted["requestId"]})
+    writer.patch(f"/api/v1/contacts/{writer.get('/api/v1/contacts').json[0]['id']}", json={"companyId": None})
+    deleted = call("delete", resource="companies", id="acme")
+    assert deleted["note"] == f'To take this back: revert {{"requestId": "{deleted["requestId"]}"}}'
+    assert call("revert", requestId=deleted["requestId"])["total"] == 3
 
 
 def test_the_deletion_of_a_company_names_the_number_of_its_rows(call: Call, writer: FlaskClient) -> None:
