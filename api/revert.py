@@ -86,8 +86,9 @@ class Step(NamedTuple):
     resource: str
     id: str
     previous: int | None
-    # The company that the restored row was in, if it doesn't exist.
-    missing_company: str | None
+    # The company that the restored row was in; and whether it exists, or there was none.
+    company: str | None
+    has_company: bool
     # The first change by others after those that are reverted.
     conflict: int | None
 
@@ -124,9 +125,9 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
         raise ValidationError(too_many)
     mode, version = values["conflicts"], int(bound["until"])
     steps = resolve_conflicts(steps, find_later_change, mode)
-    companies = {None, *(step.id for step in steps if step.resource == "companies")}
+    companies: dict[Any, Any] = {step.id: step.previous for step in steps if step.resource == "companies"}
     gone = "Was in a company that is gone."
-    steps = resolve_conflicts(steps, lambda step: "" if step.missing_company in companies else gone, mode)
+    steps = resolve_conflicts(steps, lambda step: "" if companies.get(step.company, step.has_company) else gone, mode)
     # Companies are restored first and deleted last, because other rows refer to them.
     for name in ENDPOINTS:
         restored = [step.previous for step in steps if step.resource == name and step.previous]
@@ -213,9 +214,14 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     # It is no conflict if others changed the row afterwards and then changed it back.
     conflict = conflict.where(sa.or_(other.seq < row.seq, row.current.is_distinct_from(row.data)))
     found = conflict.scalar_subquery() if filters else sa.null()
-    company = Template(for_database("json_extract({0}, '$.companyId')", "({0} ->> 'companyId')"), row.before)
-    is_missing = ~sa.exists().where(ENDPOINTS["companies"].table.c.id == company)
-    steps = sa.select(row.resource, row.row_id, row.previous, sa.case((is_missing, company)), found)
+    company, after = (
+        Template(for_database("json_extract({0}, '$.companyId')", "({0} ->> 'companyId')"), data)
+        for data in (row.before, row.data)
+    )
+    has_company = sa.or_(company.is_(None), sa.exists().where(ENDPOINTS["companies"].table.c.id == company))
+    # A row that was in the company afterwards, too, doesn't return to it.
+    returns_to = sa.case((company.is_distinct_from(after), company))
+    steps = sa.select(row.resource, row.row_id, row.previous, returns_to, has_company, found)
     return steps.where(row.current.is_distinct_from(row.before)).order_by(row.seq).limit(number(limit))
 
 

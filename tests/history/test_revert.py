@@ -309,6 +309,31 @@ def test_a_revert_never_restores_forgotten_data(admin: FlaskClient, writer: Flas
     assert revert(writer, requestId="again", conflicts="overwrite").json == []
 
 
+@pytest.mark.parametrize("conflicts", [None, "skip", "overwrite"])
+@pytest.mark.parametrize("method", ["forget", "delete"])
+def test_a_row_does_not_return_to_another_company_with_the_id_of_its_own(
+    two_rows: None, writer: FlaskClient, admin: FlaskClient, method: str, conflicts: str | None
+) -> None:
+    body = {"keyId": key_id(writer), "since": 2} | ({"conflicts": conflicts} if conflicts else {})
+    if method == "forget":
+        admin.post(f"{COMPANIES}/acme/forget")
+        body = {"to": 2} | ({"conflicts": conflicts} if conflicts else {})
+    else:
+        writer.patch(f"{CONTACTS}/ann", json={"companyId": None})
+        admin.delete(f"{COMPANIES}/acme")
+    writer.put(f"{COMPANIES}/acme", json={"name": "Another"})
+    before = rows(writer)
+
+    response = revert(writer, **body)
+    if conflicts is None:
+        assert (response.status_code, errors(response)) == (409, {"/contacts/ann": "Was in a company that is gone."})
+        assert rows(writer) == before
+    else:
+        assert response.status_code == 200
+        assert [*rows(writer)] == [("contacts", "ann")]
+        assert writer.get(f"{CONTACTS}/ann").json["companyId"] is None
+
+
 def test_a_dry_run_returns_the_same_response_and_stores_nothing(
     two_rows: None, writer: FlaskClient, query: Query
 ) -> None:
