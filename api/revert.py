@@ -169,7 +169,8 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
 def resolve_conflicts(steps: list[Step], find: Callable[[Step], str], mode: str | None) -> list[Step]:
     """Return the steps to take: all of them if the mode is overwrite, else those without a conflict.
 
-    `find` returns the conflict of a step, or "". Raises Conflict if there are some and the mode is None.
+    `find` returns the conflict of a step, or "". Raises Conflict if there are some and the mode is None. Else, the
+    rows that are left out are added to `g.left_out`.
     """
     conflicts = {} if mode == "overwrite" else {step: detail for step in steps if (detail := find(step))}
     if conflicts and mode is None:
@@ -180,6 +181,7 @@ def resolve_conflicts(steps: list[Step], find: Callable[[Step], str], mode: str 
         note = f" The first {MAX_ERRORS} of {len(conflicts)} are listed." if len(conflicts) > MAX_ERRORS else ""
         summary = f"{conflicts[first]} See errors; conflicts can be skip or overwrite.{note}"
         raise Conflict(f"{first.resource}/{first.id}: {summary}", errors)
+    g.left_out = g.get("left_out", []) + [f"{step.resource}/{step.id}: {conflicts[step]}" for step in conflicts]
     return [step for step in steps if step not in conflicts]
 
 

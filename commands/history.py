@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 import sqlalchemy as sa
+from flask import g
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -44,6 +45,8 @@ def revert_command(
         lines = revert_values(values, keep=not dry_run)
         for line in lines:
             click.echo(line)
+        for row in g.left_out:
+            click.echo(f"Left out: {row}", err=True)
         if dry_run or not lines:
             click.echo("Nothing was changed.", err=True)
         else:

@@ -209,7 +209,9 @@ def revert(**body: Any) -> Answer:
     more = f", the first {MAX_PAGE} are shown" if len(entries) > MAX_PAGE else ""
     # All are by this key and this request.
     shown = shorten(summaries(entries[:MAX_PAGE], "keyId", "requestId"))
-    return f"{table(shown)}\nChanges: {len(entries)}{more}.", {"changes": shown, "total": len(entries)}
+    left_out = [f"Left out: {row}" for row in g.left_out[:MAX_PAGE]]
+    text = "\n".join([table(shown), f"Changes: {len(entries)}{more}.", *left_out])
+    return text, {"changes": shown, "total": len(entries), "leftOut": g.left_out[:MAX_PAGE]}
 
 
 def revert_limit(values: dict[str, Any]) -> tuple[int, str]:

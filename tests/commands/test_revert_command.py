@@ -81,6 +81,21 @@ def test_a_dry_run_prints_what_it_would_do_and_changes_nothing(run_command: RunC
     assert (rows(tmp_path), rows(tmp_path, "SELECT count(*) FROM writes")) == (before, writes)
 
 
+def test_the_rows_that_are_left_out_are_named(run_command: RunCommand, tmp_path: Path) -> None:
+    data = '{"companies": [{"id": "acme", "name": "Acme"}, {"id": "globex", "name": "Globex"}]}'
+    (tmp_path / "rows.json").write_text(data, encoding="utf-8")
+    request = undo(run_command("seed", "--from", "rows.json"))[-1]
+    sql = "INSERT INTO contacts (id, company_id, name, is_primary, created_at, updated_at)"
+    sql += " SELECT 'ann', id, 'Ann', 0, created_at, updated_at"
+    run_external_sql(f"sqlite:///{tmp_path}/cardfile.db", f"{sql} FROM companies WHERE id = 'acme'")
+
+    for options, end in (("--dry-run",), "Nothing was changed.\n"), ((), "To undo: "):
+        result = run_command("revert", "--request", request, "--conflicts", "skip", *options)
+        assert result.stdout == "4 deleted companies/globex\n"
+        assert result.stderr.startswith(f"Left out: companies/acme: contacts/ann is in it.\n{end}")
+    assert rows(tmp_path) == ["Acme"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -574,7 +574,11 @@ def test_a_conflict_names_the_row_and_the_way_out(call: Call, refuse: Refuse, wr
     text = refuse("revert", requestId=written["requestId"])
     assert text.startswith("409 Conflict: companies/")
     assert "conflicts can be skip or overwrite" in text
-    call("revert", requestId=written["requestId"], conflicts="overwrite")
+    skipped = call("revert", requestId=written["requestId"], conflicts="skip")
+    [left_out] = skipped["leftOut"]
+    assert left_out == f"companies/{written['rows'][0]['id']}: Was changed afterwards, by change 2."
+    assert f"\nLeft out: {left_out}\nNothing changed.\n" in skipped["text"]
+    assert call("revert", requestId=written["requestId"], conflicts="overwrite")["leftOut"] == []
     assert writer.get(path).status_code == 404
 
 

@@ -194,6 +194,7 @@ def test_rows_that_others_changed_need_a_choice(
 
     preview = signed_in_client.get(f"{ACTIVITY}/{request_id}/revert?conflicts={choice}").text
     assert len(texts(preview)) == (1 if choice == "skip" else 2)
+    assert (f"contacts/{ids[0]}: Was changed afterwards, by change 5." in preview) == (choice == "skip")
     assert post_revert(signed_in_client, request_id, f"conflicts={choice}").status_code == 303
     assert [writer.get(path).json["name"] for path in paths] == names
 
