@@ -18,11 +18,12 @@ from mcp.arguments import JSONSchema, check_filters, parse_arguments
 from mcp.tables import MAX_ERROR, Rows, details, fields_in_words, fields_of, shorten, summaries, table
 from mcp.views import send
 from models import SCOPES, Write
+from settings import PROGRAM
 
 # The most rows of a page, their number by default, and the most rows that a call saves or reverts.
 MAX_PAGE, DEFAULT_PAGE, MAX_WRITTEN = 50, 20, 100
 # How changes of more rows are reverted.
-ASK = "ask a person to use `cardfile revert --request {}` or Settings → Activity"
+ASK = f"ask a person to use `{PROGRAM} revert --request {{}}` or Settings → Activity"
 
 # Text, and the same as data.
 Answer = tuple[str, dict[str, Any]]

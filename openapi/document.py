@@ -38,8 +38,8 @@ SECURITY = {
 def build_document(app: Flask) -> JSONSchema:
     """Return the OpenAPI document of the app's routes under /api/v1."""
     introduction = Path(__file__).with_name("introduction.md").read_text("utf-8")
-    introduction = introduction.replace("cardfile keys", f"{PROGRAM} keys")
     text = "\n".join([introduction, *app.extensions.get("guides", ())])
+    text = text.replace("cardfile keys", f"{PROGRAM} keys").replace("cardfile mcp", f"{PROGRAM} mcp")
     about: JSONSchema = {"description": text, "contact": {"name": "The administrator of this server"}}
     about["license"] = {"name": "MIT", "url": "https://opensource.org/license/mit"}
     paths: dict[str, Any] = {}

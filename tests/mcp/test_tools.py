@@ -15,6 +15,7 @@ from api.resources import ENDPOINTS
 from api.revert import RevertSchema
 from mcp.tables import content_of
 from mcp.tools import TOOLS
+from settings import PROGRAM
 from tests.conftest import ROOT, CreateRow, ExecutedStatement
 from tests.mcp.conftest import Call, call_tool, post_message
 
@@ -310,7 +311,7 @@ def test_one_call_changes_at_most_100_rows(call: Call, refuse: Refuse, writer: F
     others = "Must change at most 100 rows: name a later version or a request of your own key, or ask a person to use "
     [key_id] = {entry["keyId"] for entry in writer.get("/api/v1/changes").json}
     for body in {"to": 0}, {"keyId": key_id, "since": 0}:
-        assert f"{others}`cardfile revert --request ID` or Settings → Activity." in refuse("revert", **body)
+        assert f"{others}`{PROGRAM} revert --request ID` or Settings → Activity." in refuse("revert", **body)
     call("revert", to=1)
 
 
@@ -336,7 +337,7 @@ def test_a_request_of_others_is_reverted_up_to_100_rows(
         for dry_run in True, False:
             text = refuse("revert", requestId=request_id, dryRun=dry_run)
             assert "\nMust change at most 100 rows: " in text
-            assert f"ask a person to use `cardfile revert --request {request_id}` or Settings → Activity." in text
+            assert f"ask a person to use `{PROGRAM} revert --request {request_id}` or Settings → Activity." in text
     assert call("revert", requestId="few")["total"] == 100
     # Invalid ids are refused before they reach the database.
     for request_id in "\ud800", "\0", "x" * 129:
@@ -361,7 +362,7 @@ def test_a_request_of_the_own_key_that_changed_more_rows_is_reverted_by_a_person
     writer.post("/api/v1/contacts", json=[{"name": "Ann", "companyId": "acme"}] * 3)
     deleted = call("delete", resource="companies", id="acme")
 
-    ask = f"ask a person to use `cardfile revert --request {deleted['requestId']}` or Settings → Activity"
+    ask = f"ask a person to use `{PROGRAM} revert --request {deleted['requestId']}` or Settings → Activity"
     assert f"\nTo take this back: {ask}\n" in deleted["text"]
     assert f"3 rows: {ask}." in refuse("revert", requestId=deleted["requestId"])
     writer.post("/api/v1/changes/revert", json={"requestId": deleted["requestId"]})
@@ -631,6 +632,9 @@ def test_the_guides_name_every_tool_and_client(anonymous: FlaskClient) -> None:
     for name in TOOLS:
         for guide in readme, llms, page:
             assert f"`{name}`" in guide
+    # The tests run in a checkout.
+    for guide in llms, page:
+        assert "`.venv/bin/python service.py mcp --url " in guide
     for setup in re.findall(r"`(\{.*?\})`", readme.partition("| Scope |")[0]):
         [server] = (json.loads(setup).get("mcpServers") or json.loads(setup)["servers"]).values()
         assert server.get("url", server.get("args", ["", "", ""])[2]).startswith("http://127.0.0.1:8000")
