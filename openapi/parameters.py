@@ -55,7 +55,7 @@ SHARED: dict[str, JSONSchema] = {
             {"type": "boolean"},
             True,
             "Return one entry for each row, with its last change and the row `before` and after all these changes. "
-            "Rows that are the same before and after are left out.",
+            "Rows that are the same before and after are left out, so that the last of several pages may be empty.",
         ),
         ("Prefer", TEXT, "count=exact", "`count=exact` adds the `X-Total-Count` header."),
         ("If-None-Match", ETAG, '"6f1c2b7a-394"', "The last `ETag`. While it is current, the response is 304."),

@@ -151,6 +151,22 @@ def test_all_entries_are_of_one_version_while_others_write(
         assert [each["seq"] for each in json.loads(start + b"".join(pieces))] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("query_string", ["", "&resource=contacts", "&keyId=WRITER"])
+def test_no_page_is_empty_but_the_last(writer: FlaskClient, query_string: str) -> None:
+    for name in "abcd":
+        for _time in range(2):
+            writer.put(f"{CONTACTS}/{name}", json={"name": name})
+            writer.put(f"{CONTACTS}/x", json={"name": name})
+            writer.delete(f"{CONTACTS}/x")
+    url, pages = f"{CHANGES}?net=true&limit=1{query_string.replace('WRITER', key_id(writer))}", []
+    while url:
+        page = writer.get(url)
+        pages.append([each["id"] for each in page.json])
+        url = page.headers.get("Link", "").partition(">")[0].removeprefix("<http://localhost")
+
+    assert pages == [["a"], ["b"], ["c"], ["d"], []]
+
+
 @pytest.mark.parametrize("query_string", ["", "&id=c", "&keyId=WRITER"])
 def test_all_entries_are_one_array_when_the_rows_after_a_full_page_have_none(
     writer: FlaskClient, monkeypatch: pytest.MonkeyPatch, query_string: str
