@@ -103,6 +103,18 @@ def core_connection(own: Any) -> Any:
     return own.core
 
 
+def remove_idle_connections() -> None:
+    """Return each request's connection to SQLAlchemy's pool."""
+    from database.connection import Connection
+
+    def release(self: Any) -> None:
+        self.end()
+        self.release_slot()
+        self.pooled.close()
+
+    Connection.release = release
+
+
 def remove_turns() -> None:
     """Let requests run at once, as many as there are threads."""
     import server
@@ -138,6 +150,7 @@ ABLATIONS: dict[str, Callable[[], None]] = {
     "access-log": remove_access_log,
     "driver-connection": remove_driver_connection,
     "compiled-statements": remove_compiled_statements,
+    "idle-connections": remove_idle_connections,
     "turns": remove_turns,
     "write-lock": remove_write_lock,
     # Not a trick: the cost of logging the writer of each change.
