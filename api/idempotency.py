@@ -20,8 +20,6 @@ from models import Replay
 
 running: set[tuple[str, str]] = set()
 running_lock = threading.Lock()
-
-
 FIND_STORED = sa.select(Replay.fingerprint, Replay.status, Replay.location, Replay.etag, Replay.body).where(
     Replay.api_key_id == sa.bindparam("api_key_id"), Replay.idempotency_key == sa.bindparam("idempotency_key")
 )

@@ -60,9 +60,7 @@ def replace_key(key_id: str) -> Response:
     Parameters()
     refuse_body()
     with write_transaction():
-        key = roll_key(key_id)
-        if key is None:
-            abort(404, f"There is no key with the id {key_id}.")
+        key = roll_key(key_id) or abort(404, f"There is no key with the id {key_id}.")
         return new_key_response(key_id, key, 200)
 
 

@@ -152,15 +152,14 @@ def selected_changes(values: dict[str, Any]) -> tuple[tuple[str, ...], dict[str,
     [version] = execute(LAST_CHANGE).fetchone()
     filters = tuple(name for name in WRITER_FILTERS if values[name] is not None)
     bound = {name: values[name] for name in filters}
-    since = values["to"] if values["to"] is not None else values["since"]
+    start = "to" if values["to"] is not None else "since"
+    since = values[start]
     for name in filters:
-        first = first_change((name,), **bound)
-        if not first:
-            abort(404, f"There are no changes by the {name.removesuffix('Id')} {values[name]}.")
+        refusal = f"There are no changes by the {name.removesuffix('Id')} {values[name]}."
+        first = first_change((name,), **bound) or abort(404, refusal)
         since = first - 1 if since is None else since
     if since > version:
-        name = "to" if values["to"] is not None else "since"
-        raise ValidationError({name: [f"Must not be after the last change, {version}."]})
+        raise ValidationError({start: [f"Must not be after the last change, {version}."]})
     bound |= {"since": since, "after": since, "until": version}
     require_rows_before(filters, **bound)
     return filters, bound
@@ -216,10 +215,8 @@ def steps_query(filters: tuple[str, ...], limit: int) -> sa.Select[Any]:
     # It is no conflict if others changed the row afterwards and then changed it back.
     conflict = conflict.where(sa.or_(other.seq < row.seq, row.current.is_distinct_from(row.data)))
     found = conflict.scalar_subquery() if filters else sa.null()
-    company, after = (
-        Template(for_database("json_extract({0}, '$.companyId')", "({0} ->> 'companyId')"), data)
-        for data in (row.before, row.data)
-    )
+    field = for_database("json_extract({0}, '$.companyId')", "({0} ->> 'companyId')")
+    company, after = Template(field, row.before), Template(field, row.data)
     has_company = sa.or_(company.is_(None), sa.exists().where(ENDPOINTS["companies"].table.c.id == company))
     # A row that was in the company afterwards, too, doesn't return to it.
     returns_to = sa.case((company.is_distinct_from(after), company))

@@ -179,9 +179,7 @@ def stored_row(endpoint: Endpoint, row_id: str) -> JSONRow | None:
 
 def existing_row(endpoint: Endpoint, row_id: str) -> JSONRow:
     """Return a row that the request may change; responds 404 or 412 if it may not."""
-    stored = stored_row(endpoint, row_id)
-    if stored is None:
-        abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
+    stored = stored_row(endpoint, row_id) or abort(404, f"There is no {endpoint.singular} with the id {row_id}.")
     check_preconditions(endpoint, row_id, stored)
     return stored
 

@@ -92,11 +92,8 @@ class Operation(NamedTuple):
 
 def schemas_of(app: Flask) -> dict[str, PublicSchema]:
     """Return the schema of each tag: of the resources, of keys, and those of rooms."""
-    return {
-        **{each.name: each.schema for each in ENDPOINTS.values()},
-        "keys": KEYS,
-        **app.extensions.get("schemas", {}),
-    }
+    resources = {each.name: each.schema for each in ENDPOINTS.values()}
+    return {**resources, "keys": KEYS, **app.extensions.get("schemas", {})}
 
 
 def operations_of(app: Flask) -> Iterator[Operation]:

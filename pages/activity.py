@@ -57,9 +57,7 @@ def show_request(request_id: str) -> str:
     """Show the rows that a request changed, as they were before and after it."""
     Parameters("reverted")
     begin_snapshot()
-    first = first_change(("requestId",), requestId=request_id)
-    if not first:
-        abort(404, "No request with this id has written.")
+    first = first_change(("requestId",), requestId=request_id) or abort(404, "No request with this id has written.")
     is_kept = first > execute(VERSIONS).fetchone()[1]
     entries = read_entries(first - 1, requestId=request_id) if is_kept else []
     writes = read_writes(NEWEST, requestId=request_id)

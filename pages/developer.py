@@ -99,9 +99,7 @@ def read_form(form: dict[str, str]) -> dict[str, Any]:
 @public
 def show_key(key_id: str) -> str:
     """Show a key, with the buttons that roll and delete it."""
-    record = find_record(key_id)
-    if record is None:
-        abort(404, NOT_FOUND)
+    record = find_record(key_id) or abort(404, NOT_FOUND)
     return render_template("key.html", record=with_uses([record])[0], is_last=is_last_admin_key(record))
 
 
@@ -118,9 +116,7 @@ def is_last_admin_key(record: dict[str, Any]) -> bool:
 def roll_key(key_id: str) -> str:
     """Replace a key and show the new one once. The old one stays valid for an hour."""
     with write_transaction():
-        key = auth.roll_key(key_id)
-        if key is None:
-            abort(404, NOT_FOUND)
+        key = auth.roll_key(key_id) or abort(404, NOT_FOUND)
         return show_new_key(key_id, key, is_rolled=True)
 
 
