@@ -10,7 +10,7 @@ from api.resources import ENDPOINTS
 from commands.group import open_app, print_counts, setting_options, settings_of
 from database import db
 from database.record import Record
-from database.schema import UnusableDatabase, copy_to, require_writable
+from database.schema import UnusableDatabase, copied_to, require_writable
 from settings import database_url, without_password
 
 
@@ -19,8 +19,8 @@ from settings import database_url, without_password
 @setting_options("database_url")
 def backup(path: str, **options: str | None) -> None:
     """Write a consistent copy of the database to FILE, also while it is served."""
-    with open_app(options, create=False, writes=False):
-        copy_to(path, db.engine)
+    with open_app(options, create=False, writes=False), copied_to(Path(path), db.engine):
+        pass
     click.echo(f"Wrote {path}.", err=True)
 
 

@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from glob import escape
 from pathlib import Path
 
@@ -39,22 +41,25 @@ def require_writable(url: URL, action: str = "written") -> None:
         )
 
 
-def copy_to(path: str, engine: Engine) -> None:
-    """Write a consistent copy of the database to a new file, while others may write to the database.
+@contextmanager
+def copied_to(path: Path, engine: Engine) -> Iterator[None]:
+    """Write a consistent copy of the database, while others may write to it; it is `path` after the block succeeds.
 
     Raises UnusableDatabase when the file exists or can't be written, or the database is on a server.
     """
     if engine.dialect.name != "sqlite":
         raise UnusableDatabase("Back up a PostgreSQL database by pg_dump.")
-    with new_file(Path(path)) as part, engine.connect() as connection:
-        if Path(path).exists():
+    with new_file(path) as part:
+        if path.exists():
             raise UnusableDatabase(f"{path} exists: name a new file.")
         try:
-            # As bytes, because a path need not be UTF-8.
-            connection.exec_driver_sql("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(part),))
+            with engine.connect() as connection:
+                # As bytes, because a path need not be UTF-8.
+                connection.exec_driver_sql("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(part),))
         except DatabaseError as error:
             raise UnusableDatabase(f"{engine.url.database} can't be copied to {path}: {error.orig}.") from error
         begin_history(part)
+        yield
 
 
 def revisions() -> list[str]:
@@ -85,15 +90,9 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
             # Read again under the lock: another process may have upgraded it meanwhile.
             current = revision(connection)
             require_upgradable(connection, current)
-            copy = keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else None
-            try:
+            with keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else nullcontext():
                 run_migrations(connection, rebuild=current in CHANGED)
-                connection.commit()
-            except BaseException:
-                # A server that is restarted again and again would fill the disk.
-                if copy:
-                    copy.unlink()
-                raise
+            connection.commit()
 
 
 def require_upgradable(connection: Connection, current: str | None) -> None:
@@ -109,19 +108,19 @@ def require_upgradable(connection: Connection, current: str | None) -> None:
         )
 
 
-def keep_copy(engine: Engine, current: str) -> Path | None:
-    """Copy a file that is about to be upgraded beside itself, log it, and return the path of the copy."""
-    copy, note = None, "back it up by pg_dump"
+def keep_copy(engine: Engine, current: str) -> AbstractContextManager[None]:
+    """Return the context of an upgrade, which is logged: if it succeeds, a copy of the old file is beside it."""
+    copied: AbstractContextManager[None] = nullcontext()
+    note = "back it up by pg_dump"
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))
-        # Remove what killed upgrades left: only one upgrade runs at a time.
+        # Remove what killed upgrades left: only one upgrade runs at a time, and its copy gets its name at the end.
         for part in path.parent.glob(f"{escape(path.name)}.[0-9][0-9][0-9][0-9]-*.bak.part*"):
             part.unlink()
         copy = Path(f"{path}.{current}-{file_time()}.bak")
-        copy_to(str(copy), engine)
-        note = f"the old file is kept as {copy}"
+        copied, note = copied_to(copy, engine), f"the old file is kept as {copy}"
     log.warning("Upgrading the schema from %s to %s; %s", current, revisions()[-1], note)
-    return copy
+    return copied
 
 
 def run_migrations(connection: Connection, rebuild: bool = False) -> None:

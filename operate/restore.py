@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from database.connection import connections, execute, write_transaction
 from database.new_file import file_time, sync_folder
 from database.record import Record
-from database.schema import ForeignDatabase, UnusableDatabase, copy_to, revision, upgrade
+from database.schema import ForeignDatabase, UnusableDatabase, copied_to, revision, upgrade
 from database.sqlite import begin_history, copy_pages, driver, engine_of, is_full, is_unavailable
 from models import Dataset
 from operate.check import check_database
@@ -93,8 +93,7 @@ def set_aside(target: Path) -> tuple[Path, list[Key]]:
         with engine.connect() as connection:
             revision(connection)
         Record(str(target)).require_own_wal()
-        copy_to(str(old), engine)
-        with engine.connect() as connection:
+        with copied_to(old, engine), engine.connect() as connection:
             return old, find_keys(connection)
     except ForeignDatabase:
         raise

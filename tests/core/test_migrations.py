@@ -1,6 +1,7 @@
 """At start, the schema of a database is created, upgraded or refused."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -296,6 +297,32 @@ def test_a_failed_upgrade_leaves_the_database_unchanged(
     assert query("SELECT version_num FROM alembic_version") == [(before,)]
     assert query("SELECT id, name FROM companies") == [(company, "Acme")]
     assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
+
+
+def test_killed_upgrades_leave_one_copy_of_the_old_file(
+    app: Flask, database: str, add_revision, create_row: CreateRow, query: Query, tmp_path: Path
+) -> None:
+    company, before = create_row("companies"), revisions()[-1]
+    add_revision("import os; 'KILL' in os.environ and os.kill(os.getpid(), 9)")
+    script = (
+        f"from pathlib import Path; from database import schema; schema.MIGRATIONS = Path('later'); {OPEN_DATABASE}"
+    )
+    for _time in range(2):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "KILL": "1"}
+        command = [sys.executable, "-c", script, database]
+        assert subprocess.run(command, cwd=tmp_path, env=environment, check=False, timeout=60).returncode == -9
+        assert query("SELECT version_num FROM alembic_version") == [(before,)]
+
+    open_database(database)
+
+    assert query("SELECT id, colour FROM companies") == [(company, None)]
+    [copy] = tmp_path.glob("*.bak*")
+    assert copy.name.startswith(f"cardfile.db.{before}-") and copy.suffix == ".bak"
+    engine = engine_of(copy)
+    with engine.connect() as reader:
+        assert reader.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        assert reader.exec_driver_sql("SELECT id FROM companies").scalar() == company
+    engine.dispose()
 
 
 def test_a_reference_that_was_broken_before_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
