@@ -65,7 +65,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
     """Give the app its engine and bring the database's schema up to date.
 
     With writes=False, it may be a file that can't be written.
-    Raises UnusableDatabase when it can't be opened, isn't Cardfile's, or was written by a newer Cardfile.
+    Raises UnusableDatabase when it can't be opened, or isn't this Cardfile's.
     """
     url = settings.database_url
     file = DatabaseFile(str(url.database)) if url.get_backend_name() == "sqlite" else None

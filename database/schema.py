@@ -80,8 +80,8 @@ def revision(connection: Connection) -> str | None:
 def upgrade(engine: Engine, keep_old: bool = True) -> None:
     """Upgrade the schema to the newest revision; with keep_old, copy a file with an older schema beside it first.
 
-    Raises UnusableDatabase for a database that is of a newer Cardfile or of another program, can't be written, or has a
-    broken reference.
+    Raises UnusableDatabase for a database that is of another Cardfile or program, can't be written, or has a broken
+    reference.
     """
     with engine.connect() as connection:
         if revision(connection) == revisions()[-1]:
@@ -96,10 +96,10 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
 
 
 def require_upgradable(connection: Connection, current: str | None) -> None:
-    """Raise UnusableDatabase for a newer schema, a file that can't be written, or a broken reference."""
+    """Raise UnusableDatabase for an unknown schema, a file that can't be written, or a broken reference."""
     engine, newest = connection.engine, revisions()[-1]
     if current not in {None, *CHANGED, *revisions()}:
-        raise UnusableDatabase(f"This database is of a newer Cardfile (schema {current}, known here: up to {newest}).")
+        raise UnusableDatabase(f"This Cardfile knows schemas up to {newest}, not {current}: run the one that wrote it.")
     require_writable(engine.url, f"upgraded to schema {newest}")
     for sentence in backend_of(engine.url).broken_references(connection):
         raise UnusableDatabase(
