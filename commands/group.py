@@ -56,6 +56,9 @@ class CommandGroup(click.Group):
             if error.filename is None:
                 # Python writes what is left of the output again at exit, and fails with the status 120.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if isinstance(error, BrokenPipeError):
+                # The status of a program that SIGPIPE ended, as `| head` does.
+                raise click.exceptions.Exit(141) from error
             raise click.ClickException(f"{error.filename or 'The output'}: {error.strerror}.") from error
 
 

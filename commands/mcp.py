@@ -35,8 +35,4 @@ def mcp_command(url: str | None, **options: str | None) -> None:
         answer = send(PING, {})
         if answer and "result" not in answer:
             raise click.ClickException(answer["error"]["message"])
-        try:
-            relay(send, sys.stdin.buffer, sys.stdout.buffer)
-        except BrokenPipeError:
-            # The client is gone. Otherwise Python would flush its output again at the end, and fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        relay(send, sys.stdin.buffer, sys.stdout.buffer)

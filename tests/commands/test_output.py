@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,3 +88,18 @@ def test_files_may_have_names_that_are_not_utf_8(tmp_path: Path) -> None:
 
     assert "Traceback" not in output and "Error" not in output
     assert Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "command", [["keys", "list"], ["keys", "create", "second"], ["check"], ["serve", "--port", "0"]]
+)
+def test_a_reader_of_the_output_that_leaves_ends_a_command_silently(tmp_path: Path, command: list[str]) -> None:
+    run_commands(tmp_path, [["keys", "create", "first"]], {})
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, ROOT / "service.py", *command]
+    with open(writer, "wb") as output:
+        ended = subprocess.run(arguments, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+    assert "second" not in run_commands(tmp_path, [["keys", "list"]], {})
