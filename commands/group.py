@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from auth import KeyConflict
 from database import close_database, db
-from database.backend import display_name
+from database.backend import display_name, reason
 from database.identity import LostFile
 from database.schema import UnusableDatabase
 from database.write_lock import WriteLockTimeout
@@ -48,8 +48,6 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except ERRORS as error:
             raise click.ClickException(str(error)) from error
-        except DBAPIError as error:
-            raise click.ClickException(f"The database can't be used: {error.orig}.") from error
         except UnicodeEncodeError as error:
             raise click.ClickException(f"{error.object!r} is not UTF-8.") from error
         except OSError as error:
@@ -93,8 +91,9 @@ def open_app(options: Mapping[str, str | None], create: bool = True, writes: boo
         g.request_id = new_id()
         try:
             yield app
-        except db.engine.dialect.loaded_dbapi.Error as error:
-            raise click.ClickException(f"The database can't be used: {error}.") from error
+        except (DBAPIError, db.engine.dialect.loaded_dbapi.Error) as error:
+            cause = reason(settings.database_url, error)
+            raise click.ClickException(f"The database can't be used: {cause}.") from error
         finally:
             close_database()
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, MetaData, event
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 from database import sqlite
@@ -88,7 +88,7 @@ def init_database(app: Flask, settings: Settings, writes: bool) -> None:
             upgrade_and_close(db.engine, file.record if file else None)
     except ModuleNotFoundError as error:
         raise UnusableDatabase(missing_package(error, "postgresql")) from error
-    except (DatabaseError, ArgumentError) as error:
+    except (ArgumentError, DBAPIError) as error:
         raise UnusableDatabase(f"{display_name(url)} can't be opened: {reason(url, error)}.") from error
 
 

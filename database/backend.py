@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from database import postgresql, sqlite
+
+LOCKED = re.compile("database is locked|canceling statement due to lock timeout")
+WAIT = "another process is writing to it, perhaps to upgrade it: try again when that has ended"
 
 
 class Backend(Protocol):
@@ -44,9 +46,9 @@ def display_name(url: URL) -> str:
     return str(url.database) if url.get_backend_name() == "sqlite" else str(url.set(query={}))
 
 
-def reason(url: URL, error: SQLAlchemyError) -> str:
+def reason(url: URL, error: Exception) -> str:
     """Return the driver's message for an error, with the parts of the URL that may be secrets replaced by ***."""
-    text = str(getattr(error, "orig", error)).strip().removesuffix(".")
+    text = LOCKED.sub(WAIT, str(getattr(error, "orig", error)).strip().removesuffix("."))
     for secret in filter(None, (url.password, *map(str, url.query.values()))):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return text

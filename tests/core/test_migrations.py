@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from flask import Flask
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
 
@@ -64,6 +65,7 @@ INSERT INTO webhooks
 (id, url, events, active, delivered, failures, secret, dataset, revision, replays, created_at, updated_at)
 VALUES ('w', 'https://a.example', '["*"]', 1, 3, 0, 's', 'd', 0, 0, '2026-01-01T00:00:00Z', '2026-01-01T00:00:00Z')
 """
+LOCKED = "another process is writing to it, perhaps to upgrade it: try again when that has ended"
 AHEAD = datetime(2099, 1, 1, tzinfo=UTC)
 OPEN_DATABASE = (
     "import sys; from service import create_app; from settings import load_settings;"
@@ -323,6 +325,24 @@ def test_killed_upgrades_leave_one_copy_of_the_old_file(
         assert reader.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
         assert reader.exec_driver_sql("SELECT id FROM companies").scalar() == company
     engine.dispose()
+
+
+@pytest.mark.databases("sqlite", "postgresql")
+def test_a_command_beside_another_process_that_upgrades_says_so(
+    app: Flask, database: str, add_revision, run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database.sqlite.BUSY_MILLISECONDS", 100)
+    with app.app_context(), db.engine.connect() as other:
+        for sql in backend().BEGIN_WRITING:
+            other.exec_driver_sql(sql)
+        if database.startswith("sqlite"):
+            used = run_command("keys", "create", "new", "--database", database)
+            assert (used.exit_code, used.stderr) == (1, f"Error: The database can't be used: {LOCKED}.\n")
+        add_revision()
+        opened = run_command("keys", "list", "--database", database)
+
+    assert (opened.exit_code, opened.stdout) == (1, "")
+    assert opened.stderr.startswith("Error: ") and opened.stderr.endswith(f" can't be opened: {LOCKED}.\n")
 
 
 def test_a_reference_that_was_broken_before_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
