@@ -37,7 +37,7 @@ def init_protocol(app: Flask) -> None:
 
 
 def prepare_request() -> None:
-    """Set the request id, the client's if that is valid; refuse large headers, and all but one valid Host."""
+    """Set the request id, the client's if valid; refuse large headers, lower-case methods, all but one valid Host."""
     g.started = time.perf_counter()
     environ = request.environ
     g.request_id = request_id_from(environ.get("HTTP_X_REQUEST_ID", ""))
@@ -48,6 +48,9 @@ def prepare_request() -> None:
     if "HTTP_TRANSFER_ENCODING" not in environ:
         # werkzeug then raises ClientDisconnected for a body that ends early (RFC 9112 §8).
         environ.pop("wsgi.input_terminated", None)
+    # Flask would take `get` for GET, but methods are case-sensitive (RFC 9110 §9.1). waitress refuses it itself.
+    if environ["REQUEST_METHOD"] != request.method:
+        abort(400, "Send the method in capital letters.")
     # HTTP/1.0, which Granian calls HTTP/1, doesn't require Host (RFC 9112 §3.2).
     if not environ.get("HTTP_HOST") and environ["SERVER_PROTOCOL"] in {"HTTP/1.0", "HTTP/1"}:
         name = environ["SERVER_NAME"]

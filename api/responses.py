@@ -26,7 +26,7 @@ class JSONResponse(Response):
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         start_response(self.status, self.headers.to_wsgi_list())
-        return [] if environ["REQUEST_METHOD"].upper() == "HEAD" else self.response
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else self.response
 
 
 def text_response(text: str, content_type: str) -> Response:

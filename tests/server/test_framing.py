@@ -54,6 +54,16 @@ def test_the_connection_is_closed_after_a_request_with_an_ambiguous_end(
     assert response.split()[1] in {b"201", b"400"}
 
 
+@pytest.mark.parametrize("method", [b"get", b"Head", b"post"])
+def test_methods_are_case_sensitive(server: LiveServer, method: bytes) -> None:
+    headers = b"Authorization: Bearer %s\r\nHost: a\r\nConnection: close\r\n" % server.key.encode()
+    response = send_bytes(server, b"%s /api/v1/companies HTTP/1.1\r\n%s\r\n" % (method, headers), False)
+
+    assert response.split()[1] == b"400"
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert json.loads(body)["status"] == 400 and f"content-length: {len(body)}\r\n" in f"{head.lower().decode()}\r\n"
+
+
 def test_letters_in_a_url_need_no_percent_encoding(server: LiveServer) -> None:
     """curl sends them as they were typed."""
     company = b'{"name":"Caf\xc3\xa9"}'
