@@ -6,7 +6,7 @@ revisions, 2025-11-25 and 2025-06-18, send `initialize` first.
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, abort, g, request
@@ -64,6 +64,7 @@ def answer_message() -> Response:
     Parameters()
     message = read_message()
     if "id" not in message:
+        require_version(request.headers.get("MCP-Protocol-Version", STATELESS), SUPPORTED)
         accepted = Response(status=202)
         del accepted.headers["Content-Type"]
         return accepted
@@ -139,7 +140,12 @@ def check_revision(method: str, params: Message, meta: Message) -> None:
         for name, value in expected.items():
             if request.headers.get(name) not in (value, in_base64(value)):
                 raise ProtocolError(HEADER_MISMATCH, f"The header {name} must have the value in the body: {value}")
-    if version not in ([STATELESS] if g.is_stateless else LEGACY):
+    require_version(version, [STATELESS] if g.is_stateless else LEGACY)
+
+
+def require_version(version: Any, versions: Sequence[str]) -> None:
+    """Raise ProtocolError unless a version is one of some."""
+    if version not in versions:
         raise ProtocolError(UNSUPPORTED_VERSION, "Unsupported protocol version", supported=SUPPORTED, requested=version)
 
 

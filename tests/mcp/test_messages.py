@@ -119,6 +119,12 @@ def test_a_notification_is_accepted_without_an_answer(reader: FlaskClient) -> No
         assert (response.status_code, response.data) == (202, b"")
         assert "Content-Type" not in response.headers
 
+    message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    for version, status in *((each, 202) for each in (*LEGACY, "2026-07-28")), ("2024-11-05", 400), ("", 400):
+        response = reader.post("/mcp", json=message, headers={"MCP-Protocol-Version": version})
+        assert response.status_code == status
+    assert (response.json["id"], response.json["error"]["code"]) == (None, -32022)
+
 
 def test_initialize_agrees_on_a_revision(reader: FlaskClient) -> None:
     for asked, answered in *zip(LEGACY, LEGACY, strict=True), ("2024-11-05", LEGACY[0]), (None, LEGACY[0]):
