@@ -83,17 +83,16 @@ def open_app(options: Mapping[str, str | None], create: bool = True, writes: boo
     """Run the block in the context of the app that the options and the environment describe."""
     create_app: Callable[[Settings, bool], Flask] = click.get_current_context().find_root().obj
     settings = settings_of(options)
-    is_file = settings.database_url.get_backend_name() == "sqlite"
-    if is_file and not create and not Path(display_name(settings.database_url)).exists():
-        raise click.ClickException(f"There is no database at {display_name(settings.database_url)}.")
+    url = settings.database_url
+    if url.get_backend_name() == "sqlite" and not create and not Path(display_name(url)).exists():
+        raise click.ClickException(f"There is no database at {display_name(url)}.")
     app = create_app(settings, writes)
     with app.app_context():
         g.request_id = new_id()
         try:
             yield app
         except (DBAPIError, db.engine.dialect.loaded_dbapi.Error) as error:
-            cause = reason(settings.database_url, error)
-            raise click.ClickException(f"The database can't be used: {cause}.") from error
+            raise click.ClickException(f"The database can't be used: {reason(url, error)}.") from error
         finally:
             close_database()
 
