@@ -177,6 +177,8 @@ def test_the_error_for_a_missing_granian_has_the_install_command(
     run_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "granian.constants", None)
+    # Another test may have imported it.
+    monkeypatch.delitem(sys.modules, "server.granian_server", raising=False)
 
     refused = run_command("serve", "--server", "granian")
     assert refused.exit_code == 1
