@@ -148,13 +148,13 @@ def test_the_public_ones_of_several_addresses_are_used_in_turn(
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(
     resolve: Callable[..., list[str]], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhooks.client.ANSWER_SECONDS", 2)
+    monkeypatch.setattr("webhooks.client.ANSWER_SECONDS", 4)
     resolve(["127.0.0.2", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"])
     port = receiver.server_address[1]
     # Once its queue is full, Linux answers no more connections.
     silent = socket.create_server(("127.0.0.2", port), backlog=0)
     with silent, socket.create_connection(silent.getsockname()):
-        for delay in (0, 1.4):
+        for delay in (0, 2.4):
             receiver.answer = lambda handler, delay=delay: time.sleep(delay) or answer(204)(handler)
             assert send(f"http://several.example:{port}/", PRIVATE).error is None
 
