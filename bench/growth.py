@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import targets
-from bench.measure import Plan, measure_round, memory_in_mb, running, seed_database
+from bench.measure import Plan, measure_round, memory_in_mb, running, seed_database, send
 from bench.peers import Database, Peer, Waitress
+
+REVERTED = 300
 
 
 class Finding(NamedTuple):
@@ -47,13 +49,26 @@ def compare_sizes(folder: Path, database: Database, large_database: Database, pl
 
 
 def compare_versions(server: Peer, database: Database, plan: Plan) -> Iterator[Finding]:
-    """Yield the cost of reads as of a version relative to the same reads now."""
+    """Yield the cost of reads as of a version relative to the same reads now, and the time of a revert."""
     [[version]] = database.execute("SELECT max(seq) FROM changes")
     with running([server]):
         for question, (workload, most) in targets.AS_OF.items():
             url = server.url(workload)
             cost = cost_ratio(workload, [(server, url), (server, f"{url}?asOf={version}")], plan)
             yield Finding(f"{question} as of a version, to now", cost, most)
+        times = [revert_ms(server) for _round in range(plan.rounds)]
+    yield Finding(f"revert of {REVERTED} changes, {server.name}", statistics.median(times), targets.REVERT_MS, " ms")
+
+
+def revert_ms(server: Peer) -> float:
+    """Create rows, and return the milliseconds that the revert to the version before takes."""
+    with server.get(server.url("one company")) as response:
+        version = int(response.headers["Dataset-Version"])
+    send(server, "contacts", [{"name": f"{number}"} for number in range(REVERTED)])
+    started = time.perf_counter()
+    reverted = send(server, "changes/revert", {"to": version})
+    assert len(reverted) == REVERTED
+    return (time.perf_counter() - started) * 1000
 
 
 def compare_pages(server: Peer, database: Database, plan: Plan) -> Finding:

@@ -1,11 +1,13 @@
 """Measure a running server: throughput, latency, CPU time and memory."""
 
+import json
 import math
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,3 +153,12 @@ def memory_in_mb(peer: Peer) -> float:
     """Return the memory of a server's processes; shared pages count once."""
     rollups = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in process_ids(peer.process_ids())]
     return sum(int(re.findall(r"^Pss: +([0-9]+)", text, re.M)[0]) for text in rollups) / 1024
+
+
+def send(peer: Peer, path: str, body: Any = None, method: str | None = None) -> Any:
+    """Send a request to the API; return the body of the response."""
+    headers = {"Authorization": peer.authorization, "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{peer.port}/api/v1/{path}", data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)

@@ -32,6 +32,8 @@ GROWTH = {"all companies": 11, "page of 50": 1.2, "contacts": 1.2, "one company"
 # Cost of a workload as of a version in terms of its cost now.
 AS_OF = {"a whole list": ("all companies", 2), "a row": ("one company", 1.5)}
 LAST_PAGE_RATIO = 1.2
+# Of a revert of 300 changes.
+REVERT_MS = 100
 THOUSAND_MESSAGES_MS = 2_000
 # Creates without a webhook in terms of those while one is sent to.
 WEBHOOK_RATIO = 1.1

@@ -1,19 +1,17 @@
 """Measure how fast the changes of an import are sent to a receiver on this machine, and how much slower writes are."""
 
-import json
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from bench import targets
 from bench.growth import Finding
-from bench.measure import Plan, measure_round, run_command, running
+from bench.measure import Plan, measure_round, run_command, running, send
 from bench.peers import ROOT, Database, Waitress
 
 CHANGES, BATCH = 10_000, 1_000
@@ -83,12 +81,3 @@ def import_and_wait(peer: Sending, webhook: str) -> float:
     while send(peer, webhook)["delivered"] < before + CHANGES:
         time.sleep(0.1)
     return time.perf_counter() - started
-
-
-def send(peer: Sending, path: str, body: Any = None, method: str | None = None) -> Any:
-    """Send a request to the API; return the body of the response."""
-    headers = {"Authorization": peer.authorization, "Content-Type": "application/json"}
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{peer.port}/api/v1/{path}", data, headers, method=method)
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)
