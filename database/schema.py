@@ -42,7 +42,7 @@ def require_writable(url: URL, action: str = "written") -> None:
 
 
 @contextmanager
-def copied_to(path: Path, engine: Engine) -> Iterator[None]:
+def copied_to(path: Path, engine: Engine) -> Iterator[Path]:
     """Write a consistent copy of the database, while others may write to it; it is `path` after the block succeeds.
 
     Raises UnusableDatabase when the file exists or can't be written, or the database is on a server.
@@ -59,7 +59,7 @@ def copied_to(path: Path, engine: Engine) -> Iterator[None]:
         except DatabaseError as error:
             raise UnusableDatabase(f"{engine.url.database} can't be copied to {path}: {error.orig}.") from error
         begin_history(part)
-        yield
+        yield path
 
 
 def revisions() -> list[str]:
@@ -90,9 +90,16 @@ def upgrade(engine: Engine, keep_old: bool = True) -> None:
             # Read again under the lock: another process may have upgraded it meanwhile.
             current = revision(connection)
             require_upgradable(connection, current)
-            with keep_copy(engine, current) if keep_old and current not in {None, revisions()[-1]} else nullcontext():
+            is_old = keep_old and current not in {None, revisions()[-1]}
+            with keep_copy(engine, str(current)) if is_old else nullcontext() as copy:
                 run_migrations(connection, rebuild=current in CHANGED)
-            connection.commit()
+            try:
+                connection.commit()
+            except DatabaseError:
+                # A server that is restarted again and again would fill the disk.
+                if copy:
+                    copy.unlink()
+                raise
 
 
 def require_upgradable(connection: Connection, current: str | None) -> None:
@@ -108,9 +115,9 @@ def require_upgradable(connection: Connection, current: str | None) -> None:
         )
 
 
-def keep_copy(engine: Engine, current: str) -> AbstractContextManager[None]:
+def keep_copy(engine: Engine, current: str) -> AbstractContextManager[Path | None]:
     """Return the context of an upgrade, which is logged: if it succeeds, a copy of the old file is beside it."""
-    copied: AbstractContextManager[None] = nullcontext()
+    copied: AbstractContextManager[Path | None] = nullcontext()
     note = "back it up by pg_dump"
     if engine.dialect.name == "sqlite":
         path = Path(str(engine.url.database))

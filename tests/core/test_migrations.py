@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy.exc import OperationalError
 
 from database import Base, backend, close_database, db
 from database.backend import backend_of
@@ -299,6 +300,24 @@ def test_a_failed_upgrade_leaves_the_database_unchanged(
     assert query("SELECT version_num FROM alembic_version") == [(before,)]
     assert query("SELECT id, name FROM companies") == [(company, "Acme")]
     assert "colour" not in str(query("SELECT sql FROM sqlite_master WHERE name = 'companies'"))
+
+
+def test_an_upgrade_that_cannot_be_committed_leaves_no_copy(
+    app: Flask, database: str, add_revision, query: Query, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, copies = revisions()[-1], list[Path]()
+    add_revision()
+
+    def fail(_connection: Connection) -> None:
+        copies.extend(tmp_path.glob("*.bak"))
+        raise OperationalError("COMMIT", {}, OSError("disk I/O error"))
+
+    with monkeypatch.context() as patch, pytest.raises(UnusableDatabase, match="disk I/O error"):
+        patch.setattr(Connection, "commit", fail)
+        open_database(database)
+
+    assert len(copies) == 1 and [*tmp_path.glob("*.bak*")] == []
+    assert query("SELECT version_num FROM alembic_version") == [(before,)]
 
 
 def test_killed_upgrades_leave_one_copy_of_the_old_file(
