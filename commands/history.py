@@ -43,14 +43,17 @@ def revert_command(
     values = {"requestId": request_id, "keyId": key_id, "since": since, "to": to, "conflicts": conflicts}
     with open_app(options, create=False):
         lines = revert_values(values, keep=not dry_run)
-        for line in lines:
-            click.echo(line)
-        for row in g.left_out:
-            click.echo(f"Left out: {row}", err=True)
-        if dry_run or not lines:
-            click.echo("Nothing was changed.", err=True)
-        else:
-            print_undo(options)
+        try:
+            for line in lines:
+                click.echo(line)
+        finally:
+            # The changes are stored, even if nothing reads the lines.
+            for row in g.left_out:
+                click.echo(f"Left out: {row}", err=True)
+            if dry_run or not lines:
+                click.echo("Nothing was changed.", err=True)
+            else:
+                print_undo(options)
 
 
 def revert_values(values: dict[str, Any], keep: bool) -> list[str]:

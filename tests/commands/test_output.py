@@ -103,3 +103,15 @@ def test_a_reader_of_the_output_that_leaves_ends_a_command_silently(tmp_path: Pa
 
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
     assert "second" not in run_commands(tmp_path, [["keys", "list"]], {})
+
+
+def test_a_revert_whose_output_nothing_reads_names_its_request(tmp_path: Path) -> None:
+    run_commands(tmp_path, [["seed", "--companies", "1"]], {})
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, ROOT / "service.py", "revert", "--to", "0"]
+    with open(writer, "wb") as output:
+        ended = subprocess.run(arguments, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+
+    assert ended.returncode == 128 + signal.SIGPIPE
+    assert ended.stderr.startswith(b"To undo: ") and ended.stderr.count(b"\n") == 1
