@@ -126,7 +126,7 @@ def revert(values: dict[str, Any], limit: int = NEWEST - 1, instead: str = INSTE
     mode, version = values["conflicts"], int(bound["until"])
     steps = resolve_conflicts(steps, find_later_change, mode)
     companies: dict[Any, Any] = {step.id: step.previous for step in steps if step.resource == "companies"}
-    gone = "Was in a company that is gone."
+    gone = "Was in a company that is gone, or that this revert deletes."
     steps = resolve_conflicts(steps, lambda step: "" if companies.get(step.company, step.has_company) else gone, mode)
     # Companies are restored first and deleted last, because other rows refer to them.
     for name in ENDPOINTS:
