@@ -71,7 +71,6 @@ class Client:
         except Exception as caught:
             self.close()
             through = " The request goes through WEBHOOK_PROXY." if self.settings.webhook_proxy else ""
-            # The status decides, even if the body breaks off.
             error = error if status else describe(caught) + through
         if monotonic() >= self.deadline:
             status, error = None, TIMEOUT

@@ -90,16 +90,21 @@ def test_files_may_have_names_that_are_not_utf_8(tmp_path: Path) -> None:
     assert Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).stat().st_size > 0
 
 
+def run_without_reader(folder: Path, *command: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose standard output is a pipe that nothing reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, ROOT / "service.py", *command]
+    with open(writer, "wb") as output:
+        return subprocess.run(arguments, cwd=folder, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+
+
 @pytest.mark.parametrize(
     "command", [["keys", "list"], ["keys", "create", "second"], ["check"], ["serve", "--port", "0"]]
 )
 def test_a_reader_of_the_output_that_leaves_ends_a_command_silently(tmp_path: Path, command: list[str]) -> None:
     run_commands(tmp_path, [["keys", "create", "first"]], {})
-    reader, writer = os.pipe()
-    os.close(reader)
-    arguments = [sys.executable, ROOT / "service.py", *command]
-    with open(writer, "wb") as output:
-        ended = subprocess.run(arguments, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+    ended = run_without_reader(tmp_path, *command)
 
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
     assert "second" not in run_commands(tmp_path, [["keys", "list"]], {})
@@ -107,11 +112,7 @@ def test_a_reader_of_the_output_that_leaves_ends_a_command_silently(tmp_path: Pa
 
 def test_a_revert_whose_output_nothing_reads_names_its_request(tmp_path: Path) -> None:
     run_commands(tmp_path, [["seed", "--companies", "1"]], {})
-    reader, writer = os.pipe()
-    os.close(reader)
-    arguments = [sys.executable, ROOT / "service.py", "revert", "--to", "0"]
-    with open(writer, "wb") as output:
-        ended = subprocess.run(arguments, cwd=tmp_path, stdout=output, stderr=subprocess.PIPE, check=False, timeout=60)
+    ended = run_without_reader(tmp_path, "revert", "--to", "0")
 
     assert ended.returncode == 128 + signal.SIGPIPE
     assert ended.stderr.startswith(b"To undo: ") and ended.stderr.count(b"\n") == 1
